@@ -1,0 +1,240 @@
+//! The command line: every setting of Ground Control, documented where it is defined.
+//!
+//! Each flag has one environment variable and each variable one flag: `--session-duration` is
+//! `SESSION_DURATION`, and so for all of them. The variable's name is what the help shows as the flag's
+//! value, so that a message about a value always names the variable.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, Parser, ValueEnum};
+use secrecy::SecretString;
+
+use super::value;
+
+/// What the program is asked to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Command {
+    /// Serve the API, the built-in registry and the satellites' routes until a signal comes.
+    #[default]
+    Serve,
+    /// Write every state document to the registry again from the database, then exit.
+    Republish,
+}
+
+/// The control plane of Harbor Satellite: satellites, groups, configs, and the built-in central registry.
+#[derive(Debug, Parser)]
+#[command(
+    name = "ground-control",
+    version,
+    args_override_self = true,
+    after_help = "Every flag has an environment variable: the name in angle brackets. \
+                  Precedence: flag, environment, .env in the working directory, default. \
+                  An empty variable is an unset one."
+)]
+pub(crate) struct Flags {
+    /// What to do.
+    #[arg(value_enum, default_value = "serve", value_name = "COMMAND")]
+    pub(crate) command: Command,
+
+    /// Address and port to listen on (`127.0.0.1:8080`); port 0 takes a free one and logs it.
+    #[arg(long, help_heading = "Listening")]
+    pub(crate) listen: Option<SocketAddr>,
+
+    /// Port to listen on, on all interfaces; LISTEN is the more exact form and wins over it.
+    #[arg(long, help_heading = "Listening")]
+    pub(crate) port: Option<u16>,
+
+    /// URL under which satellites and people reach this registry (`https://gc.example.com`); state documents
+    /// hold it. Default: the listening address; required if that is a wildcard.
+    #[arg(long, help_heading = "Listening")]
+    pub(crate) public_registry_url: Option<String>,
+
+    /// Allow plain HTTP to and from places beyond this machine's loopback.
+    #[arg(long, help_heading = "Listening", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", value_parser = value::boolean)]
+    pub(crate) use_unsecure: Option<bool>,
+
+    /// Certificate chain (PEM) of the listener; read again when the file changes. Needs TLS_KEY_FILE.
+    #[arg(long, help_heading = "TLS")]
+    pub(crate) tls_cert_file: Option<PathBuf>,
+
+    /// Private key (PEM) of TLS_CERT_FILE; read again when the file changes.
+    #[arg(long, help_heading = "TLS")]
+    pub(crate) tls_key_file: Option<PathBuf>,
+
+    /// Authorities (PEM) of client certificates; a client may come without one, but not with a false one.
+    #[arg(long, help_heading = "TLS")]
+    pub(crate) tls_ca_file: Option<PathBuf>,
+
+    /// Folder of the database file, the built-in registry and the keys. Default: `./ground-control-data`.
+    #[arg(long, help_heading = "Storage")]
+    pub(crate) data_dir: Option<PathBuf>,
+
+    /// Database: `sqlite:///path/file.db` or `postgres://user:password@host/database?sslmode=verify-full`.
+    /// Default: a SQLite file in DATA_DIR.
+    #[arg(long, help_heading = "Storage", value_parser = value::secret)]
+    pub(crate) database_url: Option<SecretString>,
+
+    /// PostgreSQL host; with it the other DB_ settings hold, unless DATABASE_URL is set.
+    #[arg(long, help_heading = "Storage")]
+    pub(crate) db_host: Option<String>,
+
+    /// PostgreSQL port. Default: 5432.
+    #[arg(long, help_heading = "Storage")]
+    pub(crate) db_port: Option<u16>,
+
+    /// PostgreSQL database name.
+    #[arg(long, help_heading = "Storage")]
+    pub(crate) db_database: Option<String>,
+
+    /// PostgreSQL user name.
+    #[arg(long, help_heading = "Storage")]
+    pub(crate) db_username: Option<String>,
+
+    /// PostgreSQL password; any character is taken as it is.
+    #[arg(long, help_heading = "Storage", value_parser = value::secret)]
+    pub(crate) db_password: Option<SecretString>,
+
+    /// File with the server's secret key; made (mode 0600) in DATA_DIR if absent. Required with PostgreSQL.
+    /// Who loses it loses every robot's credentials.
+    #[arg(long, help_heading = "Storage")]
+    pub(crate) secret_key_file: Option<PathBuf>,
+
+    /// Where state documents and images are kept; `builtin` is the registry inside this program.
+    #[arg(long, help_heading = "Storage")]
+    pub(crate) registry_backend: Option<String>,
+
+    /// Password of the first administrator, `admin`, used only while the database has no user; afterwards a
+    /// change has no effect. Generated and printed once if unset.
+    #[arg(long, help_heading = "People", value_parser = value::secret)]
+    pub(crate) admin_password: Option<SecretString>,
+
+    /// How long a login lasts. Default: 24h.
+    #[arg(long, help_heading = "People", value_parser = value::duration)]
+    pub(crate) session_duration: Option<Duration>,
+
+    /// How long a name is locked for a source after too many failed logins. Default: 5m.
+    #[arg(long, help_heading = "People", value_parser = value::duration)]
+    pub(crate) lockout_duration: Option<Duration>,
+
+    /// Shortest password. Default: 8.
+    #[arg(long, help_heading = "People")]
+    pub(crate) password_min_length: Option<usize>,
+
+    /// Longest password. Default: 128.
+    #[arg(long, help_heading = "People")]
+    pub(crate) password_max_length: Option<usize>,
+
+    /// A password needs an upper-case letter. Default: true.
+    #[arg(long, help_heading = "People", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", value_parser = value::boolean)]
+    pub(crate) password_require_uppercase: Option<bool>,
+
+    /// A password needs a lower-case letter. Default: true.
+    #[arg(long, help_heading = "People", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", value_parser = value::boolean)]
+    pub(crate) password_require_lowercase: Option<bool>,
+
+    /// A password needs a digit. Default: true.
+    #[arg(long, help_heading = "People", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", value_parser = value::boolean)]
+    pub(crate) password_require_number: Option<bool>,
+
+    /// A password needs a character that is neither letter nor digit. Default: false.
+    #[arg(long, help_heading = "People", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", value_parser = value::boolean)]
+    pub(crate) password_require_special: Option<bool>,
+
+    /// After how long without a heartbeat a satellite is listed as stale. Default: three of its own intervals.
+    #[arg(long, help_heading = "Satellites", value_parser = value::duration)]
+    pub(crate) stale_threshold: Option<Duration>,
+
+    /// Log as JSON, one object a line. Default: true, but text on a terminal.
+    #[arg(long, help_heading = "Logging", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", value_parser = value::boolean)]
+    pub(crate) json_logging: Option<bool>,
+
+    /// Least level that is logged: error, warn, info, debug or trace. Default: info.
+    #[arg(long, help_heading = "Logging", value_parser = value::log_level)]
+    pub(crate) log_level: Option<tracing::Level>,
+
+    /// How long a stop waits for requests under way. Default: 30s.
+    #[arg(long, help_heading = "Listening", value_parser = value::duration)]
+    pub(crate) shutdown_timeout: Option<Duration>,
+}
+
+/// Settings of parts that are not there yet: taken notice of, so that none is ignored in silence.
+///
+/// `false` turns nothing on; any other value that is not empty ends the start.
+pub(crate) const NOT_SUPPORTED_YET: &[&str] = &[
+    "WEB_LISTEN",
+    "WEB_PUBLIC_URL",
+    "HARBOR_URL",
+    "HARBOR_USERNAME",
+    "HARBOR_PASSWORD",
+    "HARBOR_CA_FILE",
+    "HARBOR_WEBHOOK_URL",
+    "SKIP_HARBOR_HEALTH_CHECK",
+    "ROBOT_DURATION_DAYS",
+    "SPIFFE_SERVER_ENABLED",
+    "SPIFFE_TRUST_DOMAIN",
+    "SPIFFE_PROVIDER",
+    "SPIFFE_ENDPOINT_SOCKET",
+    "SPIFFE_CERT_FILE",
+    "SPIFFE_KEY_FILE",
+    "SPIFFE_BUNDLE_FILE",
+    "AUTO_REGISTER",
+    "SVID_RENEWAL_GRACE",
+    "SPIRE_SERVER_SOCKET",
+    "SPIRE_SERVER_ADDRESS",
+    "SPIRE_SERVER_PORT",
+    "SPIRE_BIND_ADDRESS",
+    "SPIRE_TRUST_DOMAIN",
+    "AUDIT_LOG_ENABLED",
+    "AUDIT_SYSLOG_ENABLED",
+    "AUDIT_SYSLOG_TARGET",
+    "AUDIT_SYSLOG_TAG",
+    "AUDIT_SYSLOG_SOCKET_PATH",
+    "AUDIT_SYSLOG_NETWORK",
+    "AUDIT_SYSLOG_ADDRESS",
+    "AUDIT_SYSLOG_FILE_PATH",
+    "AUDIT_SYSLOG_FILE_MAX_SIZE_MB",
+    "AUDIT_SYSLOG_FILE_MAX_BACKUPS",
+    "AUDIT_SYSLOG_FILE_MAX_AGE_DAYS",
+    "AUDIT_SYSLOG_FILE_COMPRESS",
+    "AUDIT_OTEL_ENDPOINT",
+    "AUDIT_TRUST_FORWARDED_HEADERS",
+    "OIDC_ISSUER_URL",
+    "OIDC_CLIENT_ID",
+    "OIDC_CLIENT_SECRET",
+];
+
+/// The flag of a variable: `--session-duration` of `SESSION_DURATION`, without the dashes in front.
+pub(crate) fn flag_of(variable: &str) -> String {
+    variable.to_ascii_lowercase().replace('_', "-")
+}
+
+/// The variable of a flag's identifier.
+pub(crate) fn variable_of(id: &str) -> String {
+    id.to_ascii_uppercase().replace('-', "_")
+}
+
+/// The whole command line: the flags above, and those of [`NOT_SUPPORTED_YET`], hidden.
+pub(crate) fn command() -> clap::Command {
+    use clap::CommandFactory as _;
+    let mut command = Flags::command();
+    for variable in NOT_SUPPORTED_YET {
+        command = command.arg(
+            clap::Arg::new(*variable)
+                .long(flag_of(variable))
+                .value_name(*variable)
+                .action(ArgAction::Set)
+                .num_args(0..=1)
+                .default_missing_value("true")
+                .hide(true),
+        );
+    }
+    command
+}
