@@ -1,1 +1,19 @@
-//! .
+//! The edge program of Harbor Satellite: it registers with Ground Control, keeps the artifacts of its groups whole on
+//! a local disk (or in a registry of the site's own), and serves them to container runtimes with the cloud gone.
+//!
+//! The crate is two halves. The *shell* parses the configuration once ([`config`]), opens what is sealed to the device
+//! ([`sealed`], [`device`]), serves the local registry ([`serve`]) and answers the local status socket ([`control`],
+//! [`commands`]); [`run`] puts the halves together. The *core* decides what must be here and makes it so.
+//!
+//! Its borders: bytes at rest belong to `blob-store`, the registry protocol to `registry-server` and
+//! `registry-client`, the copying of graphs to `transfer`, and the shape of documents to `fleet-protocol`. Nothing
+//! outside [`config`] reads the environment.
+
+pub mod commands;
+pub mod config;
+pub mod control;
+pub mod device;
+pub mod logging;
+pub mod run;
+pub mod sealed;
+pub mod serve;

@@ -1,0 +1,200 @@
+//! The configuration, parsed once into typed values.
+//!
+//! Precedence: flag > environment > `.env` in the working directory > config file > remote config > default. What the
+//! site says ([`Site`]: flags, environment and config file) never changes while the program runs; what a remote config
+//! says is one layer below it, so it can never wipe a flag. The two together are the [`Effective`] configuration,
+//! recomputed whole whenever a remote config is taken.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fleet_protocol::schedule::Schedule;
+use oci::PlatformFilter;
+use secrecy::SecretString;
+use url::Url;
+
+pub mod flags;
+pub mod layer;
+pub mod live;
+pub mod load;
+pub mod remote;
+
+pub use layer::Layer;
+pub use live::LiveConfig;
+pub use load::{ConfigError, Environment};
+pub use remote::{Change, Refusal, RemoteConfig};
+
+/// How much is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// Failures that need a person.
+    Error,
+    /// What a person should look at when there is time.
+    Warn,
+    /// What changed (the default).
+    Info,
+    /// How decisions were made.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl LogLevel {
+    /// The name that flags, documents and the log use.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+impl std::fmt::Display for LogLevel {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+impl std::str::FromStr for LogLevel {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.to_ascii_lowercase().as_str() {
+            // Deployed configs carry the levels of Go's loggers, which know two more.
+            "error" | "fatal" | "panic" => Ok(Self::Error),
+            "warn" | "warning" => Ok(Self::Warn),
+            "info" => Ok(Self::Info),
+            "debug" => Ok(Self::Debug),
+            "trace" => Ok(Self::Trace),
+            _ => Err("must be one of error, warn, info, debug, trace".to_owned()),
+        }
+    }
+}
+
+/// Which of the machine's figures a heartbeat carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Metrics {
+    /// The processor's load.
+    pub cpu: bool,
+    /// Resident memory of this process.
+    pub memory: bool,
+    /// Bytes that the store takes on the disk.
+    pub storage: bool,
+}
+
+/// A registry of the site's own, into which artifacts are replicated instead of the local store.
+#[derive(Debug, Clone)]
+pub struct ByoRegistry {
+    /// Where it is; a path is a prefix for every repository.
+    pub url: Url,
+    /// Who we are there; empty for anonymous.
+    pub username: String,
+    /// The password of `username`.
+    pub password: SecretString,
+}
+
+impl PartialEq for ByoRegistry {
+    fn eq(&self, other: &Self) -> bool {
+        use secrecy::ExposeSecret as _;
+        self.url == other.url
+            && self.username == other.username
+            && self.password.expose_secret() == other.password.expose_secret()
+    }
+}
+
+/// How certificates of Ground Control and of registries are checked.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TlsTrust {
+    /// PEM file of further authorities to trust, beside the public ones.
+    pub ca_file: Option<PathBuf>,
+    /// Check nothing (for laboratories; said loudly in the log).
+    pub skip_verify: bool,
+}
+
+/// Where the local registry listens, and by whose word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listen {
+    /// The address.
+    pub address: SocketAddr,
+    /// Whether the site itself named it (`--registry-listen`), which is what allows more than loopback.
+    pub by_site: bool,
+}
+
+/// What the site alone decides; fixed for the life of the process.
+#[derive(Debug, Clone)]
+pub struct Site {
+    /// One-time registration token, if one was given.
+    pub token: Option<SecretString>,
+    /// Where configuration, identity and the status socket live (mode 0700).
+    pub config_dir: PathBuf,
+    /// Where the store lives.
+    pub registry_data_dir: PathBuf,
+    /// The local status socket.
+    pub control_socket: PathBuf,
+    /// Platforms to replicate; the default takes all.
+    pub platforms: PlatformFilter,
+    /// JSON log lines rather than text.
+    pub json_logging: bool,
+    /// How long running pulls may take to end at shutdown.
+    pub shutdown_timeout: Duration,
+    /// How long a blob that nothing names is kept.
+    pub gc_grace: Duration,
+    /// Time between two garbage collections.
+    pub gc_interval: Duration,
+    /// Time between two scrubs (every stored byte is read and its digest checked).
+    pub scrub_interval: Duration,
+    /// What flags, environment and the config file say of the settings that a remote config may also set.
+    pub layer: Layer,
+    /// Things said during parsing that belong into the log once there is one.
+    pub warnings: Vec<String>,
+}
+
+/// The configuration in force: the site's word over the remote config over the defaults.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Effective {
+    /// Ground Control's base URL; without it nothing is registered, and what is held is served.
+    pub ground_control_url: Option<Url>,
+    /// How much is logged.
+    pub log_level: LogLevel,
+    /// Plain HTTP to registries and Ground Control beyond loopback is allowed.
+    pub use_unsecure: bool,
+    /// When the desired state is read and reconciled.
+    pub state_replication_interval: Schedule,
+    /// When registration is tried, until it succeeds.
+    pub register_satellite_interval: Schedule,
+    /// When the heartbeat is sent.
+    pub heartbeat_interval: Schedule,
+    /// How often referrers of an unchanged digest are looked at again.
+    pub referrer_interval: Duration,
+    /// What the heartbeat measures.
+    pub metrics: Metrics,
+    /// Replicate into this registry instead of the local store.
+    pub byo_registry: Option<ByoRegistry>,
+    /// Certificate checks.
+    pub tls: TlsTrust,
+    /// Replaces scheme and host of every registry URL that is handed out.
+    pub harbor_registry_url: Option<Url>,
+    /// Where the local registry listens (a change needs a restart).
+    pub listen: Listen,
+    /// Whether the store collects garbage by itself.
+    pub gc: bool,
+    /// Platforms to replicate.
+    pub platforms: PlatformFilter,
+}
+
+impl Effective {
+    /// Puts the layers together: `site` wins over `remote`, which wins over the defaults.
+    #[must_use]
+    pub fn of(site: &Site, remote: &Layer) -> Self {
+        layer::merge(site, remote)
+    }
+}
+
+/// A shared, immutable view of the configuration in force.
+pub type Shared = Arc<Effective>;
