@@ -1,0 +1,155 @@
+//! The heartbeat, `POST /satellites/sync`.
+
+use jiff::Timestamp;
+use oci::Digest;
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// What a satellite says of itself. The first fields are the field's; what stands under `failed` and later is ours and is
+/// passed over by deployed Ground Controls. Identity comes from the credential, never from `name`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Heartbeat {
+    /// The satellite's name as it knows it.
+    pub name: String,
+    /// What it is doing, for people.
+    pub activity: String,
+    /// Its heartbeat interval as a schedule: `@every 00h00m30s`.
+    pub state_report_interval: String,
+    /// Digest of the satellite state document that is in force; empty before the first.
+    pub latest_state_digest: String,
+    /// Digest of the config document that is in force; empty before the first.
+    pub latest_config_digest: String,
+    /// Resident memory of the satellite's process, in bytes.
+    pub memory_used_bytes: u64,
+    /// Bytes of its store on disk.
+    pub storage_used_bytes: u64,
+    /// CPU of its process since the last heartbeat, in percent of one core.
+    pub cpu_percent: f64,
+    /// When this was made.
+    pub request_created_time: Option<Timestamp>,
+    /// How long the last replication took, in milliseconds.
+    pub last_sync_duration_ms: i64,
+    /// Number of images.
+    pub image_count: u64,
+    /// The images.
+    #[serde(deserialize_with = "null_is_empty")]
+    pub cached_images: Vec<CachedImage>,
+    /// Artifacts that could not be brought where they belong.
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_empty")]
+    pub failed: Vec<FailedArtifact>,
+    /// Tags on which groups disagree.
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_empty")]
+    pub conflicts: Vec<Conflict>,
+    /// Why the last remote config was refused; empty where it is in force.
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_empty")]
+    pub config_refusals: Vec<String>,
+    /// Documents that could not be read, whose last good version stays in force.
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_empty")]
+    pub document_errors: Vec<DocumentError>,
+    /// Version of the satellite's program.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub version: String,
+}
+
+/// An image that is on the satellite.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CachedImage {
+    /// `host/repository:tag@sha256:…`.
+    pub reference: String,
+    /// Bytes of its blobs and manifests.
+    #[serde(default)]
+    pub size_bytes: u64,
+}
+
+/// An artifact that failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedArtifact {
+    /// `repository:tag` or `repository@digest`.
+    pub reference: String,
+    /// The wanted digest, where it is known.
+    #[serde(default)]
+    pub digest: Option<Digest>,
+    /// What failed, on what, and why.
+    pub reason: String,
+    /// Since when it fails.
+    pub since: Timestamp,
+    /// How often it was tried.
+    #[serde(default)]
+    pub attempts: u32,
+}
+
+/// A tag for which groups want different digests.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conflict {
+    /// `repository:tag`.
+    pub reference: String,
+    /// The digests that are wanted.
+    pub digests: Vec<Digest>,
+    /// The groups that want them.
+    pub groups: Vec<String>,
+}
+
+/// A document that could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DocumentError {
+    /// Reference of the document.
+    pub document: String,
+    /// Why it could not be read.
+    pub reason: String,
+}
+
+/// The answer to a heartbeat. An empty body is the same as an empty object.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HeartbeatAnswer {
+    /// What the satellite is asked to do: `refresh_credentials`.
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_empty")]
+    pub events: Vec<String>,
+}
+
+impl HeartbeatAnswer {
+    /// Reads an answer's body, which deployed Ground Controls leave empty.
+    pub fn parse(body: &[u8]) -> Result<Self, serde_json::Error> {
+        if body.iter().all(u8::is_ascii_whitespace) {
+            return Ok(Self::default());
+        }
+        serde_json::from_slice::<Option<Self>>(body).map(Option::unwrap_or_default)
+    }
+}
+
+fn null_is_empty<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deployed_heartbeat_is_read() {
+        let text = r#"{"name":"edge-01","activity":"state synced","state_report_interval":"@every 00h00m30s",
+          "latest_state_digest":"sha256:1","latest_config_digest":"","memory_used_bytes":1,"storage_used_bytes":2,
+          "cpu_percent":0.5,"request_created_time":"2026-11-01T10:00:00.123456789Z","last_sync_duration_ms":3,
+          "image_count":1,"cached_images":[{"reference":"h/r:t@sha256:2","size_bytes":4}]}"#;
+        let heartbeat: Heartbeat = serde_json::from_str(text).unwrap();
+        assert_eq!(heartbeat.cached_images[0].size_bytes, 4);
+        let nothing: Heartbeat = serde_json::from_str(r#"{"cached_images":null,"new":1}"#).unwrap();
+        assert!(nothing.cached_images.is_empty());
+    }
+
+    #[test]
+    fn answers() {
+        for body in ["", " \n", "{}", "null", r#"{"events":null,"desired":{}}"#] {
+            assert_eq!(
+                HeartbeatAnswer::parse(body.as_bytes()).unwrap(),
+                HeartbeatAnswer::default(),
+                "{body}"
+            );
+        }
+        let answer = HeartbeatAnswer::parse(br#"{"events":["refresh_credentials"]}"#).unwrap();
+        assert_eq!(answer.events, ["refresh_credentials"]);
+        assert!(HeartbeatAnswer::parse(b"<html>").is_err());
+    }
+}

@@ -1,0 +1,205 @@
+//! The state documents of satellites and groups.
+
+use oci::{Digest, ImageReference, RepositoryName, Tag};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
+
+use crate::name::{ConfigName, GroupName, SatelliteName};
+
+/// First path segment of all state documents; a private project on Harbor.
+pub const PROJECT: &str = "satellite";
+/// The tag of every state document.
+pub const TAG: &str = "latest";
+
+/// What a satellite shall follow: the documents of its groups and its config, as references
+/// `[http[s]://]host/repository:tag`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SatelliteState {
+    /// Group state documents.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub states: Vec<String>,
+    /// The config document; empty where there is none.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub config: String,
+}
+
+/// What every satellite of a group shall have.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct GroupState {
+    /// Name of the group.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub group: String,
+    /// URL of the registry that holds the artifacts.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub registry: String,
+    /// The artifacts, in the order in which they were given.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub artifacts: Vec<Artifact>,
+}
+
+/// One artifact of a group.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Artifact {
+    /// Repository within the registry.
+    pub repository: RepositoryName,
+    /// Tags that point at it. Read from a string or a list, written as a list. Empty where it is kept by digest.
+    #[serde(default, rename = "tag", alias = "tags", deserialize_with = "string_or_list")]
+    pub tags: Vec<Tag>,
+    /// Free labels: strings, or objects as Harbor's adapter sends them.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub labels: Vec<Value>,
+    /// Kind of artifact, as its source says: `image`.
+    #[serde(default = "image", rename = "type", deserialize_with = "null_is_image")]
+    pub kind: String,
+    /// What it is. Where it is absent, the tags are resolved.
+    #[serde(default, deserialize_with = "empty_is_none", skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
+    /// It must *not* be on the satellite.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub deleted: bool,
+}
+
+impl GroupState {
+    /// Reads a published document so that one bad artifact harms only itself: what does not parse is left out and told, by
+    /// its place and the reason. The strict reader, for what people send, is `Deserialize`.
+    pub fn read_published(mut document: Value) -> Result<(Self, Vec<String>), serde_json::Error> {
+        let artifacts = document.as_object_mut().and_then(|fields| fields.remove("artifacts"));
+        let mut state: Self = serde_json::from_value(document)?;
+        let mut left_out = Vec::new();
+        let values: Vec<Value> =
+            serde_json::from_value::<Option<_>>(artifacts.unwrap_or_default())?.unwrap_or_default();
+        for (place, value) in values.into_iter().enumerate() {
+            match serde_json::from_value(value) {
+                Ok(artifact) => state.artifacts.push(artifact),
+                Err(error) => left_out.push(format!("artifact {place} of group {}: {error}", state.group)),
+            }
+        }
+        Ok((state, left_out))
+    }
+}
+
+/// Repository of a satellite's state document.
+pub fn satellite_repository(name: &SatelliteName) -> String {
+    format!("{PROJECT}/satellite-state/{name}/state")
+}
+
+/// Repository of a group's state document.
+pub fn group_repository(name: &GroupName) -> String {
+    format!("{PROJECT}/group-state/{name}/state")
+}
+
+/// Repository of a config document.
+pub fn config_repository(name: &ConfigName) -> String {
+    format!("{PROJECT}/config-state/{name}/state")
+}
+
+/// The reference under which a document is written: `<registry URL>/<repository>:latest`.
+pub fn document_url(registry: &str, repository: &str) -> String {
+    format!("{}/{repository}:{TAG}", registry.trim_end_matches('/'))
+}
+
+/// Reads the reference of a document. Without a scheme it gets that of `registry`, the URL given at registration.
+pub fn parse_document_url(text: &str, registry: &str) -> Result<ImageReference, oci::ReferenceError> {
+    let mut reference: ImageReference = text.trim().parse()?;
+    if reference.scheme.is_none() {
+        reference.scheme = registry.split_once("://").map(|(scheme, _)| scheme.to_owned());
+    }
+    if reference.reference().is_none() {
+        reference.tag = Some(TAG.parse()?);
+    }
+    Ok(reference)
+}
+
+fn image() -> String {
+    "image".to_owned()
+}
+
+fn null_is_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+fn null_is_image<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Ok(Option::<String>::deserialize(deserializer)?.filter(|kind| !kind.is_empty()).unwrap_or_else(image))
+}
+
+fn empty_is_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Digest>, D::Error> {
+    match Option::<String>::deserialize(deserializer)?.filter(|text| !text.is_empty()) {
+        Some(text) => text.parse().map(Some).map_err(serde::de::Error::custom),
+        None => Ok(None),
+    }
+}
+
+fn string_or_list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Tag>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Tags {
+        One(String),
+        Many(Vec<String>),
+    }
+    let texts = match Option::<Tags>::deserialize(deserializer)? {
+        None => Vec::new(),
+        Some(Tags::One(text)) => vec![text],
+        Some(Tags::Many(texts)) => texts,
+    };
+    texts
+        .into_iter()
+        .filter(|text| !text.is_empty())
+        .map(|text| text.parse().map_err(serde::de::Error::custom))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_forms_of_tag_and_label() {
+        let digest = Digest::sha256(b"x");
+        let text = format!(
+            r#"{{"group":"g","registry":"https://h","extra":1,"artifacts":[
+              {{"repository":"library/nginx","tag":"latest","digest":"{digest}","type":"image"}},
+              {{"repository":"library/alpine","tag":["3","3.1"],"labels":[{{"name":"x"}}],"digest":"","type":null}},
+              {{"repository":"a/b/c","digest":"{digest}","labels":null,"tag":null,"deleted":true}}]}}"#
+        );
+        let state: GroupState = serde_json::from_str(&text).unwrap();
+        assert_eq!(state.artifacts[0].tags.len(), 1);
+        assert_eq!(state.artifacts[1].tags.len(), 2);
+        assert_eq!((state.artifacts[1].digest, state.artifacts[1].kind.as_str()), (None, "image"));
+        assert!(state.artifacts[2].deleted && state.artifacts[2].tags.is_empty());
+        let written = serde_json::to_value(&state).unwrap();
+        assert_eq!(written["artifacts"][0]["tag"], serde_json::json!(["latest"]));
+        assert_eq!(serde_json::from_value::<GroupState>(written).unwrap(), state);
+    }
+
+    #[test]
+    fn names_that_leave_their_place_are_refused() {
+        for repository in ["../etc", "a//b", "A", ""] {
+            let text = serde_json::json!({"artifacts": [{"repository": repository, "tag": "t"}]});
+            assert!(serde_json::from_value::<GroupState>(text).is_err(), "{repository}");
+        }
+    }
+
+    #[test]
+    fn a_bad_artifact_of_a_published_document_harms_only_itself() {
+        let document = serde_json::json!({"group": "g", "artifacts": [
+            {"repository": "a", "tag": "t"}, {"repository": "..", "tag": "t"}, {"repository": "b", "tag": ["u"]}]});
+        let (state, left_out) = GroupState::read_published(document).unwrap();
+        assert_eq!(state.artifacts.len(), 2);
+        assert!(left_out.len() == 1 && left_out[0].contains("artifact 1 of group g"), "{left_out:?}");
+        assert!(GroupState::read_published(serde_json::json!({"artifacts": null})).unwrap().1.is_empty());
+        assert!(GroupState::read_published(serde_json::json!([])).is_err());
+    }
+
+    #[test]
+    fn document_urls() {
+        let name = SatelliteName::new("edge-01").unwrap();
+        let url = document_url("http://127.0.0.1:8080/", &satellite_repository(&name));
+        assert_eq!(url, "http://127.0.0.1:8080/satellite/satellite-state/edge-01/state:latest");
+        let bare =
+            parse_document_url("127.0.0.1:8080/satellite/group-state/g/state", "http://127.0.0.1:8080")
+                .unwrap();
+        assert_eq!(bare.to_string(), "http://127.0.0.1:8080/satellite/group-state/g/state:latest");
+    }
+}
