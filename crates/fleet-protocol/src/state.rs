@@ -63,7 +63,10 @@ impl GroupState {
     /// Reads a published document so that one bad artifact harms only itself: what does not parse is left out and told, by
     /// its place and the reason. The strict reader, for what people send, is `Deserialize`.
     pub fn read_published(mut document: Value) -> Result<(Self, Vec<String>), serde_json::Error> {
-        let artifacts = document.as_object_mut().and_then(|fields| fields.remove("artifacts"));
+        let fields = document.as_object_mut().ok_or_else(|| {
+            <serde_json::Error as serde::de::Error>::custom("a group document is a JSON object")
+        })?;
+        let artifacts = fields.remove("artifacts");
         let mut state: Self = serde_json::from_value(document)?;
         let mut left_out = Vec::new();
         let values: Vec<Value> =
