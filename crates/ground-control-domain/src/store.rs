@@ -1,0 +1,34 @@
+//! The contract of the database.
+//!
+//! Every method that changes something is one transaction, the intents to publish that follow from it included:
+//! either the change and its outbox rows are there, or neither. Times are given by the caller, so that a decision
+//! in a transaction and the one the caller made before it see the same moment.
+
+mod configs;
+mod groups;
+mod outbox;
+mod satellites;
+mod users;
+
+use async_trait::async_trait;
+
+use crate::StoreResult;
+
+pub use configs::Configs;
+pub use groups::Groups;
+pub use outbox::{DocumentSource, Outbox, SatelliteSource};
+pub use satellites::{RotateSecret, Satellites};
+pub use users::Users;
+
+/// Everything Ground Control keeps. One implementation per database; used as `Arc<dyn Store>`.
+#[async_trait]
+pub trait Store: Users + Satellites + Groups + Configs + Outbox + std::fmt::Debug + Send + Sync {
+    /// Whether the database answers, for readiness.
+    async fn ping(&self) -> StoreResult<()>;
+
+    /// Closes every connection; later calls fail.
+    async fn close(&self);
+
+    /// Which database this is (`sqlite`, `postgresql`), for logs and status.
+    fn kind(&self) -> &'static str;
+}

@@ -1,0 +1,84 @@
+//! Satellites, their registration, their robots and their reports.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use crate::heartbeat::{CachedImage, Heartbeat, HeartbeatOutcome, HeartbeatRecord};
+use crate::satellite::{NewSatellite, Robot, Satellite, SatelliteFilter};
+use crate::secret::Hashed;
+use crate::ztr::{ClaimAttempt, ClaimGrant, ClaimRefusal};
+use crate::{Page, Paged, SatelliteId, StoreResult};
+
+/// A robot's new secret.
+#[derive(Debug, Clone)]
+pub struct RotateSecret {
+    /// Whose robot.
+    pub satellite: SatelliteId,
+    /// The hash that the request was authenticated with: it stays good until the new one is used. A request that
+    /// presented neither the present nor the previous secret by now is refused.
+    pub presented: Hashed,
+    /// The hash of the new secret.
+    pub new_secret: Hashed,
+}
+
+/// Satellites, their registration, their robots and their reports.
+#[async_trait]
+pub trait Satellites {
+    /// Creates a satellite with its groups, configuration and one-time token.
+    ///
+    /// `Invalid` for a bad name, `Conflict` where the name is in use, `NotFound` for a group or configuration.
+    async fn create_satellite(&self, new: NewSatellite, now: Timestamp) -> StoreResult<Satellite>;
+
+    /// The satellite called `name`, unless deleted.
+    async fn satellite(&self, name: &str) -> StoreResult<Satellite>;
+
+    /// Satellites by name.
+    async fn satellites(&self, filter: SatelliteFilter, page: Page) -> StoreResult<Paged<Satellite>>;
+
+    /// Deletes a satellite: its credentials, tokens and memberships end at once, its row stays for the audit.
+    async fn delete_satellite(&self, name: &str, now: Timestamp) -> StoreResult<()>;
+
+    /// Puts a satellite into a group; in it already is no error.
+    async fn join_group(&self, satellite: &str, group: &str, now: Timestamp) -> StoreResult<()>;
+
+    /// Takes a satellite out of a group; not in it is no error.
+    async fn leave_group(&self, satellite: &str, group: &str, now: Timestamp) -> StoreResult<()>;
+
+    /// Gives a satellite a configuration.
+    async fn assign_config(&self, satellite: &str, config: &str, now: Timestamp) -> StoreResult<()>;
+
+    /// Claims a one-time token and sets the robot's secret, atomically ([`crate::ztr::decide`]).
+    async fn claim_token(
+        &self,
+        attempt: ClaimAttempt,
+        now: Timestamp,
+    ) -> StoreResult<Result<ClaimGrant, ClaimRefusal>>;
+
+    /// The robot of the satellite called `satellite`; `None` where there is none, as after a deletion.
+    async fn robot(&self, satellite: &str) -> StoreResult<Option<Robot>>;
+
+    /// Gives a robot a new secret; tells whether `presented` was still good.
+    async fn rotate_secret(&self, rotate: RotateSecret, now: Timestamp) -> StoreResult<bool>;
+
+    /// The present secret was used: the previous one ends. Cheap to repeat.
+    async fn robot_secret_used(&self, satellite: &SatelliteId, secret: &Hashed) -> StoreResult<()>;
+
+    /// Every repository that a satellite's robot may pull: those of the artifacts of its groups (what is marked
+    /// deleted excepted), its own state, its groups' states and its configuration. Sorted; empty for a satellite that
+    /// is not admitted.
+    async fn pullable(&self, satellite: &SatelliteId) -> StoreResult<Vec<String>>;
+
+    /// Records authenticated reports, all in one transaction; the outcomes are in the order given.
+    ///
+    /// The first report ends the replay of the token that the satellite registered with.
+    async fn record_heartbeats(&self, batch: &[HeartbeatRecord]) -> StoreResult<Vec<HeartbeatOutcome>>;
+
+    /// The latest report of the satellite called `name`; `None` before the first.
+    async fn latest_heartbeat(&self, name: &str) -> StoreResult<Option<Heartbeat>>;
+
+    /// The last reports of the satellite called `name`, newest first, at most [`crate::heartbeat::HISTORY`].
+    async fn heartbeat_history(&self, name: &str) -> StoreResult<Vec<Heartbeat>>;
+
+    /// The images that the satellite called `name` reported last, by reference.
+    async fn cached_images(&self, name: &str, page: Page) -> StoreResult<Paged<CachedImage>>;
+}

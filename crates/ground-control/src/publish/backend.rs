@@ -1,0 +1,41 @@
+//! What the publisher needs of a registry.
+
+use async_trait::async_trait;
+use fleet_protocol::state_image::StateImage;
+use oci::{Digest, RepositoryName};
+
+/// A manifest that a repository of state documents holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StateManifest {
+    /// Its digest.
+    pub digest: Digest,
+}
+
+/// Why the registry did not do what it was asked; the publisher tries again later whatever it was.
+#[derive(Debug, thiserror::Error)]
+#[error("{operation} in {repository}")]
+pub struct RegistryError {
+    /// What was being done.
+    pub operation: &'static str,
+    /// In which repository.
+    pub repository: String,
+    /// What went wrong.
+    #[source]
+    pub source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+/// A registry that state documents are published to: the built-in one, Harbor, or any other.
+#[async_trait]
+pub trait RegistryBackend: Send + Sync + std::fmt::Debug {
+    /// The manifest that the tag of state documents points at in `repository`; `None` where there is none.
+    async fn current(&self, repository: &RepositoryName) -> Result<Option<StateManifest>, RegistryError>;
+
+    /// Makes `image` whole in `repository` and then points the tag at it. Repeating it changes nothing.
+    async fn publish(&self, repository: &RepositoryName, image: &StateImage) -> Result<(), RegistryError>;
+
+    /// Removes one manifest, unless the tag points at it; one that is gone is no error.
+    async fn remove(&self, repository: &RepositoryName, digest: &Digest) -> Result<(), RegistryError>;
+
+    /// Removes the tag and every manifest of `repository`; an empty one is no error.
+    async fn clear(&self, repository: &RepositoryName) -> Result<(), RegistryError>;
+}
