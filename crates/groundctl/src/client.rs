@@ -1,0 +1,223 @@
+//! Requests to Ground Control's REST API.
+
+use std::time::Duration;
+
+use fleet_protocol::api::ErrorBody;
+use reqwest::{Method, StatusCode};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use url::{Host, Url};
+
+use crate::cli::Connection;
+use crate::error::Error;
+use crate::session;
+
+/// The most that is read of an answer.
+const MAX_ANSWER: usize = 64 << 20;
+/// The most that a list page holds.
+const PAGE_SIZE: usize = 100;
+
+/// A Ground Control, as one person.
+pub(crate) struct Client {
+    http: reqwest::Client,
+    server: Url,
+    token: Option<SecretString>,
+}
+
+impl Client {
+    /// A client without a session: for the login and for health.
+    pub(crate) fn anonymous(connection: &Connection) -> Result<Self, Error> {
+        let server = match &connection.server {
+            Some(server) => server.clone(),
+            None => session::load()?.ok_or(Error::NoServer)?.server,
+        };
+        let server = parse_server(&server, connection.use_unsecure)?;
+        Ok(Self { http: http_client(connection)?, server, token: None })
+    }
+
+    /// A client with the session of GROUNDCTL_TOKEN, or else of the last login.
+    pub(crate) fn logged_in(connection: &Connection) -> Result<Self, Error> {
+        let mut client = Self::anonymous(connection)?;
+        client.token = match std::env::var("GROUNDCTL_TOKEN") {
+            Ok(token) if !token.is_empty() => Some(token.into()),
+            _ => session::load()?
+                .filter(|session| {
+                    parse_server(&session.server, true).is_ok_and(|server| server == client.server)
+                        && session.expires_at > jiff::Timestamp::now()
+                })
+                .map(|session| session.token),
+        };
+        match client.token {
+            Some(_) => Ok(client),
+            None => Err(Error::NotLoggedIn { server: client.server_text() }),
+        }
+    }
+
+    /// URL of Ground Control, without a slash at its end.
+    pub(crate) fn server_text(&self) -> String {
+        self.server.as_str().trim_end_matches('/').to_owned()
+    }
+
+    /// `GET` of one thing.
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, Error> {
+        self.send(Method::GET, path, None::<&()>).await
+    }
+
+    /// `GET` of every page of a list.
+    pub(crate) async fn list<T: DeserializeOwned>(&self, path: &[&str]) -> Result<Vec<T>, Error> {
+        let mut all = Vec::new();
+        for page in 1_usize.. {
+            let mut url = self.url(path)?;
+            url.query_pairs_mut()
+                .append_pair("page", &page.to_string())
+                .append_pair("page_size", &PAGE_SIZE.to_string());
+            let items: Vec<T> = self.exchange(Method::GET, url, None::<&()>).await?;
+            let last = items.len() < PAGE_SIZE;
+            all.extend(items);
+            if last {
+                break;
+            }
+        }
+        Ok(all)
+    }
+
+    /// A request with a JSON body, where there is one.
+    pub(crate) async fn send<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &[&str],
+        body: Option<&impl Serialize>,
+    ) -> Result<T, Error> {
+        self.exchange(method, self.url(path)?, body).await
+    }
+
+    fn url(&self, path: &[&str]) -> Result<Url, Error> {
+        let mut url = self.server.clone();
+        url.path_segments_mut()
+            .map_err(|()| Error::Input(format!("{} can be no server", self.server)))?
+            .pop_if_empty()
+            .extend(path);
+        Ok(url)
+    }
+
+    async fn exchange<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        url: Url,
+        body: Option<&impl Serialize>,
+    ) -> Result<T, Error> {
+        let mut request = self.http.request(method, url);
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token.expose_secret());
+        }
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let mut response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let status = response.status();
+        let mut bytes = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(&error))? {
+            if bytes.len() + chunk.len() > MAX_ANSWER {
+                return Err(self.foreign(format!("more than {MAX_ANSWER} bytes")));
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        if !status.is_success() {
+            return Err(self.refusal(status, &bytes));
+        }
+        let bytes: &[u8] = if bytes.is_empty() { b"null" } else { &bytes };
+        serde_json::from_slice(bytes).map_err(|error| self.foreign(error.to_string()))
+    }
+
+    fn refusal(&self, status: StatusCode, body: &[u8]) -> Error {
+        if status == StatusCode::UNAUTHORIZED && self.token.is_some() {
+            return Error::NotLoggedIn { server: self.server_text() };
+        }
+        match serde_json::from_slice::<ErrorBody>(body) {
+            Ok(error) => Error::Refused { code: status.as_u16(), message: error.message },
+            Err(_) => self.foreign(format!("HTTP {status}")),
+        }
+    }
+
+    fn foreign(&self, reason: String) -> Error {
+        Error::Answer { server: self.server_text(), reason }
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> Error {
+        // The outermost words of the HTTP library say only that it failed; the innermost say why.
+        let mut reason: &dyn std::error::Error = error;
+        while let Some(source) = reason.source() {
+            reason = source;
+        }
+        Error::Unreachable { server: self.server_text(), reason: reason.to_string() }
+    }
+}
+
+/// An answer that nobody reads.
+pub(crate) type Ignored = Value;
+
+fn parse_server(text: &str, use_unsecure: bool) -> Result<Url, Error> {
+    let url = Url::parse(text)
+        .ok()
+        .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+        .ok_or_else(|| {
+            Error::Input(format!("`{text}` is no URL of a Ground Control: write https://host[:port]"))
+        })?;
+    let loopback = match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    };
+    if url.scheme() == "http" && !loopback && !use_unsecure {
+        return Err(Error::Input(format!(
+            "{text} is plain HTTP beyond loopback, where anybody on the way reads the password: use https://, or set USE_UNSECURE=true"
+        )));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(Error::Input(
+            "the server's URL may hold no user and no password: use `groundctl login`".to_owned(),
+        ));
+    }
+    Ok(url)
+}
+
+fn http_client(connection: &Connection) -> Result<reqwest::Client, Error> {
+    let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    if let Some(path) = &connection.ca_file {
+        use rustls::pki_types::{CertificateDer, pem::PemObject};
+        let wrong = |reason: String| Error::Input(format!("{}: {reason}", path.display()));
+        for certificate in CertificateDer::pem_file_iter(path).map_err(|e| wrong(e.to_string()))? {
+            let certificate = certificate.map_err(|e| wrong(e.to_string()))?;
+            roots.add(certificate).map_err(|e| wrong(e.to_string()))?;
+        }
+    }
+    let tls = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    reqwest::Client::builder()
+        .use_preconfigured_tls(tls)
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(Duration::from_secs(10))
+        .timeout(Duration::from_secs(60))
+        .build()
+        .map_err(|error| Error::Input(format!("the HTTP client cannot be made: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers() {
+        for good in
+            ["http://127.0.0.1:8080", "http://localhost:1/gc", "https://gc.example.com", "http://[::1]:8080"]
+        {
+            assert!(parse_server(good, false).is_ok(), "{good}");
+        }
+        for bad in ["gc.example.com", "ftp://h", "http://gc.example.com", "https://u:p@h", ""] {
+            assert!(parse_server(bad, false).is_err(), "{bad}");
+        }
+        assert!(parse_server("http://gc.example.com", true).is_ok());
+    }
+}

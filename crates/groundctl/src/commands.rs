@@ -1,0 +1,61 @@
+//! What each command does.
+
+mod configs;
+mod groups;
+mod login;
+mod satellites;
+mod status;
+
+use std::io::Read;
+use std::path::Path;
+
+use clap::CommandFactory;
+use serde_json::Value;
+
+use crate::cli::{Cli, Command};
+use crate::client::Client;
+use crate::error::Error;
+
+/// The most bytes of a file that is applied.
+const MAX_FILE: u64 = 16 << 20;
+
+/// Runs one command.
+pub(crate) async fn run(cli: Cli) -> Result<(), Error> {
+    let output = cli.output;
+    match cli.command {
+        Command::Completion { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "groundctl", &mut std::io::stdout());
+            Ok(())
+        }
+        Command::Login(login) => login::login(&cli.connection, output, &login).await,
+        Command::Logout => login::logout(&cli.connection, output).await,
+        Command::Status => status::status(&Client::logged_in(&cli.connection)?, output).await,
+        Command::Satellites(command) => {
+            satellites::run(&Client::logged_in(&cli.connection)?, output, command).await
+        }
+        Command::Groups(command) => groups::run(&Client::logged_in(&cli.connection)?, output, command).await,
+        Command::Configs(command) => {
+            configs::run(&Client::logged_in(&cli.connection)?, output, command).await
+        }
+    }
+}
+
+/// Reads a YAML or JSON file, `-` being standard input.
+fn read_document(path: &Path) -> Result<Value, Error> {
+    let text = read_text(path)?;
+    serde_saphyr::from_str(&text).map_err(|error| Error::Input(format!("{}: {error}", path.display())))
+}
+
+fn read_text(path: &Path) -> Result<String, Error> {
+    let mut text = String::new();
+    let failed = || Error::io(format!("{} cannot be read", path.display()));
+    let reader: Box<dyn Read> = match path.to_str() {
+        Some("-") => Box::new(std::io::stdin()),
+        _ => Box::new(std::fs::File::open(path).map_err(failed())?),
+    };
+    reader.take(MAX_FILE + 1).read_to_string(&mut text).map_err(failed())?;
+    if text.len() as u64 > MAX_FILE {
+        return Err(Error::Input(format!("{} has more than {MAX_FILE} bytes", path.display())));
+    }
+    Ok(text)
+}

@@ -1,0 +1,117 @@
+//! `satellites`.
+
+use fleet_protocol::api::{NewSatellite, NewSatelliteAnswer, Satellite, SatelliteImage, SatelliteStatus};
+use reqwest::Method;
+
+use crate::cli::{Output, Satellites, Which};
+use crate::client::{Client, Ignored};
+use crate::error::Error;
+use crate::render;
+
+const PATH: [&str; 2] = ["api", "satellites"];
+
+pub(crate) async fn run(client: &Client, output: Output, command: Satellites) -> Result<(), Error> {
+    match command {
+        Satellites::List { which } => list(client, output, which).await,
+        Satellites::Get { name } => {
+            let satellite: Satellite = client.get(&[PATH[0], PATH[1], &name]).await?;
+            render::show(output, &satellite, record)
+        }
+        Satellites::Create { name, groups, config } => {
+            let request = NewSatellite { name: name.clone(), groups: Some(groups), config_name: config };
+            let answer: NewSatelliteAnswer = client.send(Method::POST, &PATH, Some(&request)).await?;
+            render::show(output, &answer, |answer| {
+                render::record([
+                    ("Satellite", name.clone()),
+                    ("Token", answer.token.clone()),
+                    ("Use", "give it to the satellite as TOKEN within 24 hours; it works once".to_owned()),
+                ])
+            })
+        }
+        Satellites::Delete { name } => {
+            let _: Ignored = client.send(Method::DELETE, &[PATH[0], PATH[1], &name], None::<&()>).await?;
+            render::done(output, &format!("satellite {name} deleted"))
+        }
+        Satellites::Status { name } => {
+            let status: SatelliteStatus = client.get(&[PATH[0], PATH[1], &name, "status"]).await?;
+            render::show(output, &status, status_record)
+        }
+        Satellites::Images { name } => {
+            let images: Vec<SatelliteImage> = client.get(&[PATH[0], PATH[1], &name, "images"]).await?;
+            render::show(output, &images, |images| {
+                let mut table = render::table(["IMAGE", "DIGEST", "SIZE"]);
+                for image in images {
+                    let digest = image.digest.clone().unwrap_or_default();
+                    table.add_row([image.reference.clone(), digest, render::bytes(image.size_bytes)]);
+                }
+                table
+            })
+        }
+    }
+}
+
+async fn list(client: &Client, output: Output, which: Which) -> Result<(), Error> {
+    let path: &[&str] = match which {
+        Which::All => &PATH,
+        Which::Active => &["api", "satellites", "active"],
+        Which::Stale => &["api", "satellites", "stale"],
+    };
+    let satellites: Vec<Satellite> = client.list(path).await?;
+    render::show(output, &satellites, |satellites| {
+        let mut table = render::table(["NAME", "REGION", "STATE", "GROUPS", "CONFIG", "LAST SEEN"]);
+        for satellite in satellites {
+            table.add_row([
+                satellite.name.clone(),
+                satellite.region.clone(),
+                satellite.state.as_str().to_owned(),
+                satellite.groups.join(","),
+                satellite.config_name.clone().unwrap_or_default(),
+                render::ago(satellite.last_seen),
+            ]);
+        }
+        table
+    })
+}
+
+fn record(satellite: &Satellite) -> comfy_table::Table {
+    render::record([
+        ("Name", satellite.name.clone()),
+        ("Region", satellite.region.clone()),
+        ("State", satellite.state.as_str().to_owned()),
+        ("Groups", satellite.groups.join(", ")),
+        ("Config", satellite.config_name.clone().unwrap_or_default()),
+        ("Heartbeat", satellite.heartbeat_interval.clone().unwrap_or_default()),
+        ("Last seen", render::ago(satellite.last_seen)),
+        ("Created", satellite.created_at.to_string()),
+    ])
+}
+
+fn status_record(status: &SatelliteStatus) -> comfy_table::Table {
+    let heartbeat = &status.heartbeat;
+    let failed: Vec<String> = heartbeat
+        .failed
+        .iter()
+        .map(|failed| format!("{} since {}: {}", failed.reference, failed.since, failed.reason))
+        .chain(
+            heartbeat
+                .conflicts
+                .iter()
+                .map(|c| format!("{}: groups {} disagree", c.reference, c.groups.join(", "))),
+        )
+        .chain(heartbeat.document_errors.iter().map(|e| format!("{}: {}", e.document, e.reason)))
+        .chain(heartbeat.config_refusals.iter().map(|reason| format!("config refused: {reason}")))
+        .collect();
+    render::record([
+        ("Name", heartbeat.name.clone()),
+        ("Activity", heartbeat.activity.clone()),
+        ("Heartbeat", render::ago(Some(status.received_at))),
+        ("State digest", heartbeat.latest_state_digest.clone()),
+        ("Config digest", heartbeat.latest_config_digest.clone()),
+        ("Images", heartbeat.image_count.to_string()),
+        ("Storage", render::bytes(heartbeat.storage_used_bytes)),
+        ("Memory", render::bytes(heartbeat.memory_used_bytes)),
+        ("CPU", format!("{:.1} %", heartbeat.cpu_percent)),
+        ("Last sync", format!("{} ms", heartbeat.last_sync_duration_ms)),
+        ("Problems", if failed.is_empty() { "none".to_owned() } else { failed.join("\n") }),
+    ])
+}
