@@ -1,0 +1,138 @@
+//! An administrator of Ground Control: the REST routes that people use, in their documented JSON.
+//!
+//! The documents are written out here and not taken from the product's types: a key that is renamed there breaks tests
+//! here, as it would break people's scripts.
+
+use oci::Digest;
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::{Error, Result, registry};
+
+/// One artifact of a group.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// Repository.
+    pub repository: String,
+    /// Tags that are to point at the digest.
+    pub tags: Vec<String>,
+    /// What is wanted.
+    pub digest: Digest,
+    /// Whether it is to be gone instead.
+    pub deleted: bool,
+}
+
+impl Wanted {
+    /// An artifact under one tag.
+    pub fn new(repository: &str, tag: &str, digest: Digest) -> Self {
+        Self { repository: repository.to_owned(), tags: vec![tag.to_owned()], digest, deleted: false }
+    }
+
+    fn json(&self) -> Value {
+        json!({"repository": self.repository, "tag": self.tags, "labels": [], "type": "image",
+               "digest": self.digest, "deleted": self.deleted})
+    }
+}
+
+/// A session of an administrator.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    url: String,
+    token: String,
+    http: reqwest::Client,
+}
+
+impl Admin {
+    /// Logs in.
+    pub async fn login(url: &str, user: &str, password: &str) -> Result<Self> {
+        let mut admin = Self { url: url.to_owned(), token: String::new(), http: registry::http_client() };
+        let answer = admin
+            .call(Method::POST, "/login", Some(&json!({"username": user, "password": password})))
+            .await?;
+        admin.token = text(&answer, "token")?;
+        Ok(admin)
+    }
+
+    /// Calls a route; every status of success is fine, an empty body is `null`.
+    pub async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {
+        let url = format!("{}{path}", self.url);
+        let mut request = self.http.request(method.clone(), &url);
+        if !self.token.is_empty() {
+            request = request.bearer_auth(&self.token);
+        }
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let response = request.send().await.map_err(|source| Error::Request {
+            method: method.to_string(),
+            url: url.clone(),
+            source,
+        })?;
+        let fine = [StatusCode::OK, StatusCode::CREATED, StatusCode::ACCEPTED, StatusCode::NO_CONTENT];
+        let response = registry::expect(response, method.as_str(), &url, &fine).await?;
+        let bytes = response.bytes().await.map_err(|source| Error::Request {
+            method: method.to_string(),
+            url,
+            source,
+        })?;
+        if bytes.is_empty() {
+            return Ok(Value::Null);
+        }
+        serde_json::from_slice(&bytes)
+            .map_err(|error| Error::Content(format!("{method} {path} answered no JSON: {error}")))
+    }
+
+    /// Creates a satellite with the default config and gives its one-time token.
+    pub async fn create_satellite(&self, name: &str, groups: &[&str]) -> Result<String> {
+        let body = json!({"name": name, "groups": groups, "config_name": ""});
+        text(&self.call(Method::POST, "/api/satellites", Some(&body)).await?, "token")
+    }
+
+    /// Deletes a satellite.
+    pub async fn delete_satellite(&self, name: &str) -> Result<()> {
+        self.call(Method::DELETE, &format!("/api/satellites/{name}"), None).await.map(drop)
+    }
+
+    /// Replaces what a group asks for; makes the group where there is none.
+    pub async fn sync_group(&self, group: &str, artifacts: &[Wanted]) -> Result<()> {
+        let artifacts: Vec<Value> = artifacts.iter().map(Wanted::json).collect();
+        let body = json!({"group": group, "registry": "", "artifacts": artifacts});
+        self.call(Method::POST, "/api/groups/sync", Some(&body)).await.map(drop)
+    }
+
+    /// Deletes a group.
+    pub async fn delete_group(&self, group: &str) -> Result<()> {
+        self.call(Method::DELETE, &format!("/api/groups/{group}"), None).await.map(drop)
+    }
+
+    /// Puts a satellite into a group.
+    pub async fn add_to_group(&self, satellite: &str, group: &str) -> Result<()> {
+        let body = json!({"satellite": satellite, "group": group});
+        self.call(Method::POST, "/api/groups/satellite", Some(&body)).await.map(drop)
+    }
+
+    /// Takes a satellite out of a group.
+    pub async fn remove_from_group(&self, satellite: &str, group: &str) -> Result<()> {
+        let body = json!({"satellite": satellite, "group": group});
+        self.call(Method::DELETE, "/api/groups/satellite", Some(&body)).await.map(drop)
+    }
+
+    /// The latest heartbeat of a satellite; `None` before the first.
+    pub async fn status(&self, satellite: &str) -> Result<Option<Value>> {
+        match self.call(Method::GET, &format!("/api/satellites/{satellite}/status"), None).await {
+            Ok(status) => Ok(Some(status)),
+            Err(Error::Answer { status: 404, .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A satellite as it is registered.
+    pub async fn satellite(&self, name: &str) -> Result<Value> {
+        self.call(Method::GET, &format!("/api/satellites/{name}"), None).await
+    }
+}
+
+fn text(answer: &Value, key: &str) -> Result<String> {
+    let found = answer.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
+    found.map(str::to_owned).ok_or_else(|| Error::Content(format!("the answer has no `{key}`")))
+}

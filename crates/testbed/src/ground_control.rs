@@ -1,0 +1,169 @@
+//! The built Ground Control as a process.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::admin::Admin;
+use crate::ports::Port;
+use crate::process::Process;
+use crate::registry::Registry;
+use crate::{Error, Result, binaries, files};
+
+/// The bootstrapped administrator.
+pub const ADMIN: &str = "admin";
+
+/// How a Ground Control is started.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// `DATABASE_URL`; without it the SQLite file in the data folder.
+    pub database_url: Option<String>,
+    /// What satellites are told of the registry, where that is not the listener itself.
+    pub public_registry_url: Option<String>,
+    /// Further variables.
+    pub environment: Vec<(String, String)>,
+}
+
+/// A place for a Ground Control: its folder, port and password, which outlast the process.
+#[derive(Debug)]
+pub struct Place {
+    dir: PathBuf,
+    port: Port,
+    password: String,
+    options: Options,
+}
+
+/// A running Ground Control.
+#[derive(Debug)]
+pub struct GroundControl {
+    process: Process,
+    url: String,
+    password: String,
+}
+
+impl Place {
+    /// Reserves a port and takes a folder, which the caller keeps and removes.
+    pub fn new(dir: &Path, options: Options) -> Result<Self> {
+        // Within the default rules for passwords: upper and lower case and a digit.
+        let password = format!("Testbed-{:016x}", rand::random::<u64>());
+        Ok(Self { dir: dir.to_owned(), port: Port::reserve()?, password, options })
+    }
+
+    /// `http://127.0.0.1:<port>`.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.port.address())
+    }
+
+    /// Has satellites told another address of the registry, such as a proxy's. Takes effect at the next start.
+    pub fn set_public_registry_url(&mut self, url: String) {
+        self.options.public_registry_url = Some(url);
+    }
+
+    /// The administrator's password.
+    pub fn password(&self) -> &str {
+        &self.password
+    }
+
+    /// Where the database, the registry and the keys are.
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+
+    /// The command line of this place, for another command of the program.
+    pub fn command(&self) -> Result<Command> {
+        let mut command = Command::new(binaries::find("ground-control")?);
+        // Nothing of the caller's environment changes how it runs, and no `.env` of the working directory.
+        command
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("HOME", &self.dir)
+            .env("LISTEN", self.port.address())
+            .env("DATA_DIR", self.data_dir())
+            .env("ADMIN_PASSWORD", &self.password)
+            .current_dir(&self.dir);
+        if let Some(url) = &self.options.database_url {
+            command.env("DATABASE_URL", url).env("SECRET_KEY_FILE", self.dir.join("secret.key"));
+        }
+        if let Some(url) = &self.options.public_registry_url {
+            command.env("PUBLIC_REGISTRY_URL", url);
+        }
+        command.envs(self.options.environment.iter().map(|(name, value)| (name, value)));
+        Ok(command)
+    }
+
+    /// Starts the program and waits until it is ready.
+    pub async fn start(&self) -> Result<GroundControl> {
+        files::create_dir(&self.dir)?;
+        let process =
+            Process::spawn("ground-control", self.command()?, &self.dir.join("ground-control.log"))?
+                .patience(Signal::TERM, Duration::from_secs(5));
+        let mut running = GroundControl { process, url: self.url(), password: self.password.clone() };
+        let client = crate::registry::http_client();
+        let ready = format!("{}/health/ready", running.url);
+        running
+            .process
+            .ready("readiness", Duration::from_secs(30), async || {
+                client.get(&ready).send().await.is_ok_and(|answer| answer.status().is_success())
+            })
+            .await?;
+        Ok(running)
+    }
+}
+
+impl GroundControl {
+    /// Its URL: the API and the registry.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// `host:port`.
+    pub fn address(&self) -> &str {
+        self.url.trim_start_matches("http://")
+    }
+
+    /// The administrator's password.
+    pub fn password(&self) -> &str {
+        &self.password
+    }
+
+    /// `user:password` of the administrator.
+    pub fn credentials(&self) -> String {
+        format!("{ADMIN}:{}", self.password)
+    }
+
+    /// Logs the administrator in.
+    pub async fn admin(&self) -> Result<Admin> {
+        Admin::login(&self.url, ADMIN, &self.password).await
+    }
+
+    /// The registry, as the administrator.
+    pub fn registry(&self) -> Registry {
+        Registry::basic(&self.url, ADMIN, &self.password)
+    }
+
+    /// The process.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// `kill -9`.
+    pub fn kill(self) -> Result<()> {
+        self.process.kill().map(drop)
+    }
+
+    /// Asks it to end and checks that it says that all went well.
+    pub async fn stop(self) -> Result<()> {
+        let log = self.process.log().to_owned();
+        let status = self.process.stop(Duration::from_secs(40)).await?;
+        if status.success() {
+            return Ok(());
+        }
+        Err(Error::Ended {
+            program: "ground-control".into(),
+            status: status.to_string(),
+            log: files::tail(&log, 30),
+        })
+    }
+}

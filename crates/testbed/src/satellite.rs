@@ -1,0 +1,233 @@
+//! The built Satellite as a process.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use oci::Digest;
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::ports::Port;
+use crate::process::{Process, wait_for};
+use crate::registry::Registry;
+use crate::{Error, Result, binaries, command, files};
+
+/// How a satellite is started.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// URL of Ground Control.
+    pub ground_control_url: String,
+    /// One-time token.
+    pub token: String,
+    /// Replaces scheme and host of every registry URL, such as by a proxy's.
+    pub registry_override: Option<String>,
+    /// Further variables.
+    pub environment: Vec<(String, String)>,
+}
+
+/// A site: the folder and the port of a satellite, which outlast its process.
+#[derive(Debug)]
+pub struct Site {
+    dir: PathBuf,
+    port: Port,
+    options: Options,
+}
+
+/// A running satellite.
+#[derive(Debug)]
+pub struct Satellite {
+    process: Process,
+}
+
+impl Site {
+    /// Reserves a port and takes a folder, which the caller keeps and removes.
+    pub fn new(dir: &Path, options: Options) -> Result<Self> {
+        Ok(Self { dir: dir.to_owned(), port: Port::reserve()?, options })
+    }
+
+    /// URL of the local registry.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.port.address())
+    }
+
+    /// `host:port` of the local registry.
+    pub fn address(&self) -> String {
+        self.port.address()
+    }
+
+    /// Its local registry, as everybody.
+    pub fn registry(&self) -> Registry {
+        Registry::anonymous(&self.url())
+    }
+
+    /// Where configuration and identity are.
+    pub fn config_dir(&self) -> PathBuf {
+        self.dir.join("config")
+    }
+
+    /// Where the artifacts are.
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.join("registry")
+    }
+
+    /// The local status socket.
+    pub fn socket(&self) -> PathBuf {
+        self.dir.join("satellite.sock")
+    }
+
+    /// Its log.
+    pub fn log(&self) -> PathBuf {
+        self.dir.join("satellite.log")
+    }
+
+    /// Lengths of the downloads that are not complete, by digest.
+    pub fn partials(&self) -> Vec<(String, u64)> {
+        let name = |path: &Path| {
+            let name = path.file_name()?.to_str()?;
+            let (algorithm, hex) = name.split_once('-')?;
+            let digest: Digest = format!("{algorithm}:{hex}").parse().ok()?;
+            Some((digest.to_string(), path.metadata().ok()?.len()))
+        };
+        files::walk(&self.data_dir().join("partials")).iter().filter_map(|path| name(path)).collect()
+    }
+
+    /// Digests of the files that are complete under their final names.
+    pub fn blobs(&self) -> Vec<String> {
+        let name = |path: &PathBuf| {
+            let algorithm = path.ancestors().nth(2)?.file_name()?.to_str()?;
+            let digest: Digest = format!("{algorithm}:{}", path.file_name()?.to_str()?).parse().ok()?;
+            Some(digest.to_string())
+        };
+        files::walk(&self.data_dir().join("blobs")).iter().filter_map(name).collect()
+    }
+
+    fn command(&self) -> Result<Command> {
+        let mut command = Command::new(binaries::find("satellite")?);
+        command
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("HOME", &self.dir)
+            .env("CONFIG_DIR", self.config_dir())
+            .env("CONTROL_SOCKET", self.socket())
+            .current_dir(&self.dir);
+        Ok(command)
+    }
+
+    /// Starts the program and waits until its registry answers.
+    pub async fn start(&self) -> Result<Satellite> {
+        let mut satellite = self.spawn()?;
+        let registry = self.registry();
+        satellite
+            .process
+            .ready("the first answer", Duration::from_secs(20), async || registry.ping().await.is_ok())
+            .await?;
+        Ok(satellite)
+    }
+
+    /// Starts the program and waits for nothing.
+    pub fn spawn(&self) -> Result<Satellite> {
+        files::create_dir(&self.dir)?;
+        let mut command = self.command()?;
+        command
+            .env("GROUND_CONTROL_URL", &self.options.ground_control_url)
+            .env("TOKEN", &self.options.token)
+            .env("REGISTRY_LISTEN", self.port.address())
+            .env("REGISTRY_DATA_DIR", self.data_dir())
+            .env("JSON_LOGGING", "false");
+        if let Some(url) = &self.options.registry_override {
+            command.env("HARBOR_REGISTRY_URL", url);
+        }
+        command.envs(self.options.environment.iter().map(|(name, value)| (name, value)));
+        let process =
+            Process::spawn("satellite", command, &self.log())?.patience(Signal::TERM, Duration::from_secs(5));
+        Ok(Satellite { process })
+    }
+
+    /// What `satellite status --json` says of the running process.
+    pub async fn status(&self) -> Result<Value> {
+        self.ask("status").await
+    }
+
+    /// What `satellite images --json` says.
+    pub async fn images(&self) -> Result<Value> {
+        self.ask("images").await
+    }
+
+    async fn ask(&self, what: &str) -> Result<Value> {
+        let mut command = self.command()?;
+        command.args([what, "--json"]);
+        // The exit code tells whether a person is needed; the document is there all the same.
+        let output = command::output(command).await?;
+        serde_json::from_slice(&output.stdout).map_err(|error| {
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            Error::Content(format!("`satellite {what} --json` answered no JSON ({error}): {said}"))
+        })
+    }
+
+    /// Waits until a tag points at a digest.
+    pub async fn wait_for_tag(
+        &self,
+        repository: &str,
+        tag: &str,
+        digest: Digest,
+        limit: Duration,
+    ) -> Result<()> {
+        let registry = self.registry();
+        let what = format!("{repository}:{tag} at {digest} on the satellite");
+        wait_for(&what, limit, async || {
+            let found = registry.digest(repository, tag).await.ok().flatten();
+            (found == Some(digest)).then_some(())
+        })
+        .await
+        .map_err(|error| self.with_log(error))
+    }
+
+    /// Waits until a tag is gone.
+    pub async fn wait_for_absence(&self, repository: &str, tag: &str, limit: Duration) -> Result<()> {
+        let registry = self.registry();
+        let what = format!("{repository}:{tag} gone from the satellite");
+        wait_for(&what, limit, async || {
+            matches!(registry.digest(repository, tag).await, Ok(None)).then_some(())
+        })
+        .await
+        .map_err(|error| self.with_log(error))
+    }
+
+    fn with_log(&self, error: Error) -> Error {
+        match error {
+            Error::Late { what, seconds, .. } => Error::Late {
+                what,
+                seconds,
+                log: format!("; the end of the satellite's log:\n{}", files::tail(&self.log(), 40)),
+            },
+            other => other,
+        }
+    }
+}
+
+impl Satellite {
+    /// The process.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// `kill -9`.
+    pub fn kill(self) -> Result<()> {
+        self.process.kill().map(drop)
+    }
+
+    /// Asks it to end and checks that it says that all went well.
+    pub async fn stop(self) -> Result<()> {
+        let log = self.process.log().to_owned();
+        let status = self.process.stop(Duration::from_secs(40)).await?;
+        if status.success() {
+            return Ok(());
+        }
+        Err(Error::Ended {
+            program: "satellite".into(),
+            status: status.to_string(),
+            log: files::tail(&log, 30),
+        })
+    }
+}
