@@ -220,7 +220,8 @@ struct TokenAnswer {
 
 /// Reads the token service's answer; `token` wins over `access_token`, which may be there and empty.
 pub(crate) fn read_token(body: &[u8], now: Instant) -> Result<Token, String> {
-    let answer: TokenAnswer = serde_json::from_slice(body).map_err(|e| format!("its answer is no token JSON ({e})"))?;
+    let answer: TokenAnswer =
+        serde_json::from_slice(body).map_err(|e| format!("its answer is no token JSON ({e})"))?;
     let text = [answer.token, answer.access_token]
         .into_iter()
         .flatten()
@@ -229,7 +230,9 @@ pub(crate) fn read_token(body: &[u8], now: Instant) -> Result<Token, String> {
     let header =
         sensitive(&format!("Bearer {text}")).ok_or("its token holds characters that no header can carry")?;
     let lifetime = match answer.expires_in {
-        Some(seconds) if seconds > 0.0 && seconds.is_finite() => Duration::from_secs_f64(seconds.min(86_400.0)),
+        Some(seconds) if seconds > 0.0 && seconds.is_finite() => {
+            Duration::from_secs_f64(seconds.min(86_400.0))
+        }
         _ => DEFAULT_LIFETIME,
     };
     // Of a short life at least half is used, else each request would buy a token.
@@ -259,7 +262,8 @@ mod tests {
 
     #[test]
     fn realm_rules() {
-        let check = |registry: &str, realm: &str, plain| token_url(&url(registry), plain, realm, None, &[]).is_ok();
+        let check =
+            |registry: &str, realm: &str, plain| token_url(&url(registry), plain, realm, None, &[]).is_ok();
         assert!(check("https://r.example.com/", "https://auth.example.org/token", false));
         assert!(!check("https://r.example.com/", "http://r.example.com/token", false));
         assert!(check("https://r.example.com/", "http://r.example.com/token", true));
@@ -276,12 +280,16 @@ mod tests {
     #[test]
     fn token_request_keeps_the_realms_own_query() {
         let scopes = ["repository:a:pull".to_owned(), "repository:b:pull".to_owned()];
-        let made = token_url(&url("https://r/"), false, "https://t/x?a=1", Some("harbor-registry"), &scopes).unwrap();
+        let made = token_url(&url("https://r/"), false, "https://t/x?a=1", Some("harbor-registry"), &scopes)
+            .unwrap();
         assert_eq!(
             made.as_str(),
             "https://t/x?a=1&service=harbor-registry&scope=repository%3Aa%3Apull&scope=repository%3Ab%3Apull"
         );
-        assert_eq!(token_url(&url("https://r/"), false, "https://t/x", None, &[]).unwrap().as_str(), "https://t/x");
+        assert_eq!(
+            token_url(&url("https://r/"), false, "https://t/x", None, &[]).unwrap().as_str(),
+            "https://t/x"
+        );
     }
 
     #[test]

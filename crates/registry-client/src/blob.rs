@@ -47,7 +47,9 @@ impl BlobBody {
     /// [`ErrorKind::Length`] if the registry already told another one.
     pub fn expect_total(&mut self, size: u64) -> Result<(), Error> {
         match self.total {
-            Some(total) if total != size => Err(self.error(ErrorKind::Length { expected: size, actual: total })),
+            Some(total) if total != size => {
+                Err(self.error(ErrorKind::Length { expected: size, actual: total }))
+            }
             _ => {
                 self.total = Some(size);
                 Ok(())
@@ -95,7 +97,12 @@ impl Client {
     /// [`ErrorKind::RangeIgnored`] where an offset above 0 is answered with the whole blob, and
     /// [`ErrorKind::RangeMismatch`] where it is answered with another range: the bytes would land in the
     /// wrong place. The caller starts again at 0, a bounded number of times.
-    pub async fn blob(&self, repository: &RepositoryName, digest: &Digest, offset: u64) -> Result<BlobBody, Error> {
+    pub async fn blob(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        offset: u64,
+    ) -> Result<BlobBody, Error> {
         let operation = format!("get blob {repository}@{digest}");
         let url = self.repository_url(repository, &format!("blobs/{digest}"));
         let mut call = Call::new(Method::GET, url, Scope::Pull(repository.clone()), &operation)
@@ -111,9 +118,12 @@ impl Client {
             (0, StatusCode::OK) => announced,
             (_, StatusCode::OK) => return Err(self.error(&operation, ErrorKind::RangeIgnored { offset })),
             (1.., StatusCode::PARTIAL_CONTENT) => {
-                let text = answer.headers().get(CONTENT_RANGE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+                let text =
+                    answer.headers().get(CONTENT_RANGE).and_then(|v| v.to_str().ok()).unwrap_or_default();
                 let range = matching_range(text, offset, announced);
-                range.ok_or_else(|| self.error(&operation, ErrorKind::RangeMismatch { offset, got: text.to_owned() }))?
+                range.ok_or_else(|| {
+                    self.error(&operation, ErrorKind::RangeMismatch { offset, got: text.to_owned() })
+                })?
             }
             (_, status) => {
                 let text = format!("status {} to a blob", status.as_u16());
@@ -132,7 +142,11 @@ impl Client {
     }
 
     /// Whether the repository shows this blob; its size where the registry tells it.
-    pub async fn has_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<BlobHead>, Error> {
+    pub async fn has_blob(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<BlobHead>, Error> {
         let operation = format!("look for blob {repository}@{digest}");
         let url = self.repository_url(repository, &format!("blobs/{digest}"));
         let call = Call::new(Method::HEAD, url, Scope::Pull(repository.clone()), &operation);

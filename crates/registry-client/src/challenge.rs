@@ -103,7 +103,8 @@ mod tests {
 
     #[test]
     fn harbor() {
-        let header = r#"Bearer realm="https://h/service/token",service="harbor-registry",scope="repository:a/b:pull""#;
+        let header =
+            r#"Bearer realm="https://h/service/token",service="harbor-registry",scope="repository:a/b:pull""#;
         assert_eq!(
             parse(header),
             [bearer("https://h/service/token", Some("harbor-registry"), Some("repository:a/b:pull"))]
@@ -114,7 +115,9 @@ mod tests {
     #[test]
     fn odd_but_legal() {
         assert_eq!(
-            parse(r#"Negotiate abc==, BEARER Realm = "https://x/\"y\"" , scope="a:b:pull,push c:d:pull",error="e", basic realm=x"#),
+            parse(
+                r#"Negotiate abc==, BEARER Realm = "https://x/\"y\"" , scope="a:b:pull,push c:d:pull",error="e", basic realm=x"#
+            ),
             [bearer("https://x/\"y\"", None, Some("a:b:pull,push c:d:pull")), Challenge::Basic]
         );
         assert_eq!(parse("Bearer service=x"), []);

@@ -54,7 +54,8 @@ impl Endpoint {
 
     /// From a URL, which may hold neither credentials nor a path, query or fragment.
     pub fn from_url(url: Url) -> Result<Self, EndpointError> {
-        let fail = |reason: &str| EndpointError { address: redacted(url.as_str()), reason: reason.to_owned() };
+        let fail =
+            |reason: &str| EndpointError { address: redacted(url.as_str()), reason: reason.to_owned() };
         if !matches!(url.scheme(), "http" | "https") {
             return Err(fail("the scheme is neither http nor https"));
         }

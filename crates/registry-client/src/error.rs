@@ -195,7 +195,9 @@ impl Error {
     /// When the registry wants to be asked again, if it said so.
     pub fn retry_after(&self) -> Option<Duration> {
         match &*self.kind {
-            ErrorKind::RateLimited { retry_after, .. } | ErrorKind::Unavailable { retry_after, .. } => *retry_after,
+            ErrorKind::RateLimited { retry_after, .. } | ErrorKind::Unavailable { retry_after, .. } => {
+                *retry_after
+            }
             _ => None,
         }
     }

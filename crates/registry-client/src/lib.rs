@@ -40,4 +40,4 @@ pub use manifest::{FetchedManifest, ManifestHead};
 pub use push::{Mounted, Pushed};
 pub use referrers::{Referrers, fallback_tag};
 pub use retry::RetryPolicy;
-pub use tls::TlsOptions;
+pub use tls::{TlsOptions, client_config as tls_config};

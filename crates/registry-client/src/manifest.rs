@@ -129,8 +129,9 @@ impl Client {
             let answer = self.call(&call).await?;
             let next = next_page(&url, answer.headers());
             let body = self.read_bounded(answer, MAX_PAGE_BYTES, &operation).await?;
-            let page: Page = serde_json::from_slice(&body)
-                .map_err(|e| self.error(&operation, ErrorKind::Malformed(format!("it is no tag list ({e})"))))?;
+            let page: Page = serde_json::from_slice(&body).map_err(|e| {
+                self.error(&operation, ErrorKind::Malformed(format!("it is no tag list ({e})")))
+            })?;
             tags.extend(page.tags.unwrap_or_default().iter().filter_map(|tag| tag.parse::<Tag>().ok()));
             match next {
                 Some(next) => url = next,

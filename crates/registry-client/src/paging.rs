@@ -14,7 +14,11 @@ pub(crate) fn next_page(current: &Url, headers: &HeaderMap) -> Option<Url> {
             let is_next = parameters.split([';', ',']).any(|parameter| {
                 let (key, value) = parameter.split_once('=').unwrap_or_default();
                 key.trim().eq_ignore_ascii_case("rel")
-                    && value.trim().trim_matches('"').split_whitespace().any(|r| r.eq_ignore_ascii_case("next"))
+                    && value
+                        .trim()
+                        .trim_matches('"')
+                        .split_whitespace()
+                        .any(|r| r.eq_ignore_ascii_case("next"))
             });
             if is_next {
                 let url = current.join(target).ok()?;
@@ -38,7 +42,10 @@ mod tests {
 
     #[test]
     fn finds_the_next_page() {
-        assert_eq!(next(r#"</v2/a/tags/list?n=2&last=b>; rel="next""#).unwrap(), "https://r/v2/a/tags/list?n=2&last=b");
+        assert_eq!(
+            next(r#"</v2/a/tags/list?n=2&last=b>; rel="next""#).unwrap(),
+            "https://r/v2/a/tags/list?n=2&last=b"
+        );
         assert_eq!(next("<?last=c>; rel=next").unwrap(), "https://r/v2/a/tags/list?last=c");
         assert_eq!(next(r#"</p>; rel="prev", </n>; title="x"; rel="next last""#).unwrap(), "https://r/n");
     }

@@ -40,17 +40,24 @@ pub struct Pushed {
 }
 
 impl Client {
-    /// Asks the registry to take the blob over from another of its repositories.
+    /// Asks the registry to take the blob over from another of its repositories, or, with none named, from
+    /// wherever it has it (OCI Distribution 1.1, "Mounting a blob from another repository").
     pub async fn mount_blob(
         &self,
         repository: &RepositoryName,
         digest: &Digest,
-        from: &RepositoryName,
+        from: Option<&RepositoryName>,
     ) -> Result<Mounted, Error> {
-        let operation = format!("mount blob {repository}@{digest} from {from}");
+        let operation = format!("mount blob {repository}@{digest}");
         let mut url = self.repository_url(repository, "blobs/uploads/");
-        url.query_pairs_mut().append_pair("mount", &digest.to_string()).append_pair("from", from.as_str());
-        let scope = Scope::Mount(repository.clone(), from.clone());
+        url.query_pairs_mut().append_pair("mount", &digest.to_string());
+        let scope = match from {
+            Some(from) => {
+                url.query_pairs_mut().append_pair("from", from.as_str());
+                Scope::Mount(repository.clone(), from.clone())
+            }
+            None => Scope::Push(repository.clone()),
+        };
         let call = Call::new(Method::POST, url.clone(), scope, &operation)
             .header(CONTENT_LENGTH, HeaderValue::from_static("0"));
         let answer = match self.call(&call).await {
@@ -98,7 +105,11 @@ impl Client {
         location.query_pairs_mut().append_pair("digest", &digest.to_string());
 
         let watch = Arc::new(Watch::default());
-        let body = reqwest::Body::wrap_stream(Watched { inner: Box::pin(content), left: size, watch: watch.clone() });
+        let body = reqwest::Body::wrap_stream(Watched {
+            inner: Box::pin(content),
+            left: size,
+            watch: watch.clone(),
+        });
         let mut request = self
             .inner
             .http
@@ -158,8 +169,9 @@ impl Client {
             }
             Reference::Tag(_) => Digest::sha256(&bytes),
         };
-        let content_type = HeaderValue::from_str(media_type)
-            .map_err(|_| self.error(&operation, ErrorKind::Body(format!("{media_type:?} is no media type"))))?;
+        let content_type = HeaderValue::from_str(media_type).map_err(|_| {
+            self.error(&operation, ErrorKind::Body(format!("{media_type:?} is no media type")))
+        })?;
         let url = self.repository_url(repository, &format!("manifests/{reference}"));
         let mut call = Call::new(Method::PUT, url, Scope::Push(repository.clone()), &operation)
             .header(CONTENT_TYPE, content_type);

@@ -42,7 +42,8 @@ impl RetryPolicy {
         if failures >= self.attempts {
             return None;
         }
-        let doubled = self.base.saturating_mul(1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX));
+        let doubled =
+            self.base.saturating_mul(1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX));
         let backoff = doubled.min(self.max).mul_f64(rand::random_range(0.5..=1.0));
         match retry_after {
             Some(asked) if asked > self.max_retry_after => None,

@@ -97,13 +97,18 @@ impl Client {
                 }
                 _ => return refused,
             }
-            let fresh = self.authorization(&call.scope, asked_scope.as_deref(), sent.as_ref(), call.operation).await?;
+            let fresh = self
+                .authorization(&call.scope, asked_scope.as_deref(), sent.as_ref(), call.operation)
+                .await?;
             if fresh.is_none() || fresh == sent {
                 return refused;
             }
             sent = fresh;
         }
-        Err(self.error(call.operation, ErrorKind::Unauthorized("the registry keeps asking for credentials".to_owned())))
+        Err(self.error(
+            call.operation,
+            ErrorKind::Unauthorized("the registry keeps asking for credentials".to_owned()),
+        ))
     }
 
     /// What goes into `Authorization`, by what the registry asked for last. A token equal to `rejected` is
@@ -189,8 +194,9 @@ impl Client {
             } else {
                 headers.remove(AUTHORIZATION);
             }
-            let answer =
-                self.send(call.method.clone(), url.clone(), headers, call.body.clone(), within, call.operation).await?;
+            let answer = self
+                .send(call.method.clone(), url.clone(), headers, call.body.clone(), within, call.operation)
+                .await?;
             // A redirect that would change the method is no business of an API; only reads are followed.
             let followed = matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308)
                 && matches!(call.method, Method::GET | Method::HEAD);
@@ -265,7 +271,12 @@ impl Client {
     }
 
     /// The whole body, which must not be larger than `limit` bytes nor shorter than announced.
-    pub(crate) async fn read_bounded(&self, answer: Response, limit: u64, operation: &str) -> Result<Bytes, Error> {
+    pub(crate) async fn read_bounded(
+        &self,
+        answer: Response,
+        limit: u64,
+        operation: &str,
+    ) -> Result<Bytes, Error> {
         if answer.content_length().is_some_and(|length| length > limit) {
             return Err(self.error(operation, ErrorKind::TooLarge { limit }));
         }
@@ -396,7 +407,10 @@ mod tests {
             refusal(StatusCode::BAD_GATEWAY, None, html, false).to_string(),
             "the registry is not available, 502: 502 Bad Gateway nginx"
         );
-        assert_eq!(refusal(StatusCode::UNAUTHORIZED, None, b"", false).to_string(), "401 unauthorized: unauthorized");
+        assert_eq!(
+            refusal(StatusCode::UNAUTHORIZED, None, b"", false).to_string(),
+            "401 unauthorized: unauthorized"
+        );
         let code = refusal(StatusCode::BAD_REQUEST, None, br#"{"errors":[{"code":"X"}]}"#, true);
         assert!(matches!(code, ErrorKind::Refused { code: Some(ref c), .. } if c == "X"));
     }

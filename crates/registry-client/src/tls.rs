@@ -20,8 +20,11 @@ pub struct TlsOptions {
 }
 
 /// The rustls configuration. Only HTTP/1.1 is offered: a blob then has a connection of its own, whose loss
-/// costs no other, and whose reads are large.
-pub(crate) fn client_config(options: &TlsOptions) -> Result<ClientConfig, String> {
+/// costs no other, and whose reads are large. Public for clients of other services that are trusted in the same way.
+///
+/// # Errors
+/// Text that names the CA file and what is wrong with it.
+pub fn client_config(options: &TlsOptions) -> Result<ClientConfig, String> {
     let provider = CryptoProvider::get_default()
         .cloned()
         .unwrap_or_else(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
