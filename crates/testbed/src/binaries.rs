@@ -7,9 +7,9 @@ use crate::{Error, Result};
 /// The variable that names their folder; `cargo xtask` sets it.
 pub const BIN_DIR: &str = "SATELLITE_BIN_DIR";
 
-/// The path of one of our programs: in [`BIN_DIR`], else beside the running test or task.
-pub fn find(program: &str) -> Result<PathBuf> {
-    let named = std::env::var_os(BIN_DIR).map(PathBuf::from);
+/// The path of one of our programs: in `folder`, else in [`BIN_DIR`], else beside the running test or task.
+pub fn find(folder: Option<&Path>, program: &str) -> Result<PathBuf> {
+    let named = folder.map(Path::to_owned).or_else(|| std::env::var_os(BIN_DIR).map(PathBuf::from));
     let own = std::env::current_exe().ok();
     let beside = own.iter().flat_map(|path| path.ancestors().skip(1).take(2)).map(Path::to_owned);
     named.into_iter().chain(beside).map(|folder| folder.join(program)).find(|path| path.is_file()).ok_or_else(

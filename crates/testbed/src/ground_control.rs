@@ -24,6 +24,8 @@ pub struct Options {
     pub public_registry_url: Option<String>,
     /// Further variables.
     pub environment: Vec<(String, String)>,
+    /// The folder of the program, where it is not to be looked for.
+    pub programs: Option<PathBuf>,
 }
 
 /// A place for a Ground Control: its folder, port and password, which outlast the process.
@@ -73,7 +75,7 @@ impl Place {
 
     /// The command line of this place, for another command of the program.
     pub fn command(&self) -> Result<Command> {
-        let mut command = Command::new(binaries::find("ground-control")?);
+        let mut command = Command::new(binaries::find(self.options.programs.as_deref(), "ground-control")?);
         // Nothing of the caller's environment changes how it runs, and no `.env` of the working directory.
         command
             .env_clear()

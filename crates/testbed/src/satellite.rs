@@ -24,6 +24,8 @@ pub struct Options {
     pub registry_override: Option<String>,
     /// Further variables.
     pub environment: Vec<(String, String)>,
+    /// The folder of the program, where it is not to be looked for.
+    pub programs: Option<PathBuf>,
 }
 
 /// A site: the folder and the port of a satellite, which outlast its process.
@@ -103,7 +105,7 @@ impl Site {
     }
 
     fn command(&self) -> Result<Command> {
-        let mut command = Command::new(binaries::find("satellite")?);
+        let mut command = Command::new(binaries::find(self.options.programs.as_deref(), "satellite")?);
         command
             .env_clear()
             .env("PATH", "/usr/bin:/bin")

@@ -1,0 +1,153 @@
+//! The suites: which test programs each runs, what it needs, and how long it may take.
+
+use std::time::Duration;
+
+use crate::build::TestProgram;
+use crate::packages::Needed;
+
+/// A named set of tests.
+#[derive(Debug)]
+pub(crate) struct Suite {
+    /// Name on the command line.
+    pub(crate) name: &'static str,
+    /// What it shows.
+    pub(crate) about: &'static str,
+    /// What it needs besides the build, in words.
+    pub(crate) needs: &'static str,
+    /// Programs and their packages.
+    pub(crate) packages: &'static [Needed],
+    /// Whether it runs only as root.
+    pub(crate) root: bool,
+    /// Whether it wants a PostgreSQL, whose administrator's URL it finds in [`POSTGRES_URL`].
+    pub(crate) postgres: bool,
+    /// The longest that each of its test programs may take.
+    pub(crate) limit: Duration,
+}
+
+/// Tells tests of the store where their PostgreSQL is.
+pub(crate) const POSTGRES_URL: &str = "TEST_POSTGRES_URL";
+
+const MINUTE: u64 = 60;
+
+const BUSYBOX: Needed = Needed { program: "busybox", package: "busybox-static" };
+const SKOPEO: Needed = Needed { program: "skopeo", package: "skopeo" };
+const REGISTRY: Needed = Needed { program: "docker-registry", package: "docker-registry" };
+const POSTGRES: Needed = Needed { program: "/usr/lib/postgresql", package: "postgresql" };
+const ENGINES: [Needed; 6] = [
+    Needed { program: "dockerd", package: "docker.io" },
+    Needed { program: "containerd", package: "containerd" },
+    Needed { program: "runc", package: "runc" },
+    Needed { program: "podman", package: "podman" },
+    BUSYBOX,
+    SKOPEO,
+];
+const COMPONENTS: [Needed; 8] =
+    [ENGINES[0], ENGINES[1], ENGINES[2], ENGINES[3], BUSYBOX, SKOPEO, REGISTRY, POSTGRES];
+
+/// All suites, in the order in which they run.
+pub(crate) const SUITES: [Suite; 7] = [
+    Suite {
+        name: "unit",
+        about: "every crate by itself, and the examples in the documentation",
+        needs: "nothing",
+        packages: &[],
+        root: false,
+        postgres: false,
+        limit: Duration::from_secs(8 * MINUTE),
+    },
+    Suite {
+        name: "store",
+        about: "Ground Control's store, one suite on SQLite and on PostgreSQL",
+        needs: "PostgreSQL (Debian: postgresql)",
+        packages: &[POSTGRES],
+        root: false,
+        postgres: true,
+        limit: Duration::from_secs(5 * MINUTE),
+    },
+    Suite {
+        name: "registry",
+        about: "conformance to OCI Distribution 1.1: the router, the built Ground Control, the built Satellite",
+        needs: "nothing",
+        packages: &[],
+        root: false,
+        postgres: false,
+        limit: Duration::from_secs(5 * MINUTE),
+    },
+    Suite {
+        name: "components",
+        about: "the container engines, databases and registries that other suites use",
+        needs: "root; Debian: docker.io containerd runc podman skopeo busybox-static docker-registry postgresql",
+        packages: &COMPONENTS,
+        root: true,
+        postgres: false,
+        limit: Duration::from_secs(5 * MINUTE),
+    },
+    Suite {
+        name: "clients",
+        about: "skopeo, Docker, Podman and containerd pull from the Satellite with the cloud gone, and run the image",
+        needs: "root; Debian: docker.io containerd runc podman skopeo busybox-static",
+        packages: &ENGINES,
+        root: true,
+        postgres: false,
+        limit: Duration::from_secs(5 * MINUTE),
+    },
+    Suite {
+        name: "end-to-end",
+        about: "groups, updates, removals, failures, wiped disks; every byte fetched and stored once",
+        needs: "Debian: docker-registry postgresql",
+        packages: &[REGISTRY, POSTGRES],
+        root: false,
+        postgres: false,
+        limit: Duration::from_secs(8 * MINUTE),
+    },
+    Suite {
+        name: "crash",
+        about: "100 replications, each killed once at a random point and started again",
+        needs: "nothing",
+        packages: &[],
+        root: false,
+        postgres: false,
+        limit: Duration::from_secs(10 * MINUTE),
+    },
+];
+
+impl Suite {
+    /// Whether a test program belongs to it. Every program belongs to exactly one suite.
+    pub(crate) fn runs(&self, program: &TestProgram) -> bool {
+        suite_of(&program.package, &program.target, &program.kind) == self.name
+    }
+}
+
+fn suite_of(package: &str, target: &str, kind: &str) -> &'static str {
+    match (package, target) {
+        ("testbed", "clients") => "clients",
+        ("testbed", "end_to_end") => "end-to-end",
+        ("testbed", "crash") => "crash",
+        ("testbed", "components") => "components",
+        ("testbed", "conformance_binaries") => "registry",
+        ("registry-server", target) if kind == "test" && target.starts_with("conformance") => "registry",
+        ("ground-control-sqlite" | "ground-control-postgres", _) => "store",
+        ("ground-control", target) if kind == "test" && target.starts_with("store") => "store",
+        _ => "unit",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_program_is_in_a_suite_that_exists() {
+        let programs = [
+            ("testbed", "clients", "test"),
+            ("testbed", "testbed", "lib"),
+            ("registry-server", "conformance", "test"),
+            ("ground-control-postgres", "anything", "test"),
+            ("some-new-crate", "anything", "test"),
+        ];
+        for (package, target, kind) in programs {
+            let name = suite_of(package, target, kind);
+            assert_eq!(SUITES.iter().filter(|suite| suite.name == name).count(), 1, "{package}/{target}");
+        }
+    }
+}
