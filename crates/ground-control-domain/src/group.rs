@@ -37,3 +37,51 @@ impl Group {
 
 /// The most artifacts that one group may list.
 pub const MAX_ARTIFACTS: usize = 10_000;
+
+/// Checks a list before it is kept; the message names what is wrong and where.
+///
+/// State documents are no artifacts: a group that listed one would let its satellites read what is another's.
+pub fn check(artifacts: &[Artifact]) -> Result<(), String> {
+    if artifacts.len() > MAX_ARTIFACTS {
+        return Err(format!("the group lists {} artifacts, more than {MAX_ARTIFACTS}", artifacts.len()));
+    }
+    for (n, artifact) in artifacts.iter().enumerate() {
+        let repository = artifact.repository.as_str();
+        if artifact.tags.is_empty() && artifact.digest.is_none() {
+            return Err(format!("artifacts[{n}] ({repository}) has neither a tag nor a digest"));
+        }
+        if STATE_REPOSITORIES.iter().any(|prefix| repository.starts_with(prefix)) {
+            return Err(format!(
+                "artifacts[{n}] ({repository}) is a state document, which no group may list"
+            ));
+        }
+    }
+    Ok(())
+}
+
+const STATE_REPOSITORIES: [&str; 3] =
+    ["satellite/satellite-state/", "satellite/group-state/", "satellite/config-state/"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn artifact(value: serde_json::Value) -> Artifact {
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn lists_are_checked() {
+        let good = artifact(serde_json::json!({"repository": "library/nginx", "tag": "latest"}));
+        let by_digest =
+            Artifact { tags: Vec::new(), digest: Some(oci::Digest::sha256(b"x")), ..good.clone() };
+        assert_eq!(check(&[good.clone(), by_digest]), Ok(()));
+        let neither = Artifact { tags: Vec::new(), ..good.clone() };
+        assert!(check(&[good.clone(), neither]).unwrap_err().contains("artifacts[1] (library/nginx)"));
+        let state = artifact(
+            serde_json::json!({"repository": "satellite/satellite-state/edge-02/state", "tag": "latest"}),
+        );
+        assert!(check(&[state]).unwrap_err().contains("state document"));
+        assert!(check(&vec![good; MAX_ARTIFACTS + 1]).unwrap_err().contains("more than"));
+    }
+}

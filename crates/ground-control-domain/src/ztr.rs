@@ -27,6 +27,8 @@ pub struct TokenState {
     pub expires_at: Timestamp,
     /// The claim, once there was one.
     pub claim: Option<TokenClaim>,
+    /// Whether it is over: an authenticated heartbeat arrived, or the token was voided.
+    pub closed: bool,
 }
 
 /// The claim that a token was given to.
@@ -36,8 +38,6 @@ pub struct TokenClaim {
     pub at: Timestamp,
     /// Who claimed it.
     pub claimant: Claimant,
-    /// Whether it is over: an authenticated heartbeat arrived, or the token was voided.
-    pub closed: bool,
 }
 
 /// What identifies the device that asks.
@@ -107,6 +107,9 @@ pub struct ClaimGrant {
 ///
 /// The expiry bounds the first claim only: a device that was answered just before it may still have lost the answer.
 pub fn decide(token: &TokenState, claimant: &Claimant, now: Timestamp) -> ClaimDecision {
+    if token.closed {
+        return ClaimDecision::Refused(ClaimRefusal::Used);
+    }
     let Some(claim) = &token.claim else {
         return if now < token.expires_at {
             ClaimDecision::First
@@ -114,9 +117,6 @@ pub fn decide(token: &TokenState, claimant: &Claimant, now: Timestamp) -> ClaimD
             ClaimDecision::Refused(ClaimRefusal::Expired)
         };
     };
-    if claim.closed {
-        return ClaimDecision::Refused(ClaimRefusal::Used);
-    }
     match (&claim.claimant, claimant) {
         (Claimant::Nonce(bound), Claimant::Nonce(asked)) if bound == asked => {
             ClaimDecision::Again { keep_previous: true }
@@ -164,22 +164,22 @@ mod tests {
         #[test]
         fn one_token_serves_one_device(steps in proptest::collection::vec(step(), 1..40)) {
             let mut now = 0;
-            let mut token = TokenState { expires_at: at(5000), claim: None };
+            let mut token = TokenState { expires_at: at(5000), claim: None, closed: false };
             let mut answered: Option<Claimant> = None;
             for step in steps {
                 match step {
-                    Step::Heartbeat => if let Some(claim) = &mut token.claim { claim.closed = true },
+                    Step::Heartbeat => token.closed |= token.claim.is_some(),
                     Step::Claim(claimant, pause) => {
                         now += pause;
                         match decide(&token, &claimant, at(now)) {
                             ClaimDecision::First => {
                                 prop_assert!(answered.is_none() && now < 5000);
-                                token.claim = Some(TokenClaim { at: at(now), claimant: claimant.clone(), closed: false });
+                                token.claim = Some(TokenClaim { at: at(now), claimant: claimant.clone() });
                                 answered = Some(claimant);
                             }
                             ClaimDecision::Again { keep_previous } => {
                                 prop_assert_eq!(answered.as_ref(), Some(&claimant));
-                                prop_assert!(!token.claim.as_ref().unwrap().closed);
+                                prop_assert!(!token.closed);
                                 prop_assert_eq!(keep_previous, matches!(claimant, Claimant::Nonce(_)));
                             }
                             ClaimDecision::Refused(ClaimRefusal::Expired) => {
@@ -199,16 +199,16 @@ mod tests {
         #[test]
         fn a_lost_answer_never_bricks_a_device(late in 0i64..10_000_000) {
             let nonce = Claimant::Nonce(Hashed::from("n".to_owned()));
-            let claim = TokenClaim { at: at(10), claimant: nonce.clone(), closed: false };
-            let token = TokenState { expires_at: at(100), claim: Some(claim) };
+            let claim = TokenClaim { at: at(10), claimant: nonce.clone() };
+            let token = TokenState { expires_at: at(100), claim: Some(claim), closed: false };
             prop_assert_eq!(decide(&token, &nonce, at(10 + late)), ClaimDecision::Again { keep_previous: true });
         }
 
         #[test]
         fn a_source_is_answered_again_for_ten_minutes(late in 0i64..2000) {
             let source = Claimant::Source(IpAddr::from([192, 0, 2, 1]));
-            let claim = TokenClaim { at: at(10), claimant: source.clone(), closed: false };
-            let token = TokenState { expires_at: at(100), claim: Some(claim) };
+            let claim = TokenClaim { at: at(10), claimant: source.clone() };
+            let token = TokenState { expires_at: at(100), claim: Some(claim), closed: false };
             let again = decide(&token, &source, at(10 + late)) == ClaimDecision::Again { keep_previous: false };
             prop_assert_eq!(again, late < 600);
         }

@@ -1,0 +1,240 @@
+//! Groups and their artifacts.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use fleet_protocol::GroupName;
+use ground_control_domain::document::DocumentKey;
+use ground_control_domain::group::{self, Artifact, Group};
+use ground_control_domain::store::Groups;
+use ground_control_domain::{Entity, GroupId, Page, Paged, StoreError, StoreResult};
+use jiff::Timestamp;
+
+use super::{During, SqlStore, count, json, millis, outbox, read, read_json, time};
+use crate::dialect::Connection;
+
+struct ArtifactRow {
+    group_id: String,
+    repository: String,
+    tags: String,
+    labels: String,
+    kind: String,
+    digest: String,
+    deleted: bool,
+}
+
+impl ArtifactRow {
+    fn artifact(self, operation: &'static str) -> StoreResult<Artifact> {
+        Ok(Artifact {
+            repository: read(operation, &self.repository)?,
+            tags: read_json(operation, &self.tags)?,
+            labels: read_json(operation, &self.labels)?,
+            kind: self.kind,
+            digest: match self.digest.as_str() {
+                "" => None,
+                digest => Some(read(operation, digest)?),
+            },
+            deleted: self.deleted,
+        })
+    }
+}
+
+/// The list of one group, in the order given.
+pub(super) async fn artifacts(
+    connection: &mut Connection,
+    group_id: &str,
+    operation: &'static str,
+) -> StoreResult<Vec<Artifact>> {
+    sqlx::query_as!(
+        ArtifactRow,
+        "SELECT group_id, repository, tags, labels, kind, digest, deleted FROM group_artifacts
+         WHERE group_id = $1 ORDER BY ordinal",
+        group_id
+    )
+    .fetch_all(connection)
+    .await
+    .during(operation)?
+    .into_iter()
+    .map(|row| row.artifact(operation))
+    .collect()
+}
+
+/// The identifier of the group called `name`.
+pub(super) async fn id_of(
+    connection: &mut Connection,
+    name: &str,
+    operation: &'static str,
+) -> StoreResult<String> {
+    sqlx::query_scalar!("SELECT id FROM artifact_groups WHERE name = $1", name)
+        .fetch_optional(connection)
+        .await
+        .during(operation)?
+        .ok_or_else(|| StoreError::not_found(Entity::Group, name))
+}
+
+async fn load(
+    connection: &mut Connection,
+    name: &str,
+    operation: &'static str,
+) -> StoreResult<Option<Group>> {
+    let row =
+        sqlx::query!("SELECT id, name, created_at, updated_at FROM artifact_groups WHERE name = $1", name)
+            .fetch_optional(&mut *connection)
+            .await
+            .during(operation)?;
+    let Some(row) = row else { return Ok(None) };
+    Ok(Some(Group {
+        artifacts: artifacts(connection, &row.id, operation).await?,
+        id: GroupId::from(row.id),
+        name: row.name,
+        created_at: time(operation, row.created_at)?,
+        updated_at: time(operation, row.updated_at)?,
+    }))
+}
+
+async fn insert_artifact(
+    connection: &mut Connection,
+    group_id: &str,
+    ordinal: usize,
+    artifact: &Artifact,
+    operation: &'static str,
+) -> StoreResult<()> {
+    let ordinal = i64::try_from(ordinal).unwrap_or(i64::MAX);
+    let repository = artifact.repository.as_str();
+    let (tags, labels) = (json(operation, &artifact.tags)?, json(operation, &artifact.labels)?);
+    let digest = artifact.digest.map(|d| d.to_string()).unwrap_or_default();
+    sqlx::query!(
+        "INSERT INTO group_artifacts (group_id, ordinal, repository, tags, labels, kind, digest, deleted)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        group_id,
+        ordinal,
+        repository,
+        tags,
+        labels,
+        artifact.kind,
+        digest,
+        artifact.deleted
+    )
+    .execute(connection)
+    .await
+    .during(operation)
+    .map(drop)
+}
+
+#[async_trait]
+impl Groups for SqlStore {
+    async fn sync_group(&self, name: &str, artifacts: Vec<Artifact>, now: Timestamp) -> StoreResult<Group> {
+        const OPERATION: &str = "replace a group's list";
+        group::check(&artifacts).map_err(StoreError::invalid)?;
+        let now_millis = millis(now);
+        let mut tx = self.database.fleet(OPERATION).await?;
+        let before = load(&mut tx, name, OPERATION).await?;
+        let id = match &before {
+            // The same list again is no change: nobody has to read anything anew.
+            Some(group) if group.artifacts == artifacts => {
+                return Ok(group.clone());
+            }
+            Some(group) => group.id.clone(),
+            None => {
+                GroupName::new(name).map_err(|error| StoreError::invalid(error.to_string()))?;
+                GroupId::generate()
+            }
+        };
+        let document = DocumentKey::group(name);
+        outbox::publishable(&document)?;
+        let id_text = id.as_str();
+        sqlx::query!(
+            "INSERT INTO artifact_groups (id, name, created_at, updated_at) VALUES ($1, $2, $3, $3)
+             ON CONFLICT (name) DO UPDATE SET updated_at = excluded.updated_at",
+            id_text,
+            name,
+            now_millis
+        )
+        .execute(&mut *tx)
+        .await
+        .during(OPERATION)?;
+        sqlx::query!("DELETE FROM group_artifacts WHERE group_id = $1", id_text)
+            .execute(&mut *tx)
+            .await
+            .during(OPERATION)?;
+        for (ordinal, artifact) in artifacts.iter().enumerate() {
+            insert_artifact(&mut tx, id_text, ordinal, artifact, OPERATION).await?;
+        }
+        outbox::enqueue(&mut tx, &document, now, OPERATION).await?;
+        tx.commit().await.during(OPERATION)?;
+        let updated_at = time(OPERATION, now_millis)?;
+        Ok(Group {
+            id,
+            name: name.to_owned(),
+            artifacts,
+            created_at: before.map_or(updated_at, |group| group.created_at),
+            updated_at,
+        })
+    }
+
+    async fn group(&self, name: &str) -> StoreResult<Group> {
+        const OPERATION: &str = "look up a group";
+        let mut snapshot = self.database.snapshot(OPERATION).await?;
+        load(&mut snapshot, name, OPERATION).await?.ok_or_else(|| StoreError::not_found(Entity::Group, name))
+    }
+
+    async fn groups(&self, page: Page) -> StoreResult<Paged<Group>> {
+        const OPERATION: &str = "list the groups";
+        let (limit, offset) = (page.limit(), page.offset());
+        let mut snapshot = self.database.snapshot(OPERATION).await?;
+        let total = sqlx::query_scalar!(r#"SELECT COUNT(*) AS "n!: i64" FROM artifact_groups"#)
+            .fetch_one(&mut *snapshot)
+            .await
+            .during(OPERATION)?;
+        let rows = sqlx::query!(
+            "SELECT id, name, created_at, updated_at FROM artifact_groups ORDER BY name LIMIT $1 OFFSET $2",
+            limit,
+            offset
+        )
+        .fetch_all(&mut *snapshot)
+        .await
+        .during(OPERATION)?;
+        let mut lists: HashMap<String, Vec<Artifact>> = HashMap::new();
+        let listed = sqlx::query_as!(
+            ArtifactRow,
+            "SELECT a.group_id, a.repository, a.tags, a.labels, a.kind, a.digest, a.deleted
+             FROM group_artifacts a
+             WHERE a.group_id IN (SELECT id FROM artifact_groups ORDER BY name LIMIT $1 OFFSET $2)
+             ORDER BY a.group_id, a.ordinal",
+            limit,
+            offset
+        )
+        .fetch_all(&mut *snapshot)
+        .await
+        .during(OPERATION)?;
+        for row in listed {
+            lists.entry(row.group_id.clone()).or_default().push(row.artifact(OPERATION)?);
+        }
+        let items = rows
+            .into_iter()
+            .map(|row| {
+                Ok(Group {
+                    artifacts: lists.remove(&row.id).unwrap_or_default(),
+                    id: GroupId::from(row.id),
+                    name: row.name,
+                    created_at: time(OPERATION, row.created_at)?,
+                    updated_at: time(OPERATION, row.updated_at)?,
+                })
+            })
+            .collect::<StoreResult<_>>()?;
+        Ok(Paged { items, total: count(total) })
+    }
+
+    async fn delete_group(&self, name: &str, now: Timestamp) -> StoreResult<()> {
+        const OPERATION: &str = "delete a group";
+        let mut tx = self.database.fleet(OPERATION).await?;
+        let id = id_of(&mut tx, name, OPERATION).await?;
+        outbox::enqueue_members(&mut tx, &id, now, OPERATION).await?;
+        sqlx::query!("DELETE FROM artifact_groups WHERE id = $1", id)
+            .execute(&mut *tx)
+            .await
+            .during(OPERATION)?;
+        outbox::enqueue(&mut tx, &DocumentKey::group(name), now, OPERATION).await?;
+        tx.commit().await.during(OPERATION)
+    }
+}

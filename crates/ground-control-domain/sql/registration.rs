@@ -1,0 +1,216 @@
+//! Registration by a one-time token, and the robot that comes of it.
+
+use std::net::IpAddr;
+
+use ground_control_domain::satellite::{Robot, SatelliteState};
+use ground_control_domain::secret::Hashed;
+use ground_control_domain::store::RotateSecret;
+use ground_control_domain::ztr::{
+    self, ClaimAttempt, ClaimDecision, ClaimGrant, ClaimRefusal, Claimant, TokenClaim, TokenState,
+};
+use ground_control_domain::{SatelliteId, StoreError, StoreResult};
+use jiff::Timestamp;
+
+use super::{During, SqlStore, millis, read, time};
+use crate::dialect::Connection;
+
+struct TokenRow {
+    satellite_id: String,
+    expires_at: i64,
+    claimed_at: Option<i64>,
+    nonce_hash: Option<String>,
+    source_address: Option<String>,
+    closed_at: Option<i64>,
+}
+
+impl TokenRow {
+    fn state(&self, operation: &'static str) -> StoreResult<TokenState> {
+        let claimant = match (&self.nonce_hash, &self.source_address) {
+            (Some(nonce), _) => Some(Claimant::Nonce(Hashed::from(nonce.clone()))),
+            (None, Some(source)) => Some(Claimant::Source(read::<IpAddr>(operation, source)?)),
+            (None, None) => None,
+        };
+        let claim = match (self.claimed_at, claimant) {
+            (None, _) => None,
+            (Some(at), Some(claimant)) => Some(TokenClaim { at: time(operation, at)?, claimant }),
+            (Some(_), None) => {
+                return Err(StoreError::corrupt(operation, "a claimed token without claimant"));
+            }
+        };
+        Ok(TokenState {
+            expires_at: time(operation, self.expires_at)?,
+            claim,
+            closed: self.closed_at.is_some(),
+        })
+    }
+}
+
+impl SqlStore {
+    /// [`ground_control_domain::store::Satellites::claim_token`].
+    pub(super) async fn claim(
+        &self,
+        attempt: ClaimAttempt,
+        now: Timestamp,
+    ) -> StoreResult<Result<ClaimGrant, ClaimRefusal>> {
+        const OPERATION: &str = "claim a registration token";
+        let token = attempt.token.as_str();
+        // Whoever guesses tokens must not hold up those that write.
+        let mut connection = self.database.read(OPERATION).await?;
+        let known = sqlx::query_scalar!("SELECT satellite_id FROM ztr_tokens WHERE token_hash = $1", token)
+            .fetch_optional(&mut *connection)
+            .await
+            .during(OPERATION)?;
+        drop(connection);
+        if known.is_none() {
+            return Ok(Err(ClaimRefusal::Unknown));
+        }
+
+        let now_millis = millis(now);
+        let mut tx = self.database.rows(OPERATION).await?;
+        // Writing first locks the row: of two claims at once the second sees what the first decided.
+        let row = sqlx::query_as!(
+            TokenRow,
+            r#"UPDATE ztr_tokens SET attempted_at = $2 WHERE token_hash = $1
+               RETURNING satellite_id AS "satellite_id!", expires_at AS "expires_at!", claimed_at AS "claimed_at?",
+                   nonce_hash AS "nonce_hash?", source_address AS "source_address?", closed_at AS "closed_at?""#,
+            token,
+            now_millis
+        )
+        .fetch_optional(&mut *tx)
+        .await
+        .during(OPERATION)?;
+        let Some(row) = row else { return Ok(Err(ClaimRefusal::Unknown)) };
+        let satellite = sqlx::query!("SELECT name, state FROM satellites WHERE id = $1", row.satellite_id)
+            .fetch_one(&mut *tx)
+            .await
+            .during(OPERATION)?;
+        let again = match ztr::decide(&row.state(OPERATION)?, &attempt.claimant, now) {
+            ClaimDecision::Refused(refusal) => return Ok(Err(refusal)),
+            decision => {
+                if !read::<SatelliteState>(OPERATION, &satellite.state)?.admits() {
+                    return Ok(Err(ClaimRefusal::NotAdmitted));
+                }
+                decision
+            }
+        };
+        if again == ClaimDecision::First {
+            bind(&mut tx, &attempt, now_millis, OPERATION).await?;
+        }
+        let keep_previous = again == ClaimDecision::Again { keep_previous: true };
+        let new_secret = attempt.new_secret.as_str();
+        sqlx::query!(
+            "INSERT INTO robots (satellite_id, secret_hash, previous_secret_hash, rotated_at)
+             VALUES ($1, $2, NULL, $3)
+             ON CONFLICT (satellite_id) DO UPDATE SET
+                 previous_secret_hash = CASE WHEN $4 THEN robots.secret_hash ELSE NULL END,
+                 secret_hash = excluded.secret_hash, rotated_at = excluded.rotated_at",
+            row.satellite_id,
+            new_secret,
+            now_millis,
+            keep_previous
+        )
+        .execute(&mut *tx)
+        .await
+        .during(OPERATION)?;
+        tx.commit().await.during(OPERATION)?;
+        Ok(Ok(ClaimGrant {
+            satellite: SatelliteId::from(row.satellite_id),
+            satellite_name: satellite.name,
+            again: again != ClaimDecision::First,
+        }))
+    }
+
+    /// [`ground_control_domain::store::Satellites::robot`].
+    pub(super) async fn find_robot(&self, satellite: &str) -> StoreResult<Option<Robot>> {
+        const OPERATION: &str = "look up a robot";
+        let mut connection = self.database.read(OPERATION).await?;
+        let row = sqlx::query!(
+            r#"SELECT s.id AS "id!", s.name AS "name!", s.state AS "state!",
+                      r.secret_hash AS "secret_hash?", r.previous_secret_hash AS "previous_secret_hash?"
+               FROM satellites s LEFT JOIN robots r ON r.satellite_id = s.id
+               WHERE s.name = $1 AND s.state <> 'deleted'"#,
+            satellite
+        )
+        .fetch_optional(&mut *connection)
+        .await
+        .during(OPERATION)?;
+        row.map(|row| {
+            Ok(Robot {
+                satellite: SatelliteId::from(row.id),
+                satellite_name: row.name,
+                state: read(OPERATION, &row.state)?,
+                secret: row.secret_hash.map(Hashed::from),
+                previous_secret: row.previous_secret_hash.map(Hashed::from),
+            })
+        })
+        .transpose()
+    }
+
+    /// [`ground_control_domain::store::Satellites::rotate_secret`].
+    pub(super) async fn rotate(&self, rotate: RotateSecret, now: Timestamp) -> StoreResult<bool> {
+        const OPERATION: &str = "rotate a robot's secret";
+        let (satellite, presented, new) =
+            (rotate.satellite.as_str(), rotate.presented.as_str(), rotate.new_secret.as_str());
+        let now = millis(now);
+        let mut tx = self.database.rows(OPERATION).await?;
+        let rotated = sqlx::query!(
+            "UPDATE robots SET previous_secret_hash = $1, secret_hash = $2, rotated_at = $3
+             WHERE satellite_id = $4 AND (secret_hash = $1 OR previous_secret_hash = $1)",
+            presented,
+            new,
+            now,
+            satellite
+        )
+        .execute(&mut *tx)
+        .await
+        .during(OPERATION)?;
+        tx.commit().await.during(OPERATION)?;
+        Ok(rotated.rows_affected() > 0)
+    }
+
+    /// [`ground_control_domain::store::Satellites::robot_secret_used`].
+    pub(super) async fn drop_previous_secret(
+        &self,
+        satellite: &SatelliteId,
+        secret: &Hashed,
+    ) -> StoreResult<()> {
+        const OPERATION: &str = "end a robot's previous secret";
+        let (satellite, secret) = (satellite.as_str(), secret.as_str());
+        let mut tx = self.database.rows(OPERATION).await?;
+        sqlx::query!(
+            "UPDATE robots SET previous_secret_hash = NULL
+             WHERE satellite_id = $1 AND secret_hash = $2 AND previous_secret_hash IS NOT NULL",
+            satellite,
+            secret
+        )
+        .execute(&mut *tx)
+        .await
+        .during(OPERATION)?;
+        tx.commit().await.during(OPERATION)
+    }
+}
+
+/// Binds a token to the device that claims it first.
+async fn bind(
+    connection: &mut Connection,
+    attempt: &ClaimAttempt,
+    now: i64,
+    operation: &'static str,
+) -> StoreResult<()> {
+    let token = attempt.token.as_str();
+    let (nonce, source) = match &attempt.claimant {
+        Claimant::Nonce(nonce) => (Some(nonce.as_str()), None),
+        Claimant::Source(address) => (None, Some(address.to_string())),
+    };
+    sqlx::query!(
+        "UPDATE ztr_tokens SET claimed_at = $2, nonce_hash = $3, source_address = $4 WHERE token_hash = $1",
+        token,
+        now,
+        nonce,
+        source
+    )
+    .execute(connection)
+    .await
+    .during(operation)
+    .map(drop)
+}

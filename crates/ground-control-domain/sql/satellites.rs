@@ -1,0 +1,408 @@
+//! Satellites and what people change about them.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use fleet_protocol::{Region, SatelliteName};
+use ground_control_domain::document::{DocumentKey, DocumentKind};
+use ground_control_domain::heartbeat::{CachedImage, Heartbeat, HeartbeatOutcome, HeartbeatRecord};
+use ground_control_domain::satellite::{
+    LifecycleEvent, NewSatellite, Robot, Satellite, SatelliteFilter, SatelliteState,
+};
+use ground_control_domain::secret::Hashed;
+use ground_control_domain::store::{RotateSecret, Satellites};
+use ground_control_domain::ztr::{ClaimAttempt, ClaimGrant, ClaimRefusal};
+use ground_control_domain::{Entity, Page, Paged, SatelliteId, StoreError, StoreResult};
+use jiff::Timestamp;
+
+use super::{During, SqlStore, configs, count, groups, millis, outbox, read, time, unless_taken};
+use crate::dialect::Connection;
+
+struct Row {
+    id: String,
+    name: String,
+    region: String,
+    state: String,
+    config_name: Option<String>,
+    heartbeat_interval: Option<String>,
+    last_seen: Option<i64>,
+    created_at: i64,
+    updated_at: i64,
+}
+
+impl Row {
+    fn satellite(self, groups: Vec<String>, operation: &'static str) -> StoreResult<Satellite> {
+        Ok(Satellite {
+            state: read(operation, &self.state)?,
+            last_seen: self.last_seen.map(|at| time(operation, at)).transpose()?,
+            created_at: time(operation, self.created_at)?,
+            updated_at: time(operation, self.updated_at)?,
+            id: SatelliteId::from(self.id),
+            name: self.name,
+            region: self.region,
+            groups,
+            config_name: self.config_name.unwrap_or_default(),
+            heartbeat_interval: self.heartbeat_interval,
+        })
+    }
+}
+
+/// The identifier and state of the satellite called `name`, unless deleted.
+pub(super) async fn id_of(
+    connection: &mut Connection,
+    name: &str,
+    operation: &'static str,
+) -> StoreResult<(String, SatelliteState)> {
+    let row = sqlx::query!("SELECT id, state FROM satellites WHERE name = $1 AND state <> 'deleted'", name)
+        .fetch_optional(connection)
+        .await
+        .during(operation)?
+        .ok_or_else(|| StoreError::not_found(Entity::Satellite, name))?;
+    Ok((row.id, read(operation, &row.state)?))
+}
+
+async fn load(connection: &mut Connection, name: &str, operation: &'static str) -> StoreResult<Satellite> {
+    let row = sqlx::query_as!(
+        Row,
+        r#"SELECT s.id, s.name, s.region, s.state, c.name AS "config_name?", s.heartbeat_interval, s.last_seen,
+                  s.created_at, s.updated_at
+           FROM satellites s LEFT JOIN configs c ON c.id = s.config_id
+           WHERE s.name = $1 AND s.state <> 'deleted'"#,
+        name
+    )
+    .fetch_optional(&mut *connection)
+    .await
+    .during(operation)?
+    .ok_or_else(|| StoreError::not_found(Entity::Satellite, name))?;
+    let mut groups = sqlx::query_scalar!(
+        "SELECT g.name FROM group_members m JOIN artifact_groups g ON g.id = m.group_id
+         WHERE m.satellite_id = $1",
+        row.id
+    )
+    .fetch_all(connection)
+    .await
+    .during(operation)?;
+    groups.sort();
+    row.satellite(groups, operation)
+}
+
+/// A person changed the satellite: its document is to be written again.
+async fn changed(
+    connection: &mut Connection,
+    id: &str,
+    name: &str,
+    now: Timestamp,
+    operation: &'static str,
+) -> StoreResult<()> {
+    let now_millis = millis(now);
+    sqlx::query!("UPDATE satellites SET updated_at = $1 WHERE id = $2", now_millis, id)
+        .execute(&mut *connection)
+        .await
+        .during(operation)?;
+    outbox::enqueue(connection, &DocumentKey::satellite(name), now, operation).await
+}
+
+async fn join(
+    connection: &mut Connection,
+    satellite_id: &str,
+    group_id: &str,
+    now: Timestamp,
+    operation: &'static str,
+) -> StoreResult<bool> {
+    let now = millis(now);
+    let joined = sqlx::query!(
+        "INSERT INTO group_members (satellite_id, group_id, joined_at) VALUES ($1, $2, $3)
+         ON CONFLICT (satellite_id, group_id) DO NOTHING",
+        satellite_id,
+        group_id,
+        now
+    )
+    .execute(connection)
+    .await
+    .during(operation)?;
+    Ok(joined.rows_affected() > 0)
+}
+
+#[async_trait]
+impl Satellites for SqlStore {
+    async fn create_satellite(&self, new: NewSatellite, now: Timestamp) -> StoreResult<Satellite> {
+        const OPERATION: &str = "create a satellite";
+        SatelliteName::new(&new.name).map_err(|error| StoreError::invalid(error.to_string()))?;
+        Region::new(&new.region).map_err(|error| StoreError::invalid(error.to_string()))?;
+        let (id, now_millis, expires_at) =
+            (SatelliteId::generate(), millis(now), millis(new.token_expires_at));
+        let (id_text, state) = (id.as_str(), SatelliteState::Pending.as_str());
+        let mut tx = self.database.fleet(OPERATION).await?;
+        let config_id = configs::id_of(&mut tx, &new.config_name, OPERATION).await?;
+        sqlx::query!(
+            "INSERT INTO satellites (id, name, region, state, config_id, created_at, updated_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $6)",
+            id_text,
+            new.name,
+            new.region,
+            state,
+            config_id,
+            now_millis
+        )
+        .execute(&mut *tx)
+        .await
+        .map_err(|error| {
+            unless_taken(error, OPERATION, || StoreError::exists(Entity::Satellite, &new.name))
+        })?;
+        for group in &new.groups {
+            let group_id = groups::id_of(&mut tx, group, OPERATION).await?;
+            join(&mut tx, id_text, &group_id, now, OPERATION).await?;
+        }
+        let token = new.token.as_str();
+        sqlx::query!(
+            "INSERT INTO ztr_tokens (token_hash, satellite_id, created_at, expires_at) VALUES ($1, $2, $3, $4)",
+            token,
+            id_text,
+            now_millis,
+            expires_at
+        )
+        .execute(&mut *tx)
+        .await
+        .during(OPERATION)?;
+        outbox::enqueue(&mut tx, &DocumentKey::satellite(&new.name), now, OPERATION).await?;
+        let satellite = load(&mut tx, &new.name, OPERATION).await?;
+        tx.commit().await.during(OPERATION)?;
+        Ok(satellite)
+    }
+
+    async fn satellite(&self, name: &str) -> StoreResult<Satellite> {
+        const OPERATION: &str = "look up a satellite";
+        let mut snapshot = self.database.snapshot(OPERATION).await?;
+        load(&mut snapshot, name, OPERATION).await
+    }
+
+    async fn satellites(&self, filter: SatelliteFilter, page: Page) -> StoreResult<Paged<Satellite>> {
+        const OPERATION: &str = "list the satellites";
+        let (limit, offset) = (page.limit(), page.offset());
+        // An empty text is no filter; the state `deleted` is in no list.
+        let state = filter.state.map_or("", SatelliteState::as_str);
+        let group = filter.group.unwrap_or_default();
+        let mut snapshot = self.database.snapshot(OPERATION).await?;
+        let total = sqlx::query_scalar!(
+            r#"SELECT COUNT(*) AS "n!: i64" FROM satellites s
+               WHERE s.state <> 'deleted' AND ($1 = '' OR s.state = $1)
+                 AND ($2 = '' OR EXISTS (SELECT 1 FROM group_members m JOIN artifact_groups g ON g.id = m.group_id
+                                         WHERE m.satellite_id = s.id AND g.name = $2))"#,
+            state,
+            group
+        )
+        .fetch_one(&mut *snapshot)
+        .await
+        .during(OPERATION)?;
+        let rows = sqlx::query_as!(
+            Row,
+            r#"SELECT s.id, s.name, s.region, s.state, c.name AS "config_name?", s.heartbeat_interval, s.last_seen,
+                      s.created_at, s.updated_at
+               FROM satellites s LEFT JOIN configs c ON c.id = s.config_id
+               WHERE s.state <> 'deleted' AND ($1 = '' OR s.state = $1)
+                 AND ($2 = '' OR EXISTS (SELECT 1 FROM group_members m JOIN artifact_groups g ON g.id = m.group_id
+                                         WHERE m.satellite_id = s.id AND g.name = $2))
+               ORDER BY s.name LIMIT $3 OFFSET $4"#,
+            state,
+            group,
+            limit,
+            offset
+        )
+        .fetch_all(&mut *snapshot)
+        .await
+        .during(OPERATION)?;
+        let mut memberships: HashMap<String, Vec<String>> = HashMap::new();
+        let members = sqlx::query!(
+            "SELECT m.satellite_id, g.name
+             FROM group_members m JOIN artifact_groups g ON g.id = m.group_id
+             WHERE m.satellite_id IN (
+                 SELECT s.id FROM satellites s
+                 WHERE s.state <> 'deleted' AND ($1 = '' OR s.state = $1)
+                   AND ($2 = '' OR EXISTS (SELECT 1 FROM group_members m JOIN artifact_groups g ON g.id = m.group_id
+                                           WHERE m.satellite_id = s.id AND g.name = $2))
+                 ORDER BY s.name LIMIT $3 OFFSET $4)",
+            state,
+            group,
+            limit,
+            offset
+        )
+        .fetch_all(&mut *snapshot)
+        .await
+        .during(OPERATION)?;
+        for member in members {
+            memberships.entry(member.satellite_id).or_default().push(member.name);
+        }
+        let items = rows
+            .into_iter()
+            .map(|row| {
+                let mut groups = memberships.remove(&row.id).unwrap_or_default();
+                groups.sort();
+                row.satellite(groups, OPERATION)
+            })
+            .collect::<StoreResult<_>>()?;
+        Ok(Paged { items, total: count(total) })
+    }
+
+    async fn delete_satellite(&self, name: &str, now: Timestamp) -> StoreResult<()> {
+        const OPERATION: &str = "delete a satellite";
+        let now_millis = millis(now);
+        let mut tx = self.database.fleet(OPERATION).await?;
+        let (id, state) = id_of(&mut tx, name, OPERATION).await?;
+        let deleted = state.after(LifecycleEvent::Delete).unwrap_or(SatelliteState::Deleted).as_str();
+        sqlx::query!(
+            "UPDATE satellites SET state = $1, config_id = NULL, updated_at = $2, deleted_at = $2 WHERE id = $3",
+            deleted,
+            now_millis,
+            id
+        )
+        .execute(&mut *tx)
+        .await
+        .during(OPERATION)?;
+        sqlx::query!(
+            "UPDATE ztr_tokens SET closed_at = $1 WHERE satellite_id = $2 AND closed_at IS NULL",
+            now_millis,
+            id
+        )
+        .execute(&mut *tx)
+        .await
+        .during(OPERATION)?;
+        sqlx::query!("DELETE FROM robots WHERE satellite_id = $1", id)
+            .execute(&mut *tx)
+            .await
+            .during(OPERATION)?;
+        sqlx::query!("DELETE FROM group_members WHERE satellite_id = $1", id)
+            .execute(&mut *tx)
+            .await
+            .during(OPERATION)?;
+        sqlx::query!("DELETE FROM cached_images WHERE satellite_id = $1", id)
+            .execute(&mut *tx)
+            .await
+            .during(OPERATION)?;
+        outbox::enqueue(&mut tx, &DocumentKey::satellite(name), now, OPERATION).await?;
+        tx.commit().await.during(OPERATION)
+    }
+
+    async fn join_group(&self, satellite: &str, group: &str, now: Timestamp) -> StoreResult<()> {
+        const OPERATION: &str = "put a satellite into a group";
+        let mut tx = self.database.fleet(OPERATION).await?;
+        let (id, _) = id_of(&mut tx, satellite, OPERATION).await?;
+        let group_id = groups::id_of(&mut tx, group, OPERATION).await?;
+        if join(&mut tx, &id, &group_id, now, OPERATION).await? {
+            changed(&mut tx, &id, satellite, now, OPERATION).await?;
+        }
+        tx.commit().await.during(OPERATION)
+    }
+
+    async fn leave_group(&self, satellite: &str, group: &str, now: Timestamp) -> StoreResult<()> {
+        const OPERATION: &str = "take a satellite out of a group";
+        let mut tx = self.database.fleet(OPERATION).await?;
+        let (id, _) = id_of(&mut tx, satellite, OPERATION).await?;
+        let group_id = groups::id_of(&mut tx, group, OPERATION).await?;
+        let left =
+            sqlx::query!("DELETE FROM group_members WHERE satellite_id = $1 AND group_id = $2", id, group_id)
+                .execute(&mut *tx)
+                .await
+                .during(OPERATION)?;
+        if left.rows_affected() > 0 {
+            changed(&mut tx, &id, satellite, now, OPERATION).await?;
+        }
+        tx.commit().await.during(OPERATION)
+    }
+
+    async fn assign_config(&self, satellite: &str, config: &str, now: Timestamp) -> StoreResult<()> {
+        const OPERATION: &str = "give a satellite a config";
+        let mut tx = self.database.fleet(OPERATION).await?;
+        let (id, _) = id_of(&mut tx, satellite, OPERATION).await?;
+        let config_id = configs::id_of(&mut tx, config, OPERATION).await?;
+        let assigned = sqlx::query!(
+            "UPDATE satellites SET config_id = $1 WHERE id = $2 AND (config_id IS NULL OR config_id <> $1)",
+            config_id,
+            id
+        )
+        .execute(&mut *tx)
+        .await
+        .during(OPERATION)?;
+        if assigned.rows_affected() > 0 {
+            changed(&mut tx, &id, satellite, now, OPERATION).await?;
+        }
+        tx.commit().await.during(OPERATION)
+    }
+
+    async fn claim_token(
+        &self,
+        attempt: ClaimAttempt,
+        now: Timestamp,
+    ) -> StoreResult<Result<ClaimGrant, ClaimRefusal>> {
+        self.claim(attempt, now).await
+    }
+
+    async fn robot(&self, satellite: &str) -> StoreResult<Option<Robot>> {
+        self.find_robot(satellite).await
+    }
+
+    async fn rotate_secret(&self, rotate: RotateSecret, now: Timestamp) -> StoreResult<bool> {
+        self.rotate(rotate, now).await
+    }
+
+    async fn robot_secret_used(&self, satellite: &SatelliteId, secret: &Hashed) -> StoreResult<()> {
+        self.drop_previous_secret(satellite, secret).await
+    }
+
+    async fn pullable(&self, satellite: &SatelliteId) -> StoreResult<Vec<String>> {
+        const OPERATION: &str = "list what a satellite may pull";
+        let id = satellite.as_str();
+        let mut snapshot = self.database.snapshot(OPERATION).await?;
+        let row = sqlx::query!(
+            r#"SELECT s.name AS "name!", s.state AS "state!", c.name AS "config?"
+               FROM satellites s LEFT JOIN configs c ON c.id = s.config_id WHERE s.id = $1"#,
+            id
+        )
+        .fetch_optional(&mut *snapshot)
+        .await
+        .during(OPERATION)?;
+        let Some(row) = row else { return Ok(Vec::new()) };
+        if !read::<SatelliteState>(OPERATION, &row.state)?.admits() {
+            return Ok(Vec::new());
+        }
+        let mut repositories = sqlx::query_scalar!(
+            "SELECT DISTINCT a.repository FROM group_members m JOIN group_artifacts a ON a.group_id = m.group_id
+             WHERE m.satellite_id = $1 AND NOT a.deleted",
+            id
+        )
+        .fetch_all(&mut *snapshot)
+        .await
+        .during(OPERATION)?;
+        let groups = sqlx::query_scalar!(
+            "SELECT g.name FROM group_members m JOIN artifact_groups g ON g.id = m.group_id
+             WHERE m.satellite_id = $1",
+            id
+        )
+        .fetch_all(&mut *snapshot)
+        .await
+        .during(OPERATION)?;
+        repositories.push(DocumentKey::satellite(row.name).repository());
+        repositories.extend(row.config.map(|config| DocumentKey::config(config).repository()));
+        repositories.extend(
+            groups.into_iter().map(|name| DocumentKey { kind: DocumentKind::Group, name }.repository()),
+        );
+        repositories.sort();
+        repositories.dedup();
+        Ok(repositories)
+    }
+
+    async fn record_heartbeats(&self, batch: &[HeartbeatRecord]) -> StoreResult<Vec<HeartbeatOutcome>> {
+        self.record(batch).await
+    }
+
+    async fn latest_heartbeat(&self, name: &str) -> StoreResult<Option<Heartbeat>> {
+        self.latest(name).await
+    }
+
+    async fn heartbeat_history(&self, name: &str) -> StoreResult<Vec<Heartbeat>> {
+        self.history(name).await
+    }
+
+    async fn cached_images(&self, name: &str, page: Page) -> StoreResult<Paged<CachedImage>> {
+        self.images(name, page).await
+    }
+}

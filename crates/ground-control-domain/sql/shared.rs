@@ -1,0 +1,127 @@
+//! The store in SQL: written once, compiled for each database.
+//!
+//! The crate that includes this file provides `dialect`: the types of its driver, how connections and transactions
+//! are opened, and the one query that the two databases cannot share (claiming intents).
+//!
+//! What queries may use: `$1` parameters, text, bigint and boolean columns, `ON CONFLICT … DO UPDATE`, `RETURNING`; no
+//! arrays, no JSON operators, no clock. Nullability is told in the column's name (`"name!"`, `"name?"`) where the two
+//! databases would infer it differently.
+//!
+//! Two kinds of transaction: what people change takes the `fleet` lock, so that such changes stand in one line as on
+//! SQLite; what satellites do (claims, heartbeats) locks its own rows only.
+
+mod configs;
+mod groups;
+mod heartbeats;
+pub(crate) mod outbox;
+mod registration;
+mod satellites;
+mod users;
+
+use async_trait::async_trait;
+use ground_control_domain::{Store, StoreError, StoreResult};
+use jiff::Timestamp;
+
+use crate::dialect::{self, Database};
+
+/// Ground Control's store on one database.
+#[derive(Debug)]
+pub(crate) struct SqlStore {
+    pub(crate) database: Database,
+}
+
+#[async_trait]
+impl Store for SqlStore {
+    async fn ping(&self) -> StoreResult<()> {
+        const OPERATION: &str = "ping the database";
+        let mut connection = self.database.read(OPERATION).await?;
+        sqlx::query_scalar!(r#"SELECT 1 AS "one!: i32""#)
+            .fetch_one(&mut *connection)
+            .await
+            .during(OPERATION)
+            .map(drop)
+    }
+
+    async fn close(&self) {
+        self.database.close().await;
+    }
+
+    fn kind(&self) -> &'static str {
+        dialect::KIND
+    }
+}
+
+/// Tells what was being done when the driver failed.
+pub(crate) trait During<T> {
+    fn during(self, operation: &'static str) -> StoreResult<T>;
+}
+
+impl<T> During<T> for Result<T, sqlx::Error> {
+    fn during(self, operation: &'static str) -> StoreResult<T> {
+        self.map_err(|error| failure(operation, error))
+    }
+}
+
+/// What a driver's error means to the caller.
+fn failure(operation: &'static str, error: sqlx::Error) -> StoreError {
+    let fate = match &error {
+        sqlx::Error::PoolTimedOut => dialect::Fate::Busy,
+        sqlx::Error::Database(error) => {
+            error.code().map_or(dialect::Fate::Broken, |code| dialect::fate(&code))
+        }
+        _ => dialect::Fate::Broken,
+    };
+    let source = Box::new(error);
+    match fate {
+        dialect::Fate::Busy => StoreError::Busy { operation, source },
+        dialect::Fate::BadText => {
+            StoreError::invalid("the text holds a character that the database does not take")
+        }
+        dialect::Fate::Broken => StoreError::Backend { operation, source },
+    }
+}
+
+/// `conflict` where the error is that of a unique index.
+fn unless_taken(
+    error: sqlx::Error,
+    operation: &'static str,
+    conflict: impl FnOnce() -> StoreError,
+) -> StoreError {
+    match &error {
+        sqlx::Error::Database(database) if database.is_unique_violation() => conflict(),
+        _ => failure(operation, error),
+    }
+}
+
+/// A time as the database keeps it.
+fn millis(time: Timestamp) -> i64 {
+    time.as_millisecond()
+}
+
+/// A time as it was before [`millis`].
+fn time(operation: &'static str, millis: i64) -> StoreResult<Timestamp> {
+    Timestamp::from_millisecond(millis).map_err(|error| StoreError::corrupt(operation, error))
+}
+
+/// A value that is kept as text.
+fn read<T: std::str::FromStr>(operation: &'static str, text: &str) -> StoreResult<T>
+where
+    T::Err: std::fmt::Display,
+{
+    text.parse().map_err(|error| StoreError::corrupt(operation, error))
+}
+
+/// A value that is kept as JSON.
+fn read_json<T: serde::de::DeserializeOwned>(operation: &'static str, text: &str) -> StoreResult<T> {
+    serde_json::from_str(text).map_err(|error| StoreError::corrupt(operation, error))
+}
+
+/// A value to be kept as JSON.
+fn json<T: serde::Serialize>(operation: &'static str, value: &T) -> StoreResult<String> {
+    serde_json::to_string(value).map_err(|error| StoreError::corrupt(operation, error))
+}
+
+/// A count, which no database answers as a negative.
+fn count(n: i64) -> u64 {
+    u64::try_from(n).unwrap_or(0)
+}
