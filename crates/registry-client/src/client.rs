@@ -82,7 +82,12 @@ impl Client {
             return Err(fail(ErrorKind::PlainHttp(name.clone())));
         }
         let tls = client_config(&options.tls).map_err(|e| fail(ErrorKind::Configuration(e)))?;
-        let http = reqwest::Client::builder()
+        let mut builder = reqwest::Client::builder();
+        if endpoint.is_loopback() {
+            // A proxy of the environment leads elsewhere.
+            builder = builder.no_proxy();
+        }
+        let http = builder
             .tls_backend_preconfigured(tls)
             .http1_only()
             .redirect(reqwest::redirect::Policy::none())

@@ -85,7 +85,7 @@ impl Client {
             let refused = self.accept(answer, call.operation).await;
             let sent_basic = sent.as_ref().is_some_and(|h| h.as_bytes().starts_with(b"Basic "));
             match offered {
-                Some((mode @ Mode::Bearer { .. }, scope)) if round < 2 && !(round == 1 && !sent_basic) => {
+                Some((mode @ Mode::Bearer { .. }, scope)) if round == 0 || round == 1 && sent_basic => {
                     self.inner.auth.set_mode(mode);
                     asked_scope = scope;
                 }

@@ -1,0 +1,82 @@
+//! Whose certificate is taken.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use registry_client::{Client, ClientOptions, ErrorKind, TlsOptions};
+use rustls::pki_types::PrivateKeyDer;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_rustls::TlsAcceptor;
+
+use crate::setup::options;
+
+/// A registry on TLS with a certificate of an authority of its own, whose PEM is the second part.
+async fn registry() -> (String, String) {
+    let _ = options();
+    let ca_key = rcgen::KeyPair::generate().unwrap();
+    let mut ca = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap();
+    ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let ca_certificate = ca.self_signed(&ca_key).unwrap();
+    let issuer = rcgen::Issuer::new(ca, &ca_key);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(vec!["localhost".to_owned()])
+        .unwrap()
+        .signed_by(&key, &issuer)
+        .unwrap();
+    let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let config = rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], key)
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let Ok(mut stream) = acceptor.accept(stream).await else { return };
+                let mut request = [0_u8; 4096];
+                let _ = stream.read(&mut request).await;
+                let _ = stream
+                    .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
+                    .await;
+                let _ = stream.shutdown().await;
+            });
+        }
+    });
+    (format!("https://localhost:{port}"), ca_certificate.pem())
+}
+
+fn client(url: &str, tls: TlsOptions) -> Result<Client, registry_client::Error> {
+    Client::new(url.parse().unwrap(), ClientOptions { tls, ..options() })
+}
+
+#[tokio::test]
+async fn own_authorities_are_trusted_when_named() {
+    let (url, pem) = registry().await;
+    let error = client(&url, TlsOptions::default()).unwrap().ping().await.unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Connect(_)), "{error}");
+    assert!(error.to_string().contains("certificate"), "{error}");
+
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(pem.as_bytes()).unwrap();
+    let tls = TlsOptions { ca_file: Some(file.path().to_owned()), skip_verify: false };
+    client(&url, tls).unwrap().ping().await.unwrap();
+
+    client(&url, TlsOptions { ca_file: None, skip_verify: true }).unwrap().ping().await.unwrap();
+}
+
+#[test]
+fn a_ca_file_that_is_none_is_named() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    for content in ["", "no PEM", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+        file.as_file().set_len(0).unwrap();
+        file.write_all(content.as_bytes()).unwrap();
+        let tls = TlsOptions { ca_file: Some(file.path().to_owned()), skip_verify: false };
+        let error = client("https://localhost", tls).unwrap_err().to_string();
+        assert!(error.contains(&*file.path().to_string_lossy()), "{error}");
+    }
+    let tls = TlsOptions { ca_file: Some("/nowhere/ca.pem".into()), skip_verify: false };
+    assert!(client("https://localhost", tls).unwrap_err().to_string().contains("/nowhere/ca.pem"));
+}
