@@ -23,7 +23,7 @@ pub mod remote;
 
 pub use layer::Layer;
 pub use live::LiveConfig;
-pub use load::{ConfigError, Environment};
+pub use load::{ConfigError, Environment, Invocation};
 pub use remote::{Change, Refusal, RemoteConfig};
 
 /// How much is logged.
@@ -139,16 +139,14 @@ pub struct Site {
     pub control_socket: PathBuf,
     /// Platforms to replicate; the default takes all.
     pub platforms: PlatformFilter,
-    /// JSON log lines rather than text.
-    pub json_logging: bool,
+    /// JSON log lines rather than text; `None` lets a terminal decide.
+    pub json_logging: Option<bool>,
     /// How long running pulls may take to end at shutdown.
     pub shutdown_timeout: Duration,
-    /// How long a blob that nothing names is kept.
-    pub gc_grace: Duration,
-    /// Time between two garbage collections.
-    pub gc_interval: Duration,
     /// Time between two scrubs (every stored byte is read and its digest checked).
     pub scrub_interval: Duration,
+    /// Whether a flag or variable names the listening address, which is what allows more than loopback.
+    pub listen_by_site: bool,
     /// What flags, environment and the config file say of the settings that a remote config may also set.
     pub layer: Layer,
     /// Things said during parsing that belong into the log once there is one.
@@ -174,7 +172,9 @@ pub struct Effective {
     pub referrer_interval: Duration,
     /// What the heartbeat measures.
     pub metrics: Metrics,
-    /// Replicate into this registry instead of the local store.
+    /// A registry of the site's own is asked for, whether or not it is named.
+    pub byo_wanted: bool,
+    /// Replicate into this registry instead of the local store (a change needs a restart).
     pub byo_registry: Option<ByoRegistry>,
     /// Certificate checks.
     pub tls: TlsTrust,
@@ -184,6 +184,10 @@ pub struct Effective {
     pub listen: Listen,
     /// Whether the store collects garbage by itself.
     pub gc: bool,
+    /// How long a blob that nothing names is kept (a change needs a restart).
+    pub gc_grace: Duration,
+    /// Time between two garbage collections.
+    pub gc_interval: Duration,
     /// Platforms to replicate.
     pub platforms: PlatformFilter,
 }

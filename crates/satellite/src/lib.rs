@@ -14,6 +14,8 @@ pub mod config;
 pub mod control;
 pub mod device;
 pub mod logging;
+mod maintenance;
 pub mod run;
 pub mod sealed;
 pub mod serve;
+pub mod status;

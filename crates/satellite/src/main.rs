@@ -1,1 +1,25 @@
-fn main() {}
+//! The `satellite` program: see the library of the same name.
+
+use std::process::ExitCode;
+
+use satellite::config::{ConfigError, Environment, Invocation, load};
+use satellite::{commands, run};
+
+fn main() -> ExitCode {
+    // Fails only if a provider is there already, which nobody installs before this line.
+    drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+    let invocation =
+        Environment::of_process().and_then(|environment| load::parse(std::env::args_os(), &environment));
+    match invocation {
+        Ok(Invocation::Run(site)) => run::run(*site),
+        Ok(Invocation::Ask { command, control_socket }) => commands::ask(&command, &control_socket),
+        Err(ConfigError::Answer(text)) => {
+            commands::print(&text);
+            ExitCode::SUCCESS
+        }
+        Err(error @ ConfigError::Usage(_)) => {
+            commands::complain(&format!("satellite: {error}"));
+            ExitCode::from(2)
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! The command line. This is where every setting is documented: `satellite --help` is the reference.
+//!
+//! Each flag's variable is its name in capitals with `_` for `-` (`--config-dir` is `CONFIG_DIR`), which the help text
+//! shows; there is no setting that only one of the two can give. An empty value is an unset one.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use fleet_protocol::schedule::{Schedule, parse_go_duration};
+use oci::PlatformFilter;
+use secrecy::SecretString;
+use url::Url;
+
+use super::LogLevel;
+
+/// Keeps the artifacts of its groups whole at the edge and serves them with the cloud gone.
+///
+/// Precedence: flag, environment, .env in the working directory, <config-dir>/config.json, configuration from Ground
+/// Control, default. Durations are written as 30s, 10m, 1h30m; schedules as `@every 30s` or five cron fields.
+#[derive(Debug, Parser)]
+#[command(name = "satellite", version, max_term_width = 110)]
+pub struct Cli {
+    /// What to do; without a command the satellite runs.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// The settings.
+    #[command(flatten)]
+    pub flags: Flags,
+}
+
+/// What can be asked of a satellite that runs.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Show how the running satellite is: registration, schedulers, transfers, failures, conflicts.
+    ///
+    /// Exit code 0: healthy; 1: it runs, and something needs a person; 3: it does not run.
+    Status(Output),
+    /// List the artifacts that the running satellite holds or tries to hold.
+    ///
+    /// Exit code 0: all are there; 1: some failed; 3: it does not run.
+    Images(Output),
+    /// Make the running satellite look at its desired state now.
+    Sync,
+    /// Give the running satellite a new one-time token, read from the standard input.
+    Token,
+}
+
+/// How an answer is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Args)]
+pub struct Output {
+    /// Print the document as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The settings, as they can be given.
+#[derive(Debug, Args)]
+pub struct Flags {
+    /// Base URL of Ground Control. Without it nothing is registered, and what is held is served.
+    #[arg(long, value_name = "URL", value_parser = http_url, help_heading = "Control plane")]
+    pub ground_control_url: Option<Url>,
+    /// One-time token to register with. As a flag it shows in the process list: prefer the variable.
+    #[arg(long, value_name = "TOKEN", value_parser = secret, help_heading = "Control plane")]
+    pub token: Option<SecretString>,
+    /// Replaces scheme and host of every registry URL that Ground Control hands out (a proxy or a site-local name).
+    #[arg(long, value_name = "URL", value_parser = http_url, help_heading = "Control plane")]
+    pub harbor_registry_url: Option<Url>,
+    /// Allow plain HTTP to registries and Ground Control beyond loopback. Never turns certificate checks off.
+    #[arg(long, value_name = "BOOL", value_parser = boolean, num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Control plane")]
+    pub use_unsecure: Option<bool>,
+    /// PEM file of certificate authorities to trust beside the public ones.
+    #[arg(long, value_name = "FILE", help_heading = "Control plane")]
+    pub tls_ca_file: Option<PathBuf>,
+    /// Check no certificates at all. For laboratories.
+    #[arg(long, value_name = "BOOL", value_parser = boolean, num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Control plane")]
+    pub tls_skip_verify: Option<bool>,
+    /// When registration is tried until it succeeds [default: @every 30s]
+    #[arg(long, value_name = "SCHEDULE", value_parser = schedule, help_heading = "Control plane")]
+    pub register_satellite_interval: Option<Schedule>,
+    /// When the heartbeat is sent [default: @every 30s]
+    #[arg(long, value_name = "SCHEDULE", value_parser = schedule, help_heading = "Control plane")]
+    pub heartbeat_interval: Option<Schedule>,
+
+    /// When the desired state is read and replicated [default: @every 10s]
+    #[arg(long, value_name = "SCHEDULE", value_parser = schedule, help_heading = "Replication")]
+    pub state_replication_interval: Option<Schedule>,
+    /// How often signatures and other referrers of an unchanged digest are looked for again [default: 10m]
+    #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Replication")]
+    pub referrers_interval: Option<Duration>,
+    /// Platforms to replicate, as linux/amd64,linux/arm64/v8 [default: all]
+    #[arg(long, value_name = "LIST", value_parser = platforms, help_heading = "Replication")]
+    pub platforms: Option<PlatformFilter>,
+    /// Replicate into a registry of the site's own instead of the local store.
+    #[arg(long, value_name = "BOOL", value_parser = boolean, num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Replication")]
+    pub byo_registry: Option<bool>,
+    /// URL of that registry; a path is a prefix for every repository.
+    #[arg(long, value_name = "URL", value_parser = registry_url, help_heading = "Replication")]
+    pub registry_url: Option<Url>,
+    /// Account at that registry.
+    #[arg(long, value_name = "NAME", help_heading = "Replication")]
+    pub registry_username: Option<String>,
+    /// Its password. As a flag it shows in the process list: prefer the variable.
+    #[arg(long, value_name = "PASSWORD", value_parser = secret, help_heading = "Replication")]
+    pub registry_password: Option<SecretString>,
+
+    /// Address and port of the local registry [default: 127.0.0.1:8585]. Naming it here is what allows an address
+    /// beyond loopback: everybody who reaches it can pull, nobody can push.
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = listen, help_heading = "Local registry")]
+    pub registry_listen: Option<SocketAddr>,
+    /// Where the artifacts are kept [default: <config-dir>/registry]
+    #[arg(long, value_name = "DIR", help_heading = "Local registry")]
+    pub registry_data_dir: Option<PathBuf>,
+    /// How long a blob that nothing names any more is kept [default: 10m]
+    #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Local registry")]
+    pub gc_grace: Option<Duration>,
+    /// Time between two garbage collections [default: 10m]
+    #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Local registry")]
+    pub gc_interval: Option<Duration>,
+    /// Time between two scrubs, which read every stored byte and check its digest [default: 168h]
+    #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Local registry")]
+    pub scrub_interval: Option<Duration>,
+
+    /// Where configuration, identity and the status socket are [default: $XDG_CONFIG_HOME/satellite or
+    /// ~/.config/satellite]. Made with mode 0700.
+    #[arg(long, value_name = "DIR", global = true, help_heading = "Process")]
+    pub config_dir: Option<PathBuf>,
+    /// The local status socket [default: <config-dir>/satellite.sock]
+    #[arg(long, value_name = "PATH", global = true, help_heading = "Process")]
+    pub control_socket: Option<PathBuf>,
+    /// How much is logged: error, warn, info, debug, trace [default: info]
+    #[arg(long, value_name = "LEVEL", help_heading = "Process")]
+    pub log_level: Option<LogLevel>,
+    /// Log as JSON lines [default: true; on a terminal false]
+    #[arg(long, value_name = "BOOL", value_parser = boolean, num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Process")]
+    pub json_logging: Option<bool>,
+    /// How long pulls in progress may take to end at SIGTERM or SIGINT [default: 30s]
+    #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Process")]
+    pub shutdown_timeout: Option<Duration>,
+
+    /// Identify by SPIFFE. Not supported yet.
+    #[arg(long, value_name = "BOOL", value_parser = boolean, num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Not supported yet")]
+    pub spiffe_enabled: Option<bool>,
+    /// The SPIFFE Workload API's socket; without SPIFFE it has no effect.
+    #[arg(long, value_name = "URI", help_heading = "Not supported yet")]
+    pub spiffe_endpoint_socket: Option<String>,
+    /// The SPIFFE ID that Ground Control must show; without SPIFFE it has no effect.
+    #[arg(long, value_name = "ID", help_heading = "Not supported yet")]
+    pub spiffe_expected_server_id: Option<String>,
+    /// File of a join token for the built-in authority. Not supported yet.
+    #[arg(long, value_name = "FILE", help_heading = "Not supported yet")]
+    pub join_token_file: Option<PathBuf>,
+    /// File of the trust bundle of the built-in authority. Not supported yet.
+    #[arg(long, value_name = "FILE", help_heading = "Not supported yet")]
+    pub trust_bundle_file: Option<PathBuf>,
+    /// Container runtimes to configure, as runtime:host,host (repeatable). Not supported yet.
+    #[arg(long, value_name = "RUNTIME:HOSTS", help_heading = "Not supported yet")]
+    pub mirrors: Vec<String>,
+    /// Leave the container runtimes' configuration alone (which is all that is done as yet).
+    #[arg(long, value_name = "BOOL", value_parser = boolean, num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Not supported yet")]
+    pub no_registry_fallback: Option<bool>,
+    /// Write the container runtimes' mirrors and exit. Not supported yet.
+    #[arg(long, value_name = "BOOL", value_parser = boolean, num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Not supported yet")]
+    pub fallback_only: Option<bool>,
+    /// Write image archives into a folder. Not supported yet.
+    #[arg(long, value_name = "BOOL", value_parser = boolean, num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Not supported yet")]
+    pub direct_delivery: Option<bool>,
+    /// That folder. Not supported yet.
+    #[arg(long, value_name = "DIR", help_heading = "Not supported yet")]
+    pub image_dir: Option<PathBuf>,
+    /// Keep keys in a PARSEC service. Not supported yet.
+    #[arg(long, value_name = "BOOL", value_parser = boolean, num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Not supported yet")]
+    pub parsec_enabled: Option<bool>,
+    /// That service's socket; without PARSEC it has no effect.
+    #[arg(long, value_name = "PATH", help_heading = "Not supported yet")]
+    pub parsec_socket: Option<String>,
+}
+
+impl Flags {
+    /// The first setting that asks for a part that is not built yet, by its flag.
+    #[must_use]
+    pub fn not_supported_yet(&self) -> Option<&'static str> {
+        [
+            ("spiffe-enabled", self.spiffe_enabled == Some(true)),
+            ("join-token-file", self.join_token_file.is_some()),
+            ("trust-bundle-file", self.trust_bundle_file.is_some()),
+            ("mirrors", !self.mirrors.is_empty()),
+            ("fallback-only", self.fallback_only == Some(true)),
+            ("direct-delivery", self.direct_delivery == Some(true)),
+            ("image-dir", self.image_dir.is_some()),
+            ("parsec-enabled", self.parsec_enabled == Some(true)),
+        ]
+        .into_iter()
+        .find_map(|(flag, asked)| asked.then_some(flag))
+    }
+
+    /// Settings that are given and have no effect by themselves, by their flags.
+    pub(super) fn without_effect(&self) -> impl Iterator<Item = &'static str> {
+        [
+            ("spiffe-endpoint-socket", self.spiffe_endpoint_socket.is_some()),
+            ("spiffe-expected-server-id", self.spiffe_expected_server_id.is_some()),
+            ("parsec-socket", self.parsec_socket.is_some()),
+        ]
+        .into_iter()
+        .filter_map(|(flag, given)| given.then_some(flag))
+    }
+}
+
+/// The variable of a flag.
+#[must_use]
+pub fn variable(flag: &str) -> String {
+    flag.to_ascii_uppercase().replace('-', "_")
+}
+
+pub(super) fn boolean(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "t" | "1" | "yes" | "on" => Ok(true),
+        "false" | "f" | "0" | "no" | "off" => Ok(false),
+        _ => Err("must be true or false".to_owned()),
+    }
+}
+
+/// A URL of a service: `http` or `https`, with a host, without credentials.
+pub(super) fn http_url(text: &str) -> Result<Url, String> {
+    let url: Url = text.parse().map_err(|error| format!("is no URL ({error})"))?;
+    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) {
+        return Err("must be an http:// or https:// URL".to_owned());
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("must not hold credentials; a URL ends up in logs".to_owned());
+    }
+    Ok(url)
+}
+
+/// A registry's URL; without a scheme it is `https`.
+pub(super) fn registry_url(text: &str) -> Result<Url, String> {
+    if text.contains("://") { http_url(text) } else { http_url(&format!("https://{text}")) }
+}
+
+/// An address and a port; `localhost` is the IPv4 loopback.
+pub(super) fn listen(text: &str) -> Result<SocketAddr, String> {
+    let text = text.strip_prefix("localhost:").map_or_else(|| text.to_owned(), |port| format!("127.0.0.1:{port}"));
+    text.parse().map_err(|_| "must be address:port, like 127.0.0.1:8585 or [::]:8585".to_owned())
+}
+
+pub(super) fn schedule(text: &str) -> Result<Schedule, String> {
+    text.parse::<Schedule>().map_err(|error| error.to_string())
+}
+
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let duration = parse_go_duration(text)?;
+    if duration < Duration::from_millis(1) {
+        return Err("must be longer than nothing".to_owned());
+    }
+    Ok(duration)
+}
+
+fn platforms(text: &str) -> Result<PlatformFilter, String> {
+    text.parse::<PlatformFilter>().map_err(|error| error.to_string())
+}
+
+fn secret(text: &str) -> Result<SecretString, std::convert::Infallible> {
+    Ok(SecretString::from(text.trim().to_owned()))
+}

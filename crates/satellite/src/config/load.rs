@@ -1,0 +1,344 @@
+//! From the command line and the environment to typed settings.
+//!
+//! Values from the environment are put to the same parsers as flags, so that one definition decides what is valid; an
+//! error names the place where the value was given.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _};
+use fleet_protocol::config::ConfigDocument;
+use oci::PlatformFilter;
+
+use super::flags::{Cli, Command, Flags, variable};
+use super::layer::{self, Layer, Origin};
+use super::{Effective, Site};
+use crate::sealed::field;
+
+const DEFAULT_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
+const DEFAULT_SCRUB_INTERVAL: Duration = Duration::from_secs(7 * 24 * 3600);
+/// A config file larger than this is none.
+const MAX_CONFIG_FILE: u64 = 1024 * 1024;
+
+/// What the process was started in; the only reader of the environment. Tests make one from a map.
+#[derive(Debug, Clone, Default)]
+pub struct Environment {
+    /// The process's variables. Such that are no UTF-8 hold no setting of ours.
+    pub variables: BTreeMap<String, String>,
+    /// What `.env` in the working directory says.
+    pub dot_env: BTreeMap<String, String>,
+}
+
+impl Environment {
+    /// Reads the process's environment and `.env`.
+    ///
+    /// # Errors
+    /// [`ConfigError::Usage`] when there is a `.env` that cannot be read.
+    pub fn of_process() -> Result<Self, ConfigError> {
+        let variables = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        Ok(Self { variables, dot_env: read_dot_env(Path::new(".env"))? })
+    }
+
+    /// A value and whether it comes from `.env`. What is empty is unset.
+    fn get(&self, name: &str) -> Option<(&str, Origins)> {
+        let given = |map: &'_ BTreeMap<String, String>| map.get(name).is_some_and(|value| !value.trim().is_empty());
+        if given(&self.variables) {
+            return self.variables.get(name).map(|value| (value.as_str(), Origins::Variable));
+        }
+        if given(&self.dot_env) {
+            return self.dot_env.get(name).map(|value| (value.as_str(), Origins::DotEnv));
+        }
+        None
+    }
+}
+
+fn read_dot_env(path: &Path) -> Result<BTreeMap<String, String>, ConfigError> {
+    let broken = |why: String| ConfigError::Usage(format!("{}: {why}; correct the file or remove it", path.display()));
+    match dotenvy::from_path_iter(path) {
+        Ok(entries) => entries
+            .collect::<Result<_, _>>()
+            // The error's own text repeats the line, which may hold a secret.
+            .map_err(|_| broken("a line is not of the form NAME=value".to_owned())),
+        Err(dotenvy::Error::Io(error)) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeMap::new()),
+        Err(error) => Err(broken(error.to_string())),
+    }
+}
+
+/// Where a value was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origins {
+    Flag,
+    Variable,
+    DotEnv,
+}
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub enum Invocation {
+    /// Run the satellite.
+    Run(Box<Site>),
+    /// Ask the one that runs.
+    Ask {
+        /// What.
+        command: Command,
+        /// Where it answers.
+        control_socket: PathBuf,
+    },
+}
+
+/// Why there is nothing to run.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Help or the version was asked for: to the standard output, exit code 0.
+    #[error("{0}")]
+    Answer(String),
+    /// A setting is wrong: to the standard error, exit code 2.
+    #[error("{0}")]
+    Usage(String),
+}
+
+impl ConfigError {
+    fn of(name: &str, why: impl std::fmt::Display) -> Self {
+        Self::Usage(format!("{name}: {why}"))
+    }
+}
+
+/// Parses a command line (with the program's name first).
+///
+/// # Errors
+/// [`ConfigError`], with the name of the flag or variable that is wrong.
+pub fn parse<I>(arguments: I, environment: &Environment) -> Result<Invocation, ConfigError>
+where
+    I: IntoIterator<Item = OsString>,
+{
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let (cli, origins) = overlay(&arguments, environment)?;
+    let config_dir = config_dir(&cli.flags, environment)?;
+    let control_socket =
+        cli.flags.control_socket.clone().unwrap_or_else(|| config_dir.join("satellite.sock"));
+    if let Some(command) = cli.command {
+        return Ok(Invocation::Ask { command, control_socket });
+    }
+    site(cli.flags, &origins, config_dir, control_socket).map(|site| Invocation::Run(Box::new(site)))
+}
+
+/// The command with each flag's variable in its help text.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command().mut_args(|argument| {
+        let Some(flag) = argument.get_long().filter(|flag| is_setting(flag)).map(str::to_owned) else {
+            return argument;
+        };
+        let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+        argument.help(format!("{help} [env: {}]", variable(&flag)))
+    })
+}
+
+fn is_setting(flag: &str) -> bool {
+    !matches!(flag, "help" | "version" | "json")
+}
+
+/// Parses twice: once to see what the command line says, once with what the environment adds.
+fn overlay(
+    arguments: &[OsString],
+    environment: &Environment,
+) -> Result<(Cli, BTreeMap<String, Origins>), ConfigError> {
+    let raw = command().mut_args(|argument| {
+        if argument.get_long().is_some_and(is_setting) { argument.value_parser(clap::value_parser!(OsString)) } else { argument }
+    });
+    let said = raw.try_get_matches_from(arguments).map_err(|error| explain(&error, &BTreeMap::new()))?;
+    let asks = said.subcommand();
+
+    let mut origins = BTreeMap::new();
+    let mut synthetic: Vec<OsString> = arguments.first().cloned().into_iter().collect();
+    for argument in command().get_arguments() {
+        let Some(flag) = argument.get_long().filter(|flag| is_setting(flag)) else { continue };
+        // A question to a running satellite needs to know where it is and nothing more.
+        if asks.is_some() && !argument.is_global_set() {
+            continue;
+        }
+        let mut add = |value: &OsStr, origin| {
+            origins.insert(flag.to_owned(), origin);
+            let mut text = OsString::from(format!("--{flag}="));
+            text.push(value);
+            synthetic.push(text);
+        };
+        let id = argument.get_id().as_str();
+        let given = values(&said, id).or_else(|| asks.and_then(|(_, inner)| values(inner, id)));
+        match given {
+            Some(values) => values.iter().for_each(|value| add(value, Origins::Flag)),
+            None => {
+                if let Some((value, origin)) = environment.get(&variable(flag)) {
+                    add(OsStr::new(value), origin);
+                }
+            }
+        }
+    }
+    if let Some((name, inner)) = asks {
+        synthetic.push(name.into());
+        if inner.try_contains_id("json").unwrap_or(false) && inner.get_flag("json") {
+            synthetic.push("--json".into());
+        }
+    }
+    let matches = command().try_get_matches_from(synthetic).map_err(|error| explain(&error, &origins))?;
+    let cli = Cli::from_arg_matches(&matches).map_err(|error| explain(&error, &origins))?;
+    Ok((cli, origins))
+}
+
+/// What the command line itself says of an argument; `None` where that is nothing or empty.
+fn values(matches: &ArgMatches, id: &str) -> Option<Vec<OsString>> {
+    if !matches.try_contains_id(id).unwrap_or(false) {
+        return None;
+    }
+    let values: Vec<OsString> =
+        matches.get_raw(id)?.filter(|value| !value.is_empty()).map(ToOwned::to_owned).collect();
+    (!values.is_empty()).then_some(values)
+}
+
+fn explain(error: &clap::Error, origins: &BTreeMap<String, Origins>) -> ConfigError {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ConfigError::Answer(error.render().to_string()),
+        ErrorKind::ValueValidation | ErrorKind::InvalidValue | ErrorKind::InvalidUtf8 => {
+            let flag = match error.get(ContextKind::InvalidArg) {
+                Some(ContextValue::String(text)) => {
+                    text.trim_start_matches('-').split([' ', '=', '[']).next().unwrap_or_default().to_owned()
+                }
+                _ => return ConfigError::Usage(plain(error)),
+            };
+            let name = match origins.get(&flag) {
+                Some(Origins::Variable) => variable(&flag),
+                Some(Origins::DotEnv) => format!("{} in .env", variable(&flag)),
+                Some(Origins::Flag) | None => format!("--{flag} ({})", variable(&flag)),
+            };
+            let value = match error.get(ContextKind::InvalidValue) {
+                Some(ContextValue::String(value)) => format!("`{value}` "),
+                _ => String::new(),
+            };
+            let why = std::error::Error::source(error).map_or_else(|| "is not valid".to_owned(), ToString::to_string);
+            ConfigError::of(&name, format!("{value}{why}"))
+        }
+        _ => ConfigError::Usage(plain(error)),
+    }
+}
+
+fn plain(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    text.trim_start_matches("error: ").trim_end().to_owned()
+}
+
+fn config_dir(flags: &Flags, environment: &Environment) -> Result<PathBuf, ConfigError> {
+    if let Some(given) = &flags.config_dir {
+        return Ok(given.clone());
+    }
+    // XDG Base Directory Specification: a relative value is invalid and ignored.
+    let absolute = |name| environment.get(name).map(|(value, _)| PathBuf::from(value)).filter(|path| path.is_absolute());
+    absolute("XDG_CONFIG_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".config")))
+        .map(|base| base.join("satellite"))
+        .ok_or_else(|| {
+            ConfigError::of("CONFIG_DIR", "is unset, and so are XDG_CONFIG_HOME and HOME; give --config-dir")
+        })
+}
+
+fn site(
+    flags: Flags,
+    origins: &BTreeMap<String, Origins>,
+    config_dir: PathBuf,
+    control_socket: PathBuf,
+) -> Result<Site, ConfigError> {
+    if let Some(flag) = flags.not_supported_yet() {
+        return Err(ConfigError::of(&format!("--{flag} ({})", variable(flag)), "not supported yet; unset it"));
+    }
+    let mut warnings = Vec::new();
+    for flag in ["token", "registry-password"] {
+        if origins.get(flag) == Some(&Origins::Flag) {
+            warnings.push(format!("--{flag} shows in the process list; set {} instead", variable(flag)));
+        }
+    }
+    warnings.extend(
+        flags.without_effect().map(|flag| format!("{} has no effect yet", variable(flag))),
+    );
+    if origins.contains_key("config-dir") && config_dir.as_os_str().is_empty() {
+        return Err(ConfigError::of("CONFIG_DIR", "is empty"));
+    }
+
+    let said = Layer {
+        ground_control_url: flags.ground_control_url,
+        log_level: flags.log_level,
+        use_unsecure: flags.use_unsecure,
+        state_replication_interval: flags.state_replication_interval,
+        register_satellite_interval: flags.register_satellite_interval,
+        heartbeat_interval: flags.heartbeat_interval,
+        referrer_interval: flags.referrers_interval,
+        byo_registry: flags.byo_registry,
+        registry_url: flags.registry_url,
+        registry_username: flags.registry_username,
+        registry_password: flags.registry_password,
+        tls_ca_file: flags.tls_ca_file,
+        tls_skip_verify: flags.tls_skip_verify,
+        harbor_registry_url: flags.harbor_registry_url,
+        listen: flags.registry_listen,
+        gc_grace: flags.gc_grace,
+        gc_interval: flags.gc_interval,
+        ..Layer::default()
+    };
+    let listen_by_site = said.listen.is_some();
+    let file = config_file(&config_dir.join(field::CONFIG_FILE))?;
+    let mut registry_data_dir = flags.registry_data_dir;
+    let mut layer = said;
+    if let Some(read) = file {
+        warnings.extend(read.warnings.into_iter().map(|warning| format!("{}: {warning}", field::CONFIG_FILE)));
+        registry_data_dir = registry_data_dir.or(read.root_directory);
+        layer = layer.over(read.layer);
+    }
+    let site = Site {
+        token: flags.token,
+        registry_data_dir: registry_data_dir.unwrap_or_else(|| config_dir.join("registry")),
+        config_dir,
+        control_socket,
+        platforms: flags.platforms.unwrap_or_else(PlatformFilter::all),
+        json_logging: flags.json_logging,
+        shutdown_timeout: flags.shutdown_timeout.unwrap_or(DEFAULT_SHUTDOWN_TIMEOUT),
+        scrub_interval: flags.scrub_interval.unwrap_or(DEFAULT_SCRUB_INTERVAL),
+        listen_by_site,
+        layer,
+        warnings,
+    };
+    let effective = Effective::of(&site, &Layer::default());
+    let mut problems = layer::problems(&effective);
+    problems.extend(layer::unreadable_files(&effective));
+    if !problems.is_empty() {
+        return Err(ConfigError::Usage(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")));
+    }
+    Ok(site)
+}
+
+fn config_file(path: &Path) -> Result<Option<layer::Read>, ConfigError> {
+    let name = path.display();
+    let unreadable = |error: io::Error| ConfigError::Usage(format!("{name}: cannot be read: {error}"));
+    let bytes = match std::fs::metadata(path) {
+        Ok(metadata) if metadata.len() > MAX_CONFIG_FILE => {
+            return Err(ConfigError::Usage(format!("{name}: is larger than 1 MiB, so it is no config file")));
+        }
+        Ok(_) => std::fs::read(path).map_err(unreadable)?,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(None),
+        Err(error) => return Err(unreadable(error)),
+    };
+    if field::is_deployed(&bytes) {
+        return Ok(None);
+    }
+    let document: ConfigDocument =
+        serde_json::from_slice(&bytes).map_err(|error| ConfigError::Usage(format!("{name}: {error}")))?;
+    layer::read(&document, Origin::ConfigFile)
+        .map(Some)
+        .map_err(|refusal| ConfigError::Usage(format!("{name}: {}", refusal.reasons.join("; "))))
+}
+
+#[cfg(test)]
+mod tests;

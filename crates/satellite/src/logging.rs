@@ -1,0 +1,55 @@
+//! The log: JSON lines or text on the standard error, at a level that can change while the program runs.
+
+use std::io::{self, IsTerminal as _};
+
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Layer as _, Registry, fmt, reload};
+
+use crate::config::LogLevel;
+
+/// Changes the level of the log.
+#[derive(Debug, Clone)]
+pub struct LogControl {
+    handle: reload::Handle<Targets, Registry>,
+}
+
+impl LogControl {
+    /// From now on, log at `level`.
+    pub fn set(&self, level: LogLevel) {
+        // Fails only when the subscriber is gone, and then nobody reads the log.
+        drop(self.handle.reload(targets(level)));
+    }
+}
+
+/// Starts the log. `json` overrides the choice by terminal.
+#[must_use]
+pub fn start(json: Option<bool>, level: LogLevel) -> LogControl {
+    let terminal = io::stderr().is_terminal();
+    let (filter, handle) = reload::Layer::new(targets(level));
+    let output = if json.unwrap_or(!terminal) {
+        fmt::layer().json().flatten_event(true).with_current_span(false).with_writer(io::stderr).boxed()
+    } else {
+        fmt::layer().with_ansi(terminal).with_target(false).with_writer(io::stderr).boxed()
+    };
+    // Fails when a log was started before, which only tests in one process do.
+    drop(tracing_subscriber::registry().with(filter).with(output).try_init());
+    LogControl { handle }
+}
+
+/// Libraries say little below warnings that helps a person; with `trace` they say everything.
+fn targets(level: LogLevel) -> Targets {
+    let ours = match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    };
+    let theirs = if level == LogLevel::Trace { LevelFilter::TRACE } else { ours.min(LevelFilter::WARN) };
+    ["satellite", "blob_store", "registry_server", "registry_client", "transfer", "fleet_protocol", "oci"]
+        .into_iter()
+        .fold(Targets::new().with_default(theirs), |targets, ours_too| targets.with_target(ours_too, ours))
+}

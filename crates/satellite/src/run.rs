@@ -1,0 +1,287 @@
+//! The satellite's life: start, serve, replicate, end.
+//!
+//! The order of a start is its design. The local registry comes first and waits for nothing but the store, so that
+//! containers start with the network gone; then the status socket; then, off the threads that serve, the sealed state
+//! is opened, which costs a deliberately slow key derivation; and only then what talks to the cloud.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use blob_store::{Store, durable};
+use fleet_protocol::registration::StateConfig;
+use jiff::Timestamp;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::{Effective, LiveConfig, Site, live};
+use crate::control::server::{ControlError, ControlServer, Opened, Subject};
+use crate::device::{DeviceFacts, DeviceRoots};
+use crate::logging::{self, LogControl};
+use crate::maintenance;
+use crate::sealed::{Notice, Vault};
+use crate::serve::{LocalRegistry, ServeError};
+use crate::status::StatusBoard;
+
+/// Two threads serve and replicate; an edge machine has other work.
+const WORKERS: usize = 2;
+/// Threads for files and key derivation; idle ones end.
+const BLOCKING_THREADS: usize = 8;
+const BLOCKING_IDLE: Duration = Duration::from_secs(5);
+const VAULT_RETRY: Duration = Duration::from_secs(10);
+
+/// Why the satellite ended other than by a signal.
+#[derive(Debug, thiserror::Error)]
+enum RunError {
+    #[error("cannot start: {0}")]
+    Runtime(#[source] std::io::Error),
+    #[error("configuration directory {path} cannot be made: {source}; choose another with --config-dir (CONFIG_DIR)")]
+    ConfigDir { path: PathBuf, source: std::io::Error },
+    #[error("store {path} cannot be opened: {source}; --registry-data-dir (REGISTRY_DATA_DIR) names it")]
+    Store { path: PathBuf, source: blob_store::StoreError },
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    #[error(transparent)]
+    Control(#[from] ControlError),
+}
+
+/// Runs the satellite until a signal ends it.
+#[must_use]
+pub fn run(site: Site) -> ExitCode {
+    let boot = live::at_boot(&site);
+    let log = logging::start(site.json_logging, boot.log_level);
+    harden();
+    for warning in &site.warnings {
+        tracing::warn!("{warning}");
+    }
+    match start(site, boot, &log) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What is secret is in this process's memory: it is not to be found in a core file, and files are for nobody else.
+fn harden() {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit, umask};
+    umask(rustix::fs::Mode::from_raw_mode(0o077));
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    if let Err(error) = setrlimit(Resource::Core, none) {
+        tracing::debug!(%error, "core files not turned off");
+    }
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        tracing::debug!(%error, "process left traceable");
+    }
+}
+
+fn start(site: Site, boot: Effective, log: &LogControl) -> Result<(), RunError> {
+    durable::create_dir_all(&site.config_dir)
+        .map_err(|source| RunError::ConfigDir { path: site.config_dir.clone(), source })?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_keep_alive(BLOCKING_IDLE)
+        .enable_all()
+        .build()
+        .map_err(RunError::Runtime)?;
+    let shutdown_timeout = site.shutdown_timeout;
+    let outcome = runtime.block_on(live(site, boot, log));
+    runtime.shutdown_timeout(shutdown_timeout.min(Duration::from_secs(2)));
+    outcome
+}
+
+async fn live(site: Site, boot: Effective, log: &LogControl) -> Result<(), RunError> {
+    let site = Arc::new(site);
+    let shutdown_timeout = site.shutdown_timeout;
+    let mut end = Signals::new().map_err(RunError::Runtime)?;
+
+    let options = blob_store::Options { grace: boot.gc_grace, ..blob_store::Options::default() };
+    let store = Store::open(&site.registry_data_dir, options)
+        .map_err(|source| RunError::Store { path: site.registry_data_dir.clone(), source })?;
+    let mut registry = if boot.byo_wanted {
+        None
+    } else {
+        let registry = LocalRegistry::start(store.clone(), boot.listen.address, shutdown_timeout).await?;
+        tracing::info!(address = %registry.address(), "local registry serves");
+        Some(registry)
+    };
+
+    let subject = Arc::new(Subject {
+        started_at: Timestamp::now(),
+        site: Arc::clone(&site),
+        store: store.clone(),
+        board: StatusBoard::default(),
+        registry_address: registry.as_ref().map(LocalRegistry::address),
+        opened: OnceLock::new(),
+        token: watch::Sender::new(site.token.clone()),
+        sync: Arc::new(Notify::new()),
+    });
+    let control = ControlServer::start(&site.control_socket, Arc::clone(&subject))?;
+    let stop = CancellationToken::new();
+    let tasks = TaskTracker::new();
+    let namespaces = registry.as_ref().map(|registry| registry.namespaces().clone());
+    tasks.spawn(replicate(Arc::clone(&subject), boot, log.clone(), namespaces, stop.clone(), tasks.clone()));
+
+    let failed = async {
+        match &mut registry {
+            Some(registry) => registry.failed().await,
+            None => std::future::pending().await,
+        }
+    };
+    let outcome = tokio::select! {
+        signal = end.next() => {
+            tracing::info!(signal, "ending");
+            Ok(())
+        }
+        error = failed => Err(error.into()),
+    };
+
+    stop.cancel();
+    tasks.close();
+    let orderly = async {
+        let registry = async {
+            // After a failure of its own there is nothing left to end.
+            if outcome.is_ok() && let Some(registry) = registry {
+                registry.shutdown().await;
+            }
+        };
+        tokio::join!(tasks.wait(), registry, control.shutdown());
+    };
+    tokio::select! {
+        () = orderly => tracing::info!("ended"),
+        () = tokio::time::sleep(shutdown_timeout) => tracing::warn!("ended before all work did"),
+        signal = end.next() => tracing::warn!(signal, "ended at once"),
+    }
+    outcome
+}
+
+/// What comes after the local registry serves: the sealed state, then everything that talks to the cloud.
+async fn replicate(
+    subject: Arc<Subject>,
+    boot: Effective,
+    log: LogControl,
+    namespaces: Option<registry_server::Namespaces>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+) {
+    let Some(vault) = stop.run_until_cancelled(open_vault(&subject)).await else { return };
+    let (config, refusal) = LiveConfig::open(Arc::clone(&subject.site), boot, vault.clone());
+    if let Some(refusal) = refusal {
+        tracing::warn!("kept {refusal}");
+        subject.board.warn(format!("kept {refusal}"));
+    }
+    log.set(config.current().log_level);
+    // Set once, here.
+    drop(subject.opened.set(Opened { config: config.clone(), vault: vault.clone() }));
+
+    tasks.spawn(stop.clone().run_until_cancelled_owned(follow_log_level(config.clone(), log)));
+    if let Some(namespaces) = namespaces {
+        tasks.spawn(stop.clone().run_until_cancelled_owned(follow_namespaces(config.clone(), vault.clone(), namespaces)));
+    }
+    tasks.spawn(stop.clone().run_until_cancelled_owned(maintenance::collect(subject.store.clone(), config.clone())));
+    tasks.spawn(stop.clone().run_until_cancelled_owned(maintenance::scrub(Arc::clone(&subject))));
+    stop.cancelled().await;
+}
+
+/// Opens the sealed state; where the disk does not let it be read, tries again, because starting without it would ask
+/// for a new identity.
+async fn open_vault(subject: &Subject) -> Vault {
+    loop {
+        let config_dir = subject.site.config_dir.clone();
+        let opened = tokio::task::spawn_blocking(move || {
+            Vault::open(&config_dir, DeviceFacts::read(&DeviceRoots::default()))
+        })
+        .await;
+        match opened {
+            Ok(Ok((vault, notices))) => {
+                for notice in notices {
+                    match notice {
+                        Notice::PartReplaced | Notice::Imported { .. } => tracing::info!("{notice}"),
+                        Notice::NoHardware | Notice::SetAside { .. } => {
+                            tracing::warn!("{notice}");
+                            subject.board.warn(notice.to_string());
+                        }
+                    }
+                }
+                return vault;
+            }
+            Ok(Err(error)) => {
+                tracing::error!(%error, "sealed state not opened, trying again");
+                subject.board.warn(error.to_string());
+            }
+            Err(error) => tracing::error!(%error, "opening the sealed state ended abnormally, trying again"),
+        }
+        tokio::time::sleep(VAULT_RETRY).await;
+    }
+}
+
+async fn follow_log_level(config: LiveConfig, log: LogControl) {
+    let mut changes = config.subscribe();
+    while changes.changed().await.is_ok() {
+        let level = changes.borrow_and_update().log_level;
+        log.set(level);
+    }
+}
+
+/// Keeps the hosts that the local registry stands in for up to date.
+async fn follow_namespaces(config: LiveConfig, vault: Vault, hosts: registry_server::Namespaces) {
+    let mut configs = config.subscribe();
+    let mut states = vault.subscribe();
+    loop {
+        let state = states.borrow_and_update().clone();
+        let effective = configs.borrow_and_update().clone();
+        if let Some(registration) = &state.registration {
+            hosts.replace(namespaces(registration, &effective));
+        }
+        let gone = tokio::select! {
+            changed = configs.changed() => changed.is_err(),
+            changed = states.changed() => changed.is_err(),
+        };
+        if gone {
+            return;
+        }
+    }
+}
+
+/// The names under which clients may ask for what the central registry holds.
+pub(crate) fn namespaces(registration: &StateConfig, config: &Effective) -> Vec<String> {
+    let mut hosts: Vec<String> = [registration.auth.url.as_str(), registration.state.as_str()]
+        .into_iter()
+        .chain(config.harbor_registry_url.as_ref().map(url::Url::as_str))
+        .filter_map(host)
+        .collect();
+    hosts.sort();
+    hosts.dedup();
+    hosts
+}
+
+/// `host[:port]` of a URL or of a reference without a scheme.
+fn host(reference: &str) -> Option<String> {
+    let rest = reference.split_once("://").map_or(reference, |(_, rest)| rest);
+    let host = rest.split('/').next().unwrap_or_default();
+    (!host.is_empty()).then(|| host.to_ascii_lowercase())
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
