@@ -1,0 +1,148 @@
+//! The operator's command line against the built Ground Control.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use testbed::ground_control::{ADMIN, GroundControl, Options, Place};
+use testbed::{binaries, files};
+
+/// A person with a home of their own.
+struct Operator {
+    home: PathBuf,
+    server: String,
+}
+
+impl Operator {
+    fn run(&self, arguments: &[&str]) -> Output {
+        Command::new(binaries::find("groundctl", None).unwrap())
+            .args(arguments)
+            .env_clear()
+            .env("HOME", &self.home)
+            .env("GROUNDCTL_SERVER", &self.server)
+            .output()
+            .unwrap()
+    }
+
+    /// Runs what has to succeed, and gives what it printed.
+    fn does(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{arguments:?}: {said}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn json(&self, arguments: &[&str]) -> Value {
+        serde_json::from_str(&self.does(&[&["--output", "json"], arguments].concat())).unwrap()
+    }
+
+    /// Runs what has to fail with this exit code, and gives what it said.
+    fn fails(&self, code: i32, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+        said
+    }
+
+    fn logs_in(&self, password: &str) {
+        let file = self.home.join("password");
+        files::write(&file, password).unwrap();
+        self.does(&["login", "--username", ADMIN, "--password-file", text(&file)]);
+    }
+
+    fn file(&self, name: &str, content: &str) -> String {
+        let path = self.home.join(name);
+        files::write(&path, content).unwrap();
+        text(&path).to_owned()
+    }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+async fn operator(dir: &Path) -> (GroundControl, Operator) {
+    let place = Place::new(&dir.join("cloud"), Options::default()).unwrap();
+    let ground_control = place.start().await.unwrap();
+    let home = dir.join("home");
+    files::create_dir(&home).unwrap();
+    let operator = Operator { home, server: ground_control.url().to_owned() };
+    (ground_control, operator)
+}
+
+#[tokio::test]
+async fn a_fleet_is_run_from_the_command_line() {
+    let dir = files::scratch("groundctl").unwrap();
+    let (ground_control, operator) = operator(dir.path()).await;
+    assert!(operator.fails(4, &["satellites", "list"]).contains("groundctl login"));
+    operator.logs_in(ground_control.password());
+
+    let group = operator.file(
+        "group.yaml",
+        "group: shops\nartifacts:\n- repository: library/nginx\n  tag: [latest, \"1.10\"]\n- repository: a/b/c\n  tag: stable\n",
+    );
+    operator.does(&["groups", "apply", "-f", &group]);
+    let shown = operator.json(&["groups", "get", "shops"]);
+    assert_eq!(shown["artifacts"][0]["tag"], serde_json::json!(["latest", "1.10"]));
+    assert_eq!(shown["projects"], serde_json::json!(["a", "library"]));
+
+    let created = operator.json(&["satellites", "create", "edge-01", "--group", "shops"]);
+    assert_eq!(created["token"].as_str().unwrap().len(), 32);
+    assert!(operator.fails(5, &["satellites", "create", "edge-01"]).contains("edge-01"));
+    let table = operator.does(&["satellites", "list"]);
+    assert!(table.contains("edge-01") && table.contains("pending") && table.contains("shops"), "{table}");
+    assert_eq!(operator.json(&["groups", "satellites", "shops"])[0]["name"], "edge-01");
+
+    operator.does(&["groups", "remove", "shops", "edge-01"]);
+    assert_eq!(operator.json(&["satellites", "get", "edge-01"])["groups"], serde_json::json!([]));
+    operator.does(&["groups", "add", "shops", "edge-01"]);
+
+    let config = operator
+        .file("config.yaml", "app_config:\n  log_level: debug\n  heartbeat_interval: \"@every 5s\"\n");
+    operator.does(&["configs", "create", "slow-link", "-f", &config]);
+    operator.does(&["configs", "assign", "slow-link", "edge-01"]);
+    assert!(operator.fails(2, &["configs", "delete", "slow-link"]).contains("slow-link"));
+    let patch =
+        operator.file("patch.json", r#"{"app_config":{"log_level":"warn","heartbeat_interval":null}}"#);
+    let patched = operator.json(&["configs", "patch", "slow-link", "-f", &patch]);
+    assert_eq!(patched["config"]["app_config"], serde_json::json!({"log_level": "warn"}));
+    let wrong = operator.file("wrong.json", r#"{"app_config":{"log_level":"loud"}}"#);
+    assert!(operator.fails(2, &["configs", "patch", "slow-link", "-f", &wrong]).contains("log_level"));
+    operator.does(&["configs", "assign", "default", "edge-01"]);
+    operator.does(&["configs", "delete", "slow-link"]);
+
+    let fleet = operator.json(&["status"]);
+    assert_eq!((fleet["health"].as_str(), fleet["satellites"].as_u64()), (Some("healthy"), Some(1)));
+    operator.does(&["groups", "delete", "shops"]);
+    operator.does(&["satellites", "delete", "edge-01"]);
+    operator.fails(3, &["satellites", "get", "edge-01"]);
+
+    operator.does(&["logout"]);
+    operator.fails(4, &["groups", "list"]);
+    ground_control.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn input_that_is_wrong_says_what_and_changes_nothing() {
+    let dir = files::scratch("groundctl").unwrap();
+    let (ground_control, operator) = operator(dir.path()).await;
+    let password = operator.file("wrong-password", "no-such-password-1A");
+    let said = operator.fails(4, &["login", "--password-file", &password]);
+    assert!(!said.contains("no-such-password"), "{said}");
+    operator.logs_in(ground_control.password());
+    for (content, words) in [
+        ("group: g\nartifacts:\n- repository: library/nginx\n  tag: 1.10\n", "quotes"),
+        ("group: Not_A_Name!\nartifacts: []\n", "name"),
+        ("group: g\nartifacts:\n- repository: ../up\n  tag: t\n", "repository"),
+        ("{", "group.yaml"),
+    ] {
+        let file = operator.file("group.yaml", content);
+        let said = operator.fails(2, &["groups", "apply", "-f", &file]);
+        assert!(said.contains(words), "{said}");
+    }
+    assert_eq!(operator.json(&["groups", "list"]), serde_json::json!([]));
+    let session = operator.home.join(".config/groundctl/session.json");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&session.metadata().unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    ground_control.stop().await.unwrap();
+}
