@@ -33,7 +33,7 @@ enum Task {
     /// Run all tests, or the named suites. Ends with `N passed, N failed, N skipped`.
     Test(test::Arguments),
     /// Measure speed, memory and traffic beside other registries.
-    Bench(bench::Arguments),
+    Bench(bench::Options),
 }
 
 fn main() -> ExitCode {
@@ -41,8 +41,12 @@ fn main() -> ExitCode {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let cli = Cli::parse();
     orphans::adopt();
-    // One thread: what a task starts is started by the thread that lives as long as the task.
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    // The benchmarks' clients need more than one thread to keep a server busy.
+    let mut builder = match &cli.task {
+        Task::Bench(_) => tokio::runtime::Builder::new_multi_thread(),
+        Task::Demo(_) | Task::Test(_) => tokio::runtime::Builder::new_current_thread(),
+    };
+    let runtime = match builder.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("cannot start: {error}");
@@ -52,9 +56,11 @@ fn main() -> ExitCode {
     let code = runtime.block_on(async {
         let task = async {
             match cli.task {
-                Task::Demo(arguments) => demo::run(arguments).await.map(|()| ExitCode::SUCCESS),
-                Task::Test(arguments) => test::run(arguments).await,
-                Task::Bench(arguments) => bench::run(arguments).await.map(|()| ExitCode::SUCCESS),
+                Task::Demo(arguments) => Box::pin(demo::run(arguments)).await.map(|()| ExitCode::SUCCESS),
+                Task::Test(arguments) => Box::pin(test::run(arguments)).await,
+                Task::Bench(options) => {
+                    bench::run(&options).await.map(|()| ExitCode::SUCCESS).map_err(error::Error::from)
+                }
             }
         };
         tokio::select! {

@@ -60,6 +60,7 @@ impl Cloud {
                 token,
                 registry_override: registry,
                 environment: Vec::new(),
+                programs: None,
             },
         )
     }
