@@ -20,8 +20,10 @@ use tokio_util::task::TaskTracker;
 use crate::config::{Effective, LiveConfig, Site, live};
 use crate::control::server::{ControlError, ControlServer, Opened, Subject};
 use crate::device::{DeviceFacts, DeviceRoots};
+use crate::events::Events;
 use crate::logging::{self, LogControl};
 use crate::maintenance;
+use crate::schedulers::{Core, Parts};
 use crate::sealed::{Notice, Vault};
 use crate::serve::{LocalRegistry, ServeError};
 use crate::status::StatusBoard;
@@ -31,6 +33,8 @@ const WORKERS: usize = 2;
 /// Threads for files and key derivation; idle ones end.
 const BLOCKING_THREADS: usize = 8;
 const BLOCKING_IDLE: Duration = Duration::from_secs(5);
+/// Below the configuration directory: the last desired state, and what was brought into a registry of the site's own.
+const STATE_DIR: &str = "state";
 const VAULT_RETRY: Duration = Duration::from_secs(10);
 
 /// Why the satellite ended other than by a signal.
@@ -185,7 +189,23 @@ async fn replicate(
     }
     tasks.spawn(stop.clone().run_until_cancelled_owned(maintenance::collect(subject.store.clone(), config.clone())));
     tasks.spawn(stop.clone().run_until_cancelled_owned(maintenance::scrub(Arc::clone(&subject))));
+
+    let state_dir = subject.site.config_dir.join(STATE_DIR);
+    if let Err(error) = durable::create_dir_all(&state_dir) {
+        // The core works without: it reads the desired state again after the next start.
+        tracing::warn!(path = %state_dir.display(), %error, "directory for the desired state not made");
+    }
+    let core = Core::start(Parts {
+        config,
+        token: subject.token.subscribe(),
+        replicate: Arc::clone(&subject.sync),
+        vault,
+        store: subject.store.clone(),
+        state_dir,
+        events: Events::new(subject.board.clone()),
+    });
     stop.cancelled().await;
+    core.shutdown(subject.site.shutdown_timeout).await;
 }
 
 /// Opens the sealed state; where the disk does not let it be read, tries again, because starting without it would ask

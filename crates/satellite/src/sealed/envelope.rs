@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize as _, Zeroizing};
 
 /// The version that is written.
-pub const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 2;
 const CIPHER: &str = "aes-256-gcm";
 const KDF: &str = "argon2id";
 /// OWASP's second choice for Argon2id: 19 MiB, two passes, one lane.
