@@ -157,7 +157,8 @@ pub async fn run(base_url: &str, headers: &[(&str, &str)], mode: Mode) -> Result
                         true => format!("{} ({algorithm})", check.name),
                         false => check.name.to_owned(),
                     };
-                    let failure = (check.run)(&session, *algorithm).await.err().map(|failure| failure.to_string());
+                    let failure =
+                        (check.run)(&session, *algorithm).await.err().map(|failure| failure.to_string());
                     report.results.push(CheckResult { name, failure });
                 }
             }

@@ -12,6 +12,7 @@ pub mod admin;
 pub mod archive;
 pub mod binaries;
 pub mod command;
+pub mod conformance;
 pub mod containerd;
 pub mod docker;
 pub mod docker_registry;

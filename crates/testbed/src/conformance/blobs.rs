@@ -89,7 +89,11 @@ pub(super) async fn is_absent(session: &Session, repository: &str, digest: &Dige
     Ok(())
 }
 
-async fn pushed(session: &Session, algorithm: Algorithm, content: &[u8]) -> Result<(String, Digest), Failure> {
+async fn pushed(
+    session: &Session,
+    algorithm: Algorithm,
+    content: &[u8],
+) -> Result<(String, Digest), Failure> {
     let repository = session.repository();
     let digest = session.push_blob(&repository, algorithm, content).await?;
     is_there(session, &repository, &digest, content).await?;
@@ -100,7 +104,8 @@ async fn post_put(session: &Session, algorithm: Algorithm) -> Result<(), Failure
     let repository = session.repository();
     let content = random(513);
     let digest = Digest::of(algorithm, &content);
-    let begun = session.post(&format!("/v2/{repository}/blobs/uploads/")).body("").send().await?.status(202)?;
+    let begun =
+        session.post(&format!("/v2/{repository}/blobs/uploads/")).body("").send().await?.status(202)?;
     ensure(begun.value("docker-upload-uuid").is_some(), || "no Docker-Upload-UUID".to_owned())?;
     let location = begun.location()?;
     is_absent(session, &repository, &digest).await?;
@@ -243,7 +248,12 @@ async fn mount_anonymous(session: &Session, algorithm: Algorithm) -> Result<(), 
     let content = random(256);
     let (_, digest) = pushed(session, algorithm, &content).await?;
     let target = session.repository();
-    session.post(&format!("/v2/{target}/blobs/uploads/?mount={digest}")).body("").send().await?.status(201)?;
+    session
+        .post(&format!("/v2/{target}/blobs/uploads/?mount={digest}"))
+        .body("")
+        .send()
+        .await?
+        .status(201)?;
     is_there(session, &target, &digest, &content).await
 }
 

@@ -37,7 +37,12 @@ impl Manifest {
         Ok(())
     }
 
-    pub(super) async fn push_as(&self, session: &Session, repository: &str, tag: &str) -> Result<(), Failure> {
+    pub(super) async fn push_as(
+        &self,
+        session: &Session,
+        repository: &str,
+        tag: &str,
+    ) -> Result<(), Failure> {
         session.put_manifest(repository, tag, &self.media_type, &self.bytes).await?;
         Ok(())
     }
@@ -56,7 +61,11 @@ pub(super) fn descriptor(media_type: &str, digest: &Digest, size: usize) -> Valu
 }
 
 /// Pushes a config and two layers, and returns an image manifest over them that is not pushed yet.
-pub(super) async fn image(session: &Session, repository: &str, algorithm: Algorithm) -> Result<Manifest, Failure> {
+pub(super) async fn image(
+    session: &Session,
+    repository: &str,
+    algorithm: Algorithm,
+) -> Result<Manifest, Failure> {
     let document = image_document(session, repository, algorithm).await?;
     Ok(Manifest::new(algorithm, media_type::OCI_MANIFEST, &document))
 }

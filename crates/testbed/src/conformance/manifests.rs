@@ -204,7 +204,8 @@ fn foreign(algorithm: Algorithm, media_type: &str) -> Value {
 async fn non_distributable(session: &Session, algorithm: Algorithm) -> Result<(), Failure> {
     changed_image(session, algorithm, |document| {
         for kind in ["tar", "tar+gzip"] {
-            let layer = foreign(algorithm, &format!("application/vnd.oci.image.layer.nondistributable.v1.{kind}"));
+            let layer =
+                foreign(algorithm, &format!("application/vnd.oci.image.layer.nondistributable.v1.{kind}"));
             if let Some(layers) = document["layers"].as_array_mut() {
                 layers.insert(0, layer);
             }
@@ -232,7 +233,11 @@ async fn large(session: &Session, algorithm: Algorithm) -> Result<(), Failure> {
     .await
 }
 
-async fn docker_image(session: &Session, repository: &str, algorithm: Algorithm) -> Result<Manifest, Failure> {
+async fn docker_image(
+    session: &Session,
+    repository: &str,
+    algorithm: Algorithm,
+) -> Result<Manifest, Failure> {
     let mut document = content::image_document(session, repository, algorithm).await?;
     document["mediaType"] = json!(media_type::DOCKER_MANIFEST);
     document["config"]["mediaType"] = json!(media_type::DOCKER_CONFIG);
@@ -258,7 +263,8 @@ async fn docker_foreign(session: &Session, algorithm: Algorithm) -> Result<(), F
     if let Some(layers) = document["layers"].as_array_mut() {
         layers.insert(0, foreign(algorithm, media_type::DOCKER_FOREIGN_LAYER));
     }
-    push_and_pull(session, &repository, &Manifest::new(algorithm, media_type::DOCKER_MANIFEST, &document)).await
+    push_and_pull(session, &repository, &Manifest::new(algorithm, media_type::DOCKER_MANIFEST, &document))
+        .await
 }
 
 async fn unknown_type(session: &Session, algorithm: Algorithm) -> Result<(), Failure> {
@@ -301,7 +307,12 @@ async fn accept(session: &Session, algorithm: Algorithm) -> Result<(), Failure> 
         for line in accepted {
             request = request.header("accept", line);
         }
-        request.send().await?.status(200)?.header("content-type", media_type::OCI_INDEX)?.body(&index.bytes)?;
+        request
+            .send()
+            .await?
+            .status(200)?
+            .header("content-type", media_type::OCI_INDEX)?
+            .body(&index.bytes)?;
     }
     Ok(())
 }
@@ -443,7 +454,8 @@ async fn no_json(session: &Session, _: Algorithm) -> Result<(), Failure> {
             refused(session, &repository, "latest", kind, body.as_bytes(), (400, "MANIFEST_INVALID")).await?;
         }
     }
-    refused(session, &repository, "latest", "application/vnd.example+json", b"{", (400, "MANIFEST_INVALID")).await?;
+    refused(session, &repository, "latest", "application/vnd.example+json", b"{", (400, "MANIFEST_INVALID"))
+        .await?;
     is_absent(session, &repository, "latest").await
 }
 
@@ -461,7 +473,15 @@ async fn schema_version(session: &Session, algorithm: Algorithm) -> Result<(), F
     let mut document = content::image_document(session, &repository, algorithm).await?;
     document["schemaVersion"] = json!(1);
     let body = document.to_string();
-    refused(session, &repository, "latest", media_type::OCI_MANIFEST, body.as_bytes(), (400, "MANIFEST_INVALID")).await
+    refused(
+        session,
+        &repository,
+        "latest",
+        media_type::OCI_MANIFEST,
+        body.as_bytes(),
+        (400, "MANIFEST_INVALID"),
+    )
+    .await
 }
 
 async fn too_large(session: &Session, _: Algorithm) -> Result<(), Failure> {

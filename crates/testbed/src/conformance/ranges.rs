@@ -53,7 +53,9 @@ async fn parts(session: &Session, algorithm: Algorithm) -> Result<(), Failure> {
 
 async fn outside(session: &Session, algorithm: Algorithm) -> Result<(), Failure> {
     let (path, ..) = blob(session, algorithm).await?;
-    for range in ["bytes=5000-10000", "bytes=2048-", "bytes=500-0", "bytes=-0", "bytes=99999999999999999999999-"] {
+    for range in
+        ["bytes=5000-10000", "bytes=2048-", "bytes=500-0", "bytes=-0", "bytes=99999999999999999999999-"]
+    {
         session
             .get(&path)
             .header("range", range)
@@ -76,7 +78,8 @@ async fn ignored(session: &Session, algorithm: Algorithm) -> Result<(), Failure>
 async fn if_range(session: &Session, algorithm: Algorithm) -> Result<(), Failure> {
     let (path, _, content) = blob(session, algorithm).await?;
     let etag = etag(session, &path).await?;
-    let asked = |value: String| session.get(&path).header("range", "bytes=1-2").header("if-range", &value).send();
+    let asked =
+        |value: String| session.get(&path).header("range", "bytes=1-2").header("if-range", &value).send();
     asked(etag).await?.status(206)?.body(&content[1..3])?;
     asked("\"sha256:other\"".to_owned()).await?.status(200)?.body(&content)?;
     asked("Wed, 21 Oct 2015 07:28:00 GMT".to_owned()).await?.status(200)?.body(&content)?;

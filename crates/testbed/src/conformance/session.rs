@@ -66,9 +66,11 @@ impl Session {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let mut map = HeaderMap::new();
         for (name, value) in headers {
-            let name: HeaderName = name.parse().map_err(|_| Failure::new(format!("`{name}` is no header name")))?;
-            let value: HeaderValue =
-                value.parse().map_err(|_| Failure::new(format!("the value of `{name}` is no header value")))?;
+            let name: HeaderName =
+                name.parse().map_err(|_| Failure::new(format!("`{name}` is no header name")))?;
+            let value: HeaderValue = value
+                .parse()
+                .map_err(|_| Failure::new(format!("the value of `{name}` is no header value")))?;
             map.append(name, value);
         }
         let client = Client::builder()
@@ -147,7 +149,8 @@ impl Session {
 
     /// Begins an upload and returns its location.
     pub(super) async fn begin(&self, repository: &str) -> Result<String, Failure> {
-        let answer = self.post(&format!("/v2/{repository}/blobs/uploads/")).body("").send().await?.status(202)?;
+        let answer =
+            self.post(&format!("/v2/{repository}/blobs/uploads/")).body("").send().await?.status(202)?;
         answer.location()
     }
 

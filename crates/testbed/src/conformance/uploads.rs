@@ -33,7 +33,12 @@ pub(super) const CHECKS: &[Check] = checks! {
 };
 
 /// Sends content in chunks of this size and returns the location after the last.
-async fn send_chunks(session: &Session, mut location: String, content: &[u8], size: usize) -> Result<String, Failure> {
+async fn send_chunks(
+    session: &Session,
+    mut location: String,
+    content: &[u8],
+    size: usize,
+) -> Result<String, Failure> {
     for (number, chunk) in content.chunks(size).enumerate() {
         let (first, last) = (number * size, number * size + chunk.len() - 1);
         let answer = session
@@ -158,7 +163,13 @@ async fn chunk_twice(session: &Session, algorithm: Algorithm) -> Result<(), Fail
     let digest = Digest::of(algorithm, &content);
     let location = session.begin(&repository).await?;
     let location = send_chunks(session, location, &content, 1000).await?;
-    session.patch(&location).header("content-range", "0-999").body(content.clone()).send().await?.status(416)?;
+    session
+        .patch(&location)
+        .header("content-range", "0-999")
+        .body(content.clone())
+        .send()
+        .await?
+        .status(416)?;
     close(session, &location, &digest).await?;
     is_there(session, &repository, &digest, &content).await
 }
@@ -272,7 +283,8 @@ async fn streamed_wrong_digest(session: &Session, algorithm: Algorithm) -> Resul
     let repository = session.repository();
     let digest = Digest::of(algorithm, b"not these bytes");
     let location = session.begin(&repository).await?;
-    let location = session.patch(&location).stream(pieces(&random(500))).send().await?.status(202)?.location()?;
+    let location =
+        session.patch(&location).stream(pieces(&random(500))).send().await?.status(202)?.location()?;
     session
         .put(&with_query(&location, &format!("digest={digest}")))
         .body("")
@@ -330,7 +342,9 @@ async fn unknown(session: &Session, _: Algorithm) -> Result<(), Failure> {
             (session.delete(&path).send().await?, "delete"),
         ] {
             let status = answer.status.as_u16();
-            ensure(status == 404 || (status == 400 && id.contains('%')), || format!("{what} {id}: {status}"))?;
+            ensure(status == 404 || (status == 400 && id.contains('%')), || {
+                format!("{what} {id}: {status}")
+            })?;
         }
     }
     Ok(())
@@ -352,7 +366,12 @@ async fn over_when_closed(session: &Session, _: Algorithm) -> Result<(), Failure
     let location = session.begin(&session.repository()).await?;
     let content = random(10);
     let digest = Digest::sha256(&content);
-    session.put(&with_query(&location, &format!("digest={digest}"))).body(content).send().await?.status(201)?;
+    session
+        .put(&with_query(&location, &format!("digest={digest}")))
+        .body(content)
+        .send()
+        .await?
+        .status(201)?;
     session.get(&location).send().await?.error(404, "BLOB_UPLOAD_UNKNOWN")?;
     session.patch(&location).body("x").send().await?.error(404, "BLOB_UPLOAD_UNKNOWN")?;
     Ok(())
