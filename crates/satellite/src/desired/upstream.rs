@@ -1,0 +1,153 @@
+//! The registries that desired state and artifacts come from, and who we are there.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Mutex, PoisonError};
+
+use fleet_protocol::registration::StateConfig;
+use registry_client::{Client, ClientOptions, Credentials, Endpoint, EndpointError, Scheme, TlsOptions};
+use url::Url;
+
+use crate::config::Effective;
+
+/// Registries that clients are kept for; a document that names more gets new ones again and again.
+const MAX_CLIENTS: usize = 16;
+
+/// Why a registry cannot be spoken to.
+#[derive(Debug, thiserror::Error)]
+pub enum UpstreamError {
+    /// Its address makes no sense.
+    #[error(transparent)]
+    Address(#[from] EndpointError),
+    /// The client cannot be set up.
+    #[error(transparent)]
+    Client(#[from] registry_client::Error),
+}
+
+/// Clients for the registries that the documents name. The credentials of registration go to the registries that
+/// registration itself named, and to no other, whatever a document says.
+#[derive(Debug)]
+pub struct Upstream {
+    replacement: Option<Endpoint>,
+    default: String,
+    scheme: Scheme,
+    ours: BTreeSet<String>,
+    options: ClientOptions,
+    clients: Mutex<HashMap<Endpoint, Client>>,
+}
+
+impl Upstream {
+    /// With the credentials of registration and the settings in force.
+    ///
+    /// # Errors
+    /// [`UpstreamError::Address`] where registration or the settings name an unusable registry.
+    pub fn new(state_config: &StateConfig, config: &Effective) -> Result<Self, UpstreamError> {
+        let replacement = config.harbor_registry_url.as_ref().map(endpoint_of_url).transpose()?;
+        let auth_url = state_config.auth.url.trim().trim_end_matches('/');
+        let state = state_config.state.trim();
+        let scheme_of = |text: &str| text.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
+        let scheme = match scheme_of(auth_url).or_else(|| scheme_of(state)).as_deref() {
+            Some("http") => Scheme::Http,
+            _ => Scheme::Https,
+        };
+        let mut upstream = Self {
+            replacement,
+            default: String::new(),
+            scheme,
+            ours: BTreeSet::new(),
+            options: client_options(config),
+            clients: Mutex::new(HashMap::new()),
+        };
+        let state_host = upstream.endpoint(host_part(state))?;
+        let home = if auth_url.is_empty() { state_host.clone() } else { upstream.endpoint(auth_url)? };
+        upstream.ours = BTreeSet::from([home.host(), state_host.host()]);
+        upstream.default = home.to_string();
+        upstream.options.credentials = match state_config.auth.username.as_str() {
+            "" => Credentials::Anonymous,
+            username => Credentials::Basic {
+                username: username.to_owned(),
+                password: state_config.auth.password.clone(),
+            },
+        };
+        Ok(upstream)
+    }
+
+    /// The registry that registration named; documents without a scheme get its.
+    #[must_use]
+    pub fn default_registry(&self) -> &str {
+        &self.default
+    }
+
+    /// The registry that a document means by `registry`, with or without a scheme; whatever follows the host is left
+    /// out. Where the site set a replacement, it is always that one.
+    ///
+    /// # Errors
+    /// [`EndpointError`].
+    pub fn endpoint(&self, registry: &str) -> Result<Endpoint, UpstreamError> {
+        if let Some(replacement) = &self.replacement {
+            return Ok(replacement.clone());
+        }
+        let registry = registry.trim();
+        let host = host_part(registry);
+        let endpoint = if host.contains("://") { host.parse()? } else { Endpoint::new(self.scheme, host)? };
+        Ok(endpoint)
+    }
+
+    /// The client for a registry.
+    ///
+    /// # Errors
+    /// [`UpstreamError::Client`], for example for plain HTTP that is not allowed.
+    pub fn client(&self, endpoint: &Endpoint) -> Result<Client, UpstreamError> {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = clients.get(endpoint) {
+            return Ok(client.clone());
+        }
+        let mut options = self.options.clone();
+        if !self.ours.contains(&endpoint.host()) {
+            options.credentials = Credentials::Anonymous;
+        }
+        let client = Client::new(endpoint.clone(), options)?;
+        if clients.len() >= MAX_CLIENTS {
+            clients.clear();
+        }
+        clients.insert(endpoint.clone(), client.clone());
+        Ok(client)
+    }
+}
+
+/// `[scheme://]host[:port]` of a URL or an image reference.
+fn host_part(text: &str) -> &str {
+    let start = text.find("://").map_or(0, |at| at + 3);
+    let end = text.get(start..).and_then(|rest| rest.find('/')).map_or(text.len(), |at| start + at);
+    text.get(..end).unwrap_or(text)
+}
+
+fn endpoint_of_url(url: &Url) -> Result<Endpoint, EndpointError> {
+    host_part(url.as_str()).parse()
+}
+
+/// The settings that every client of a registry has; anonymous.
+pub(crate) fn client_options(config: &Effective) -> ClientOptions {
+    ClientOptions {
+        tls: TlsOptions { ca_file: config.tls.ca_file.clone(), skip_verify: config.tls.skip_verify },
+        allow_plain_http: config.use_unsecure,
+        ..ClientOptions::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::host_part;
+
+    #[test]
+    fn the_host_is_found_in_urls_and_references() {
+        for (text, host) in [
+            ("https://h.example.com:5000/a/b:latest", "https://h.example.com:5000"),
+            ("h.example.com/a/b:latest", "h.example.com"),
+            ("h.example.com:5000/a", "h.example.com:5000"),
+            ("http://127.0.0.1:80", "http://127.0.0.1:80"),
+            ("h", "h"),
+        ] {
+            assert_eq!(host_part(text), host);
+        }
+    }
+}

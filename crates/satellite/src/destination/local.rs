@@ -1,0 +1,98 @@
+//! Looking at the local store.
+
+use std::collections::HashMap;
+
+use blob_store::{Store, StoreError};
+use oci::{Digest, PlatformFilter, Reference, RepositoryName, media_type};
+
+use super::{Facts, PlaceError};
+use crate::plan::{Artifact, Asked, Held, Node, Present};
+
+/// Rows of a list read at once.
+const PAGE: usize = 500;
+
+/// Everything in the store. An artifact that is asked for, or that a tag points at, is whole when each of its files has
+/// the right size and no child is missing that the platform filter selects.
+pub(super) async fn observe(
+    store: &Store,
+    facts: &mut HashMap<Digest, Facts>,
+    asked: &Asked,
+    platforms: &PlatformFilter,
+) -> Result<Present, PlaceError> {
+    let mut present = Present::default();
+    let mut last: Option<RepositoryName> = None;
+    loop {
+        let page = store.repositories(last.as_ref().map(RepositoryName::as_str), PAGE)?;
+        for repository in &page.items {
+            let held = repository_of(store, facts, asked, platforms, repository).await?;
+            present.repositories.insert(repository.clone(), held);
+        }
+        match page.items.into_iter().next_back().filter(|_| page.more) {
+            Some(repository) => last = Some(repository),
+            None => return Ok(present),
+        }
+    }
+}
+
+async fn repository_of(
+    store: &Store,
+    facts: &mut HashMap<Digest, Facts>,
+    asked: &Asked,
+    platforms: &PlatformFilter,
+    repository: &RepositoryName,
+) -> Result<Held, PlaceError> {
+    let mut held = Held::default();
+    let mut last: Option<Digest> = None;
+    loop {
+        let page = store.manifests(repository, last.as_ref(), PAGE)?;
+        for entry in &page.items {
+            held.tags.extend(entry.tags.iter().map(|tag| (tag.clone(), entry.digest)));
+            let artifact = Artifact { repository: repository.clone(), digest: entry.digest };
+            let matters = !entry.tags.is_empty() || asked.artifacts.contains(&artifact);
+            let whole = matters && is_whole(store, repository, &entry.digest, platforms).await?;
+            let children = if is_index(&entry.media_type) {
+                children(store, facts, repository, &entry.digest)?
+            } else {
+                Vec::new()
+            };
+            held.manifests.insert(entry.digest, Node { whole, children, subject: entry.subject });
+        }
+        match page.items.last().filter(|_| page.more) {
+            Some(entry) => last = Some(entry.digest),
+            None => return Ok(held),
+        }
+    }
+}
+
+async fn is_whole(
+    store: &Store,
+    repository: &RepositoryName,
+    digest: &Digest,
+    platforms: &PlatformFilter,
+) -> Result<bool, StoreError> {
+    let wholeness = store.wholeness(repository, digest).await?;
+    Ok(wholeness.is_whole() && !wholeness.absent_children.iter().any(|child| platforms.selects(child)))
+}
+
+fn is_index(kind: &str) -> bool {
+    matches!(kind, media_type::OCI_INDEX | media_type::DOCKER_LIST)
+}
+
+fn children(
+    store: &Store,
+    facts: &mut HashMap<Digest, Facts>,
+    repository: &RepositoryName,
+    digest: &Digest,
+) -> Result<Vec<Digest>, StoreError> {
+    if let Some(facts) = facts.get(digest) {
+        return Ok(facts.children.clone());
+    }
+    // An index whose file is gone keeps its children until it is here again.
+    let Some(manifest) = store.manifest(repository, &Reference::Digest(*digest))? else {
+        return Ok(Vec::new());
+    };
+    let read = Facts::read(&manifest.media_type, &manifest.bytes);
+    let children = read.children.clone();
+    facts.insert(*digest, read);
+    Ok(children)
+}

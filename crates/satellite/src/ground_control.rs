@@ -1,0 +1,273 @@
+//! The HTTP client of Ground Control: registration by token and the heartbeat.
+//!
+//! It speaks to our own Ground Control and to deployed ones, which know the token only in the path and answer a
+//! heartbeat with an empty body. Redirects are not followed (a token or a password must not travel on), every body is
+//! bounded, and no error shows a secret.
+
+use std::time::Duration;
+
+use fleet_protocol::heartbeat::{Heartbeat, HeartbeatAnswer};
+use fleet_protocol::registration::{StateConfig, ZtrRequest};
+use registry_client::{Endpoint, Scheme};
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use secrecy::{ExposeSecret, SecretString};
+use url::Url;
+
+use crate::config::TlsTrust;
+
+/// The most bytes of an answer that are read.
+const MAX_ANSWER: usize = 1024 * 1024;
+/// How much of an error's text is shown.
+const MAX_MESSAGE: usize = 300;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What went wrong with a request to Ground Control.
+#[derive(Debug, thiserror::Error)]
+pub enum GroundControlError {
+    /// The client cannot be set up with these settings.
+    #[error("ground control at {url} cannot be used: {reason}")]
+    Configuration {
+        /// The base URL.
+        url: String,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+    /// No answer came.
+    #[error("ground control at {url} cannot be reached: {reason}")]
+    Unreachable {
+        /// The base URL.
+        url: String,
+        /// Why.
+        reason: String,
+    },
+    /// It said no.
+    #[error("ground control at {url} answered {status} to {operation}: {message}")]
+    Refused {
+        /// The base URL.
+        url: String,
+        /// What was asked.
+        operation: &'static str,
+        /// HTTP status.
+        status: u16,
+        /// What it said.
+        message: String,
+        /// When it wants to be asked again.
+        retry_after: Option<Duration>,
+    },
+    /// The answer makes no sense.
+    #[error("ground control at {url} gave an answer to {operation} that cannot be read: {reason}")]
+    Malformed {
+        /// The base URL.
+        url: String,
+        /// What was asked.
+        operation: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl GroundControlError {
+    /// The HTTP status of a refusal.
+    #[must_use]
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Self::Refused { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
+
+    /// When Ground Control wants to be asked again, if it said so.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+}
+
+/// A client for one Ground Control.
+#[derive(Debug, Clone)]
+pub struct GroundControl {
+    http: reqwest::Client,
+    base: Url,
+    shown: String,
+}
+
+impl GroundControl {
+    /// A client for the Ground Control at `url`; no request is made yet.
+    ///
+    /// # Errors
+    /// [`GroundControlError::Configuration`] for a URL or a CA file that cannot be used, and for plain HTTP beyond
+    /// loopback without `USE_UNSECURE`.
+    pub fn new(url: &Url, tls: &TlsTrust, allow_plain_http: bool) -> Result<Self, GroundControlError> {
+        let mut base = url.clone();
+        base.set_query(None);
+        base.set_fragment(None);
+        let mut shown = base.clone();
+        let hidden = shown.set_username("").and_then(|()| shown.set_password(None));
+        let shown = if hidden.is_ok() { shown.to_string() } else { "(no host)".to_owned() };
+        let fail = |reason: String| GroundControlError::Configuration { url: shown.clone(), reason };
+        let host = base.host_str().ok_or_else(|| fail("it names no host".to_owned()))?;
+        let port = base.port().map(|port| format!(":{port}")).unwrap_or_default();
+        let endpoint: Endpoint = format!("{}://{host}{port}", base.scheme())
+            .parse()
+            .map_err(|e: registry_client::EndpointError| fail(e.reason))?;
+        if endpoint.scheme() == Scheme::Http && !endpoint.is_loopback() && !allow_plain_http {
+            return Err(fail(
+                "plain HTTP beyond loopback is refused; use https, or set USE_UNSECURE=true to allow it"
+                    .into(),
+            ));
+        }
+        let options =
+            registry_client::TlsOptions { ca_file: tls.ca_file.clone(), skip_verify: tls.skip_verify };
+        let config = registry_client::tls_config(&options).map_err(fail)?;
+        let http = reqwest::Client::builder()
+            .tls_backend_preconfigured(config)
+            .http1_only()
+            .redirect(reqwest::redirect::Policy::none())
+            .referer(false)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(TIMEOUT)
+            .pool_max_idle_per_host(1)
+            .user_agent(concat!("harbor-satellite/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|e| fail(chain(&e)))?;
+        Ok(Self { http, base, shown })
+    }
+
+    /// Registers with a one-time token and the nonce that binds the answer to this device.
+    ///
+    /// # Errors
+    /// [`GroundControlError`]; status 404 or 405 means that this Ground Control knows only [`Self::register_by_path`].
+    pub async fn register(&self, request: &ZtrRequest) -> Result<StateConfig, GroundControlError> {
+        let call = self.request(Method::POST, &["satellites", "ztr"])?.json(request);
+        let body = self.send(call, "registration").await?;
+        self.state_config(&body)
+    }
+
+    /// Registers in the field's form, with the token in the path.
+    ///
+    /// # Errors
+    /// [`GroundControlError`].
+    pub async fn register_by_path(&self, token: &SecretString) -> Result<StateConfig, GroundControlError> {
+        let call = self.request(Method::GET, &["satellites", "ztr", token.expose_secret()])?;
+        let body = self.send(call, "registration").await?;
+        self.state_config(&body)
+    }
+
+    /// Sends a heartbeat with the robot's credentials.
+    ///
+    /// # Errors
+    /// [`GroundControlError`].
+    pub async fn heartbeat(
+        &self,
+        username: &str,
+        password: &SecretString,
+        heartbeat: &Heartbeat,
+    ) -> Result<HeartbeatAnswer, GroundControlError> {
+        let call = self
+            .request(Method::POST, &["satellites", "sync"])?
+            .basic_auth(username, Some(password.expose_secret()))
+            .json(heartbeat);
+        let body = self.send(call, "heartbeat").await?;
+        // An answer that is taken but says nothing readable (a proxy's page, a newer form) is still taken.
+        Ok(HeartbeatAnswer::parse(&body).unwrap_or_default())
+    }
+
+    fn request(&self, method: Method, path: &[&str]) -> Result<RequestBuilder, GroundControlError> {
+        let mut url = self.base.clone();
+        url.path_segments_mut()
+            .map_err(|()| GroundControlError::Configuration {
+                url: self.shown.clone(),
+                reason: "it is no base URL; write https://host[:port]".to_owned(),
+            })?
+            .pop_if_empty()
+            .extend(path);
+        Ok(self.http.request(method, url))
+    }
+
+    async fn send(
+        &self,
+        call: RequestBuilder,
+        operation: &'static str,
+    ) -> Result<Vec<u8>, GroundControlError> {
+        let unreachable = |error: reqwest::Error| GroundControlError::Unreachable {
+            url: self.shown.clone(),
+            // The path of the field's form holds the token.
+            reason: chain(&error.without_url()),
+        };
+        let mut answer = call.send().await.map_err(unreachable)?;
+        let status = answer.status();
+        let mut body = Vec::new();
+        while let Some(chunk) = answer.chunk().await.map_err(unreachable)? {
+            if body.len() + chunk.len() > MAX_ANSWER {
+                if !status.is_success() {
+                    break;
+                }
+                return Err(self.malformed(operation, format!("it is larger than {MAX_ANSWER} bytes")));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        if status.is_success() {
+            return Ok(body);
+        }
+        Err(GroundControlError::Refused {
+            url: self.shown.clone(),
+            operation,
+            status: status.as_u16(),
+            message: message(status, &body),
+            retry_after: retry_after(&answer),
+        })
+    }
+
+    fn state_config(&self, body: &[u8]) -> Result<StateConfig, GroundControlError> {
+        let operation = "registration";
+        // The decoder's message would repeat the answer, secret included; its position is enough to find the fault.
+        let config: StateConfig = serde_json::from_slice(body).map_err(|error| {
+            let what =
+                if error.is_data() { "a field is missing or has another type" } else { "it is no JSON" };
+            self.malformed(operation, format!("{what} (line {}, column {})", error.line(), error.column()))
+        })?;
+        if config.state.trim().is_empty() {
+            return Err(self.malformed(operation, "it names no state document".to_owned()));
+        }
+        Ok(config)
+    }
+
+    fn malformed(&self, operation: &'static str, reason: String) -> GroundControlError {
+        GroundControlError::Malformed { url: self.shown.clone(), operation, reason }
+    }
+}
+
+fn retry_after(answer: &Response) -> Option<Duration> {
+    let text = answer.headers().get(reqwest::header::RETRY_AFTER)?.to_str().ok()?;
+    text.trim().parse().ok().map(Duration::from_secs)
+}
+
+/// What an error's body says: its `message` where it is JSON, else the beginning of its text.
+fn message(status: StatusCode, body: &[u8]) -> String {
+    #[derive(serde::Deserialize)]
+    struct Error {
+        #[serde(alias = "error")]
+        message: String,
+    }
+    let text = match serde_json::from_slice::<Error>(body) {
+        Ok(error) => error.message,
+        Err(_) => String::from_utf8_lossy(body).trim().to_owned(),
+    };
+    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_MESSAGE).collect();
+    if text.is_empty() { status.canonical_reason().unwrap_or("no reason given").to_owned() } else { text }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}

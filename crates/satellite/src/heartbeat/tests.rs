@@ -1,0 +1,119 @@
+use fleet_protocol::heartbeat::HeartbeatAnswer;
+
+use super::*;
+use crate::status::{
+    FailedArtifact as Failure, GroupStatus, ImageStatus, LastSync, RefusedConfig, TagConflict,
+};
+
+fn digest(seed: &[u8]) -> String {
+    oci::Digest::sha256(seed).to_string()
+}
+
+fn effective() -> Effective {
+    let site = crate::config::testing::site(std::path::Path::new("/nonexistent"));
+    Effective::of(&site, &crate::config::Layer::default())
+}
+
+#[test]
+fn every_field_is_filled() {
+    let now: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
+    let mut status = Status { name: Some("edge-01".into()), activity: "idle".into(), ..Status::default() };
+    status.desired.state_digest = Some(digest(b"state"));
+    status.desired.groups.push(GroupStatus {
+        url: "https://h/g:latest".into(),
+        error: Some("404".into()),
+        ..GroupStatus::default()
+    });
+    status.config.digest = Some(digest(b"config"));
+    status.config.refused = Some(RefusedConfig { reason: "bad interval".into(), ..RefusedConfig::default() });
+    status.last_sync = Some(LastSync { duration_ms: 1234, ..LastSync::default() });
+    let image = ImageStatus {
+        registry: "h.example.com:5000".into(),
+        repository: "library/nginx".into(),
+        tags: vec!["1".into(), "latest".into()],
+        digest: digest(b"image"),
+        size_bytes: 77,
+        whole: true,
+        ..ImageStatus::default()
+    };
+    status.images = vec![
+        image.clone(),
+        ImageStatus { tags: vec![], repository: "by/digest".into(), ..image.clone() },
+        ImageStatus { whole: false, ..image },
+    ];
+    status.failed = vec![Failure {
+        reference: "h/a:1".into(),
+        digest: Some(digest(b"failed")),
+        reason: "x".repeat(2000),
+        attempts: 3,
+        ..Failure::default()
+    }];
+    status.conflicts = vec![TagConflict {
+        reference: "a/b:c".into(),
+        kept: None,
+        wanted: [(digest(b"1"), vec!["g2".into(), "g1".into()]), (digest(b"2"), vec!["g1".into()])].into(),
+    }];
+    let figures = Figures { cpu_percent: 1.5, memory_bytes: 9_000_000, storage_bytes: 42 };
+    let config = effective();
+    let json = serde_json::to_value(compose(&status, &config, figures, now)).unwrap();
+
+    assert_eq!(json["name"], "edge-01");
+    assert_eq!(json["activity"], "idle");
+    assert_eq!(json["state_report_interval"], config.heartbeat_interval.to_string());
+    assert_eq!(json["latest_state_digest"], digest(b"state"));
+    assert_eq!(json["latest_config_digest"], digest(b"config"));
+    assert_eq!(json["memory_used_bytes"], 9_000_000);
+    assert_eq!(json["storage_used_bytes"], 42);
+    assert_eq!(json["cpu_percent"], 1.5);
+    assert_eq!(json["request_created_time"], "2026-11-21T12:00:00Z");
+    assert_eq!(json["last_sync_duration_ms"], 1234);
+    assert_eq!(json["image_count"], 2, "an image that is not whole is none");
+    let references: Vec<&str> = json["cached_images"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|image| image["reference"].as_str().unwrap())
+        .collect();
+    let of = digest(b"image");
+    assert_eq!(
+        references,
+        [
+            format!("h.example.com:5000/library/nginx:1@{of}"),
+            format!("h.example.com:5000/library/nginx:latest@{of}"),
+            format!("h.example.com:5000/by/digest@{of}"),
+        ]
+    );
+    assert_eq!(json["cached_images"][0]["size_bytes"], 77);
+    assert_eq!(json["failed"][0]["digest"], digest(b"failed"));
+    assert_eq!(json["failed"][0]["attempts"], 3);
+    assert!(json["failed"][0]["reason"].as_str().unwrap().chars().count() <= MAX_REASON + 1);
+    assert_eq!(json["conflicts"][0]["groups"], serde_json::json!(["g1", "g2"]));
+    assert_eq!(json["config_refusals"][0], "bad interval");
+    assert_eq!(json["document_errors"][0]["document"], "https://h/g:latest");
+}
+
+#[test]
+fn this_process_has_figures() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = blob_store::Store::open(dir.path(), blob_store::Options::default()).unwrap();
+    let mut meter = ProcessMeter::default();
+    let all = Metrics { cpu: true, memory: true, storage: true };
+    let begin = std::time::Instant::now();
+    let mut sum = 0_u64;
+    while begin.elapsed() < std::time::Duration::from_millis(60) {
+        sum = sum.wrapping_add(std::hint::black_box(1));
+    }
+    assert!(sum > 0);
+    let figures = meter.read(all, &store);
+    assert!(figures.cpu_percent > 0.0, "{figures:?}");
+    assert!((1 << 20..1 << 34).contains(&figures.memory_bytes), "{figures:?}");
+    let none = meter.read(Metrics { cpu: false, memory: false, storage: false }, &store);
+    assert_eq!(none, Figures::default());
+}
+
+#[test]
+fn an_answer_may_be_empty() {
+    assert_eq!(HeartbeatAnswer::parse(b"").unwrap(), HeartbeatAnswer::default());
+    let answer = HeartbeatAnswer::parse(br#"{"events":["refresh_credentials"],"later":1}"#).unwrap();
+    assert_eq!(answer.events, ["refresh_credentials"]);
+}

@@ -1,0 +1,539 @@
+//! The plan of a reconcile: from what is asked for and what is there to what has to be done.
+//!
+//! Pure: values in, values out. It is computed at least twice in a cycle. The first plan says what to *make*; when that
+//! has been tried, the destination is looked at again, and the second plan says what to *remove*. So a removal is never
+//! a consequence of something that was only intended: an old manifest can go because no tag points at it any more, and
+//! not because a tag should have moved.
+//!
+//! The rules:
+//! * What a group wants is fetched by digest; a tag moves to it when the whole graph is there.
+//! * A want beats another group's `deleted`.
+//! * Two digests for one tag: the tag stays as it is, both digests are kept, and the conflict is named.
+//! * A tag that could not be resolved stays as it is.
+//! * What is kept is closed: children of an index and the referrers of what is kept, to any depth.
+//! * Nothing is removed unless all of the desired state is known, and only what [`Ownership`] says is ours.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use oci::{Digest, RepositoryName, Tag};
+use serde::{Deserialize, Serialize};
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;
+
+/// One entry of a group's list, with its names checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The group that lists it.
+    pub group: String,
+    /// The registry that it comes from (`https://host[:port]`).
+    pub registry: String,
+    /// The repository, with its project path; the same at the destination.
+    pub repository: RepositoryName,
+    /// Tags that shall point at it; none is legal where there is a digest.
+    pub tags: BTreeSet<Tag>,
+    /// What it is. Absent: whatever the tag means upstream.
+    pub digest: Option<Digest>,
+    /// It must not be here.
+    pub deleted: bool,
+}
+
+/// One manifest in one repository.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Artifact {
+    /// The repository.
+    pub repository: RepositoryName,
+    /// The manifest.
+    pub digest: Digest,
+}
+
+/// A tag whose meaning has to be asked upstream.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct OpenTag {
+    /// The registry to ask.
+    pub registry: String,
+    /// The repository.
+    pub repository: RepositoryName,
+    /// The tag.
+    pub tag: Tag,
+}
+
+/// What the destination holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Present {
+    /// By repository.
+    pub repositories: BTreeMap<RepositoryName, Held>,
+}
+
+/// What the destination holds in one repository.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Where the tags point.
+    pub tags: BTreeMap<Tag, Digest>,
+    /// The manifests.
+    pub manifests: BTreeMap<Digest, Node>,
+}
+
+/// One manifest at the destination.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// It and everything below it that is meant to be here is there.
+    #[serde(skip)]
+    pub whole: bool,
+    /// Manifests that it lists (an index).
+    pub children: Vec<Digest>,
+    /// The manifest that it refers to (a signature, an attestation).
+    pub subject: Option<Digest>,
+}
+
+/// What a plan has to know of a destination.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// Artifacts whose wholeness matters.
+    pub artifacts: BTreeSet<Artifact>,
+    /// Tags whose place matters, and what they point at.
+    pub tags: BTreeMap<RepositoryName, BTreeSet<Tag>>,
+}
+
+/// What may be removed.
+#[derive(Debug, Clone, Copy)]
+pub enum Ownership<'a> {
+    /// Everything: the local store holds nothing but replicated content.
+    Everything,
+    /// What was recorded as brought by us: the registry also holds other people's content.
+    Recorded(&'a Ours),
+}
+
+/// The record of what this satellite brought into a registry that is not its own.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ours {
+    /// By repository.
+    pub repositories: BTreeMap<RepositoryName, OursIn>,
+}
+
+/// What this satellite brought into one repository.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OursIn {
+    /// Tags, and where we made them point, or were about to. A tag that points elsewhere by now is somebody else's.
+    pub tags: BTreeMap<Tag, BTreeSet<Digest>>,
+    /// Manifests, with what they name, so that a removal needs no walk through the registry.
+    pub manifests: BTreeMap<Digest, Node>,
+}
+
+/// Everything that a plan depends on.
+#[derive(Debug, Clone, Copy)]
+pub struct Input<'a> {
+    /// What the groups ask for.
+    pub entries: &'a [Entry],
+    /// All of the desired state is known. Otherwise nothing is removed.
+    pub complete: bool,
+    /// What the open tags mean upstream; one that is missing could not be resolved.
+    pub resolved: &'a BTreeMap<OpenTag, Digest>,
+    /// What the destination holds.
+    pub present: &'a Present,
+    /// Repositories in which nothing is removed, since an entry about them makes no sense.
+    pub protected: &'a BTreeSet<RepositoryName>,
+    /// What may be removed.
+    pub ownership: Ownership<'a>,
+    /// Artifacts that failed and whose time has not come.
+    pub waiting: &'a BTreeSet<Artifact>,
+    /// Whole artifacts whose referrers shall be looked at again.
+    pub refresh: &'a BTreeSet<Artifact>,
+}
+
+/// What has to be done. `make` first; `remove` only from a plan that was computed after it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// What to bring here, each independent of the others.
+    pub make: Vec<Make>,
+    /// What to remove, in this order: a repository's tags before its manifests, an index before its children.
+    pub remove: Vec<Removal>,
+    /// Tags for which groups ask two digests.
+    pub conflicts: Vec<Conflict>,
+    /// Removals that wait because the desired state is not completely known.
+    pub held_back: usize,
+    /// Every artifact that is wanted, with who wants it and where it comes from.
+    pub wanted: BTreeMap<Artifact, Want>,
+}
+
+/// Who wants an artifact, and where it can be had.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Want {
+    /// Registries that have it, the first named first.
+    pub registries: Vec<String>,
+    /// The groups.
+    pub groups: BTreeSet<String>,
+    /// Tags that shall point at it.
+    pub tags: BTreeSet<Tag>,
+}
+
+/// Bring one artifact here, then point tags at it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Make {
+    /// What.
+    pub artifact: Artifact,
+    /// Where it can be had, in order.
+    pub registries: Vec<String>,
+    /// What has to be fetched before the tags may move.
+    pub fetch: Fetch,
+    /// Tags to point at it, only once it is whole.
+    pub tags: Vec<Tag>,
+}
+
+/// Why something is fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fetch {
+    /// It is not whole here.
+    Graph,
+    /// It is whole; only its referrers are looked at again.
+    Referrers,
+    /// It is whole; only tags move.
+    Nothing,
+}
+
+/// Remove one name or one manifest.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Removal {
+    /// A tag that nobody wants.
+    Tag {
+        /// The repository.
+        repository: RepositoryName,
+        /// The tag.
+        tag: Tag,
+        /// Where it pointed when the plan was made; if it has moved since, it stays.
+        digest: Digest,
+    },
+    /// A manifest that nobody wants and no tag points at.
+    Manifest(Artifact),
+}
+
+impl Removal {
+    /// Where it is.
+    #[must_use]
+    pub fn repository(&self) -> &RepositoryName {
+        match self {
+            Self::Tag { repository, .. } => repository,
+            Self::Manifest(artifact) => &artifact.repository,
+        }
+    }
+}
+
+impl std::fmt::Display for Removal {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tag { repository, tag, .. } => write!(formatter, "removal of {repository}:{tag}"),
+            Self::Manifest(artifact) => {
+                write!(formatter, "removal of {}@{}", artifact.repository, artifact.digest)
+            }
+        }
+    }
+}
+
+/// A tag for which groups ask two digests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conflict {
+    /// The repository.
+    pub repository: RepositoryName,
+    /// The tag.
+    pub tag: Tag,
+    /// Where the tag stays, if it is set.
+    pub kept: Option<Digest>,
+    /// What is asked for, and by which groups.
+    pub claims: BTreeMap<Digest, BTreeSet<String>>,
+}
+
+/// The tags that have to be resolved before a plan can be made: those that an entry names without a digest, and no
+/// other entry with one.
+#[must_use]
+pub fn open_tags(entries: &[Entry]) -> BTreeSet<OpenTag> {
+    let with_digest: BTreeSet<(&RepositoryName, &Tag)> = entries
+        .iter()
+        .filter(|entry| !entry.deleted && entry.digest.is_some())
+        .flat_map(|entry| entry.tags.iter().map(|tag| (&entry.repository, tag)))
+        .collect();
+    entries
+        .iter()
+        .filter(|entry| !entry.deleted && entry.digest.is_none())
+        .flat_map(|entry| {
+            entry.tags.iter().filter(|tag| !with_digest.contains(&(&entry.repository, *tag))).map(|tag| {
+                OpenTag {
+                    registry: entry.registry.clone(),
+                    repository: entry.repository.clone(),
+                    tag: tag.clone(),
+                }
+            })
+        })
+        .collect()
+}
+
+/// What has to be known of the destination before a plan can be made.
+#[must_use]
+pub fn asked(entries: &[Entry], resolved: &BTreeMap<OpenTag, Digest>) -> Asked {
+    let mut asked = Asked::default();
+    for entry in entries.iter().filter(|entry| !entry.deleted) {
+        asked.artifacts.extend(entry.digest.map(|digest| artifact(&entry.repository, digest)));
+        if !entry.tags.is_empty() {
+            asked.tags.entry(entry.repository.clone()).or_default().extend(entry.tags.iter().cloned());
+        }
+    }
+    asked.artifacts.extend(resolved.iter().map(|(open, digest)| artifact(&open.repository, *digest)));
+    asked
+}
+
+/// What groups say about one tag.
+#[derive(Default)]
+struct Claims {
+    digests: BTreeMap<Digest, BTreeSet<String>>,
+    registries: Vec<String>,
+    groups: BTreeSet<String>,
+}
+
+/// Computes what has to be done.
+#[must_use]
+pub fn plan(input: &Input<'_>) -> Plan {
+    let mut plan = Plan::default();
+    let claims = collect(input, &mut plan.wanted);
+    let none = Held::default();
+    let mut claimed: BTreeMap<&RepositoryName, BTreeSet<&Tag>> = BTreeMap::new();
+
+    for ((repository, tag), claim) in &claims {
+        claimed.entry(repository).or_default().insert(tag);
+        let present = input.present.repositories.get(repository).unwrap_or(&none).tags.get(tag).copied();
+        let mut digests = claim.digests.keys();
+        match (digests.next(), digests.next()) {
+            (Some(only), None) => {
+                if let Some(want) = plan.wanted.get_mut(&artifact(repository, *only)) {
+                    want.tags.insert((*tag).clone());
+                }
+            }
+            (first, _) => {
+                if first.is_some() {
+                    plan.conflicts.push(Conflict {
+                        repository: (*repository).clone(),
+                        tag: (*tag).clone(),
+                        kept: present,
+                        claims: claim.digests.clone(),
+                    });
+                }
+                // The tag stays, so what it points at is wanted as it is.
+                if let Some(present) = present {
+                    let want = plan.wanted.entry(artifact(repository, present)).or_default();
+                    extend(&mut want.registries, &claim.registries);
+                    want.groups.extend(claim.groups.iter().cloned());
+                    want.tags.insert((*tag).clone());
+                }
+            }
+        }
+    }
+
+    for (artifact, want) in &plan.wanted {
+        let held = input.present.repositories.get(&artifact.repository).unwrap_or(&none);
+        let whole = held.manifests.get(&artifact.digest).is_some_and(|node| node.whole);
+        let tags: Vec<Tag> =
+            want.tags.iter().filter(|tag| held.tags.get(*tag) != Some(&artifact.digest)).cloned().collect();
+        let waiting = input.waiting.contains(artifact);
+        let fetch = match (whole, input.refresh.contains(artifact)) {
+            (false, _) => Fetch::Graph,
+            (true, true) => Fetch::Referrers,
+            (true, false) => Fetch::Nothing,
+        };
+        if waiting || (fetch == Fetch::Nothing && tags.is_empty()) {
+            continue;
+        }
+        plan.make.push(Make { artifact: artifact.clone(), registries: want.registries.clone(), fetch, tags });
+    }
+    // What costs nothing first: a tag that only has to move does not wait for somebody else's download.
+    plan.make.sort_by_key(|make| make.fetch != Fetch::Nothing);
+
+    let removals = removals(input, &plan.wanted, &claimed);
+    if input.complete {
+        plan.remove = removals;
+    } else {
+        plan.held_back = removals.len();
+    }
+    plan
+}
+
+fn artifact(repository: &RepositoryName, digest: Digest) -> Artifact {
+    Artifact { repository: repository.clone(), digest }
+}
+
+fn extend(registries: &mut Vec<String>, more: &[String]) {
+    for registry in more {
+        if !registries.contains(registry) {
+            registries.push(registry.clone());
+        }
+    }
+}
+
+type TagKey<'a> = (&'a RepositoryName, &'a Tag);
+
+/// Who claims which digest for which tag; fills in every digest that is wanted at all.
+fn collect<'a>(input: &Input<'a>, wanted: &mut BTreeMap<Artifact, Want>) -> BTreeMap<TagKey<'a>, Claims> {
+    let mut want = |entry: &Entry, digest: Digest| {
+        let want = wanted.entry(artifact(&entry.repository, digest)).or_default();
+        extend(&mut want.registries, std::slice::from_ref(&entry.registry));
+        want.groups.insert(entry.group.clone());
+    };
+    let open = open_tags(input.entries);
+    let mut claims: BTreeMap<TagKey<'a>, Claims> = BTreeMap::new();
+    for entry in input.entries.iter().filter(|entry| !entry.deleted) {
+        if let Some(digest) = entry.digest {
+            want(entry, digest);
+        }
+        for tag in &entry.tags {
+            let claim = claims.entry((&entry.repository, tag)).or_default();
+            extend(&mut claim.registries, std::slice::from_ref(&entry.registry));
+            claim.groups.insert(entry.group.clone());
+            let digest = entry.digest.or_else(|| {
+                let key = OpenTag {
+                    registry: entry.registry.clone(),
+                    repository: entry.repository.clone(),
+                    tag: tag.clone(),
+                };
+                // A tag that another entry pins means that entry's digest, whatever it is upstream.
+                open.contains(&key).then(|| input.resolved.get(&key).copied()).flatten()
+            });
+            if let Some(digest) = digest {
+                want(entry, digest);
+                claim.digests.entry(digest).or_default().insert(entry.group.clone());
+            }
+        }
+    }
+    claims
+}
+
+fn removals(
+    input: &Input<'_>,
+    wanted: &BTreeMap<Artifact, Want>,
+    claimed: &BTreeMap<&RepositoryName, BTreeSet<&Tag>>,
+) -> Vec<Removal> {
+    let nothing = BTreeSet::new();
+    let mut wanted_in: BTreeMap<&RepositoryName, BTreeSet<Digest>> = BTreeMap::new();
+    for artifact in wanted.keys() {
+        wanted_in.entry(&artifact.repository).or_default().insert(artifact.digest);
+    }
+    let mut result = Vec::new();
+    for (repository, held) in &input.present.repositories {
+        if input.protected.contains(repository) {
+            continue;
+        }
+        let claimed = claimed.get(repository).unwrap_or(&nothing);
+        let own_tag = |tag: &Tag, digest: &Digest| match input.ownership {
+            Ownership::Everything => true,
+            Ownership::Recorded(ours) => {
+                let tags = ours.repositories.get(repository).map(|ours| &ours.tags);
+                tags.and_then(|tags| tags.get(tag)).is_some_and(|digests| digests.contains(digest))
+            }
+        };
+        let own_manifest = |digest: &Digest| match input.ownership {
+            Ownership::Everything => true,
+            Ownership::Recorded(ours) => {
+                ours.repositories.get(repository).is_some_and(|ours| ours.manifests.contains_key(digest))
+            }
+        };
+        let (derived, plain): (Vec<_>, Vec<_>) =
+            held.tags.iter().partition(|(tag, _)| referrers_of(tag).is_some());
+
+        let mut roots = wanted_in.remove(repository).unwrap_or_default();
+        let mut unwanted = Vec::new();
+        for (tag, digest) in plain {
+            if claimed.contains(tag) || !own_tag(tag, digest) {
+                roots.insert(*digest);
+            } else {
+                unwanted.push((tag, digest));
+            }
+        }
+        let mut keep = closure(held, roots);
+        // A tag of the referrers tag schema lives as long as the manifest whose referrers it lists; what it keeps may
+        // have referrers of its own.
+        let mut undecided = derived;
+        loop {
+            let (alive, rest): (Vec<_>, Vec<_>) = undecided.into_iter().partition(|(tag, digest)| {
+                let lives = referrers_of(tag).is_some_and(|subject| keep.contains(&subject));
+                lives || claimed.contains(*tag) || !own_tag(tag, digest)
+            });
+            undecided = rest;
+            if alive.is_empty() {
+                break;
+            }
+            keep.extend(closure(held, alive.into_iter().map(|(_, digest)| *digest).collect()));
+        }
+        unwanted.extend(undecided);
+        result.extend(unwanted.into_iter().map(|(tag, digest)| Removal::Tag {
+            repository: repository.clone(),
+            tag: tag.clone(),
+            digest: *digest,
+        }));
+        let doomed: BTreeSet<Digest> = held
+            .manifests
+            .keys()
+            .filter(|digest| !keep.contains(digest) && own_manifest(digest))
+            .copied()
+            .collect();
+        result.extend(
+            parents_first(held, doomed)
+                .into_iter()
+                .map(|digest| Removal::Manifest(artifact(repository, digest))),
+        );
+    }
+    result
+}
+
+/// Everything that has to stay if `roots` stay: what they list, and what refers to any of it.
+fn closure(held: &Held, roots: BTreeSet<Digest>) -> BTreeSet<Digest> {
+    let mut referrers: BTreeMap<Digest, Vec<Digest>> = BTreeMap::new();
+    for (digest, node) in &held.manifests {
+        if let Some(subject) = node.subject {
+            referrers.entry(subject).or_default().push(*digest);
+        }
+    }
+    let mut keep = BTreeSet::new();
+    let mut queue: Vec<Digest> = roots.into_iter().collect();
+    while let Some(digest) = queue.pop() {
+        if !keep.insert(digest) {
+            continue;
+        }
+        if let Some(node) = held.manifests.get(&digest) {
+            queue.extend(node.children.iter().copied());
+        }
+        queue.extend(referrers.get(&digest).into_iter().flatten().copied());
+    }
+    keep
+}
+
+/// `doomed` so ordered that whatever names another goes before it.
+fn parents_first(held: &Held, doomed: BTreeSet<Digest>) -> Vec<Digest> {
+    let mut children_first = Vec::new();
+    let mut seen = BTreeSet::new();
+    for root in &doomed {
+        // Depth first, without recursion: the depth is the sender's choice.
+        let mut stack = vec![(*root, false)];
+        while let Some((digest, done)) = stack.pop() {
+            if done {
+                children_first.push(digest);
+                continue;
+            }
+            if !doomed.contains(&digest) || !seen.insert(digest) {
+                continue;
+            }
+            stack.push((digest, true));
+            if let Some(node) = held.manifests.get(&digest) {
+                stack.extend(node.children.iter().chain(node.subject.iter()).map(|next| (*next, false)));
+            }
+        }
+    }
+    children_first.reverse();
+    children_first
+}
+
+/// The manifest whose referrers a tag lists (OCI distribution-spec, "Referrers Tag Schema": `sha256-<hex>`; signing
+/// tools add a suffix such as `.sig`).
+fn referrers_of(tag: &Tag) -> Option<Digest> {
+    let (algorithm, rest) = tag.as_str().split_once('-')?;
+    let hex = rest.split_once('.').map_or(rest, |(hex, _)| hex);
+    format!("{algorithm}:{hex}").parse().ok()
+}

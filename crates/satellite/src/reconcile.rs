@@ -1,0 +1,612 @@
+//! One turn of the replication: read what is wanted, plan, act.
+//!
+//! The order is the promise. What is wanted is made first, each artifact by itself; a tag moves when its artifact is
+//! whole, so the old version is served until then. Only then is the destination looked at again and what nobody wants
+//! removed. A turn ends after a while even if downloads are still under way: they go on, and the next turn reads the
+//! desired state again, so that one slow artifact holds up no other one's next version.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use jiff::Timestamp;
+use oci::Digest;
+use tokio::time::Instant;
+use transfer::{RegistrySource, Source as _};
+
+use crate::config::{LiveConfig, Shared};
+use crate::desired::{ConfigRead, Desired, Reader, Upstream};
+use crate::events::{Event, Events, millis};
+use crate::plan::{self, Artifact, Fetch, Input, Make, OpenTag, Ownership, Plan, Present, Removal};
+use crate::schedulers::Next;
+use crate::sealed::Vault;
+use crate::status::LastSync;
+
+mod failures;
+mod record;
+mod show;
+mod works;
+
+use failures::{Failing, Failures};
+use record::Record;
+use works::{Ended, Failed, Works};
+
+/// How long a turn waits for downloads before it looks at the desired state again.
+const SLICE: Duration = Duration::from_secs(30);
+/// Tags resolved at once.
+const RESOLVES: usize = 4;
+/// How far the times of looking at referrers again are spread, as a part of the interval.
+const SPREAD: f64 = 0.2;
+
+/// Keeps the destination as the groups want it.
+#[derive(Debug)]
+pub(crate) struct Reconciler {
+    config: LiveConfig,
+    vault: Vault,
+    store: blob_store::Store,
+    events: Events,
+    reader: Reader,
+    record: Record,
+    works: Option<Works>,
+    failures: Failures,
+    /// When the referrers of an artifact are looked at next.
+    look_again: BTreeMap<Artifact, Instant>,
+    /// Digests of the documents that the last turn worked with: other ones mean another try for what failed.
+    documents: Vec<Option<Digest>>,
+    converged: bool,
+}
+
+/// What one turn did.
+#[derive(Debug, Default)]
+struct Turn {
+    replicated: u64,
+    removed: u64,
+    bytes: u64,
+    /// Something was tried at the destination, so that it has to be looked at again.
+    touched: bool,
+}
+
+impl Reconciler {
+    pub(crate) fn new(
+        config: LiveConfig,
+        vault: Vault,
+        store: blob_store::Store,
+        state_dir: &Path,
+        events: Events,
+    ) -> Self {
+        let in_force = config.kept_digest();
+        if let Some(digest) = in_force {
+            events.status().update(|status| status.config.digest = Some(digest.to_string()));
+        }
+        Self {
+            reader: Reader::open(state_dir, in_force),
+            record: Record::open(state_dir),
+            config,
+            vault,
+            store,
+            works: None,
+            failures: Failures::new(events.clone()),
+            events,
+            look_again: BTreeMap::new(),
+            documents: Vec::new(),
+            converged: false,
+        }
+    }
+
+    /// One turn.
+    pub(crate) async fn run(&mut self) -> Next {
+        let state = self.vault.state();
+        let Some(registration) = &state.registration else { return Next::Park };
+        let began = (Instant::now(), Timestamp::now());
+        let config = self.config.current();
+        if let Err(error) = Works::prepare(&mut self.works, registration, &config, &self.store) {
+            self.activity("waiting: the configuration cannot be worked with");
+            return Next::Failed { error, not_before: None };
+        }
+        let Some(works) = &self.works else { return Next::Park };
+        let upstream = works.upstream.clone();
+        let desired = self.reader.read(&upstream, &registration.state).await;
+        show::desired(&self.events, &desired);
+        self.take_config(&desired).await;
+
+        let documents =
+            [desired.state_digest].into_iter().chain(desired.groups.iter().map(|group| group.digest));
+        let documents: Vec<_> = documents.collect();
+        if documents != self.documents {
+            self.documents = documents;
+            self.failures.try_all_now();
+        }
+        let mut turn = Turn::default();
+        let outcome = self.work(&desired, &upstream, &config, &mut turn).await;
+        let failed = self.failures.count() + desired.bad_entries.len() as u64;
+        let sync = LastSync {
+            started_at: Some(began.1),
+            duration_ms: millis(began.0.elapsed()),
+            replicated: turn.replicated,
+            removed: turn.removed,
+            failed,
+            bytes_fetched: turn.bytes,
+        };
+        let running = self.works.as_ref().is_some_and(Works::is_busy);
+        let activity = match (&outcome, &desired.error) {
+            (Err(_), _) => "waiting: the destination cannot be used".to_owned(),
+            _ if running => {
+                format!("replicating {}", show::artifacts(self.works.as_ref().map_or(0, Works::busy)))
+            }
+            (_, Some(_)) => "waiting: the desired state cannot be read, serving what is held".to_owned(),
+            _ if failed > 0 => format!("idle, {} failed", show::artifacts(failed as usize)),
+            _ => "idle".to_owned(),
+        };
+        self.events.status().update(|status| {
+            status.last_sync = Some(sync);
+            status.activity = activity;
+        });
+        match (outcome, desired.error) {
+            (Err(error), _) => Next::Failed { error, not_before: None },
+            _ if running => Next::AtOnce,
+            (Ok(()), Some(error)) => Next::Failed { error, not_before: None },
+            (Ok(()), None) => Next::Again,
+        }
+    }
+
+    fn activity(&self, text: &str) {
+        self.events.status().update(|status| {
+            if status.activity != text {
+                text.clone_into(&mut status.activity);
+            }
+        });
+    }
+
+    /// Works with a new config document, or says why not.
+    async fn take_config(&mut self, desired: &Desired) {
+        match &desired.config {
+            ConfigRead::None | ConfigRead::Unchanged | ConfigRead::NotAsked => {}
+            ConfigRead::Unreadable(digest, reason) => {
+                let known = self.events.status().read(|status| {
+                    status.config.refused.as_ref().is_some_and(|refused| refused.reason == *reason)
+                });
+                if !known {
+                    self.events.emit(Event::ConfigRefused { digest: *digest, reason: reason.clone() });
+                }
+            }
+            ConfigRead::New(digest, document) => match self.config.adopt(*digest, document).await {
+                Ok(change) => {
+                    self.reader.config_evaluated(*digest);
+                    let names = |list: &[&'static str]| list.iter().map(|name| (*name).to_owned()).collect();
+                    self.events.emit(Event::ConfigTaken {
+                        digest: *digest,
+                        live: names(&change.live),
+                        restart: names(&change.restart),
+                        warnings: change.warnings,
+                    });
+                }
+                Err(error) => {
+                    // A document that is good but could not be kept is tried again.
+                    if let crate::config::live::AdoptError::Refused(_) = &error {
+                        self.reader.config_evaluated(*digest);
+                    }
+                    self.events
+                        .emit(Event::ConfigRefused { digest: Some(*digest), reason: error.to_string() });
+                }
+            },
+        }
+    }
+
+    async fn work(
+        &mut self,
+        desired: &Desired,
+        upstream: &Arc<Upstream>,
+        config: &Shared,
+        turn: &mut Turn,
+    ) -> Result<(), String> {
+        let reachable = !desired.unreachable;
+        let resolved = if reachable { self.resolve(desired, upstream).await } else { BTreeMap::new() };
+        let mut present = self.look(desired, &resolved, config).await?;
+        let mut plan = self.plan(desired, &resolved, &present, config);
+
+        self.make(&plan, upstream, config, reachable, turn).await?;
+        if turn.touched {
+            present = self.look(desired, &resolved, config).await?;
+            plan = self.plan(desired, &resolved, &present, config);
+        }
+        self.remove(desired, &resolved, config, &mut present, &mut plan, turn).await;
+
+        let busy = self.works.as_ref().is_some_and(Works::is_busy);
+        self.failures.keep_only(|failing| match failing {
+            Failing::Get(artifact) => plan.wanted.contains_key(artifact),
+            Failing::Resolve(open) => desired
+                .entries
+                .iter()
+                .any(|entry| entry.repository == open.repository && entry.tags.contains(&open.tag)),
+            Failing::Remove(removal) => plan.remove.contains(removal),
+        });
+        self.look_again.retain(|artifact, _| plan.wanted.contains_key(artifact));
+        if let Some(works) = &self.works {
+            show::result(&self.events, works, desired, &plan, &present, &self.failures, reachable);
+        }
+        let settled = desired.complete && plan.make.is_empty() && !busy && self.failures.count() == 0;
+        if settled && (!self.converged || turn.replicated + turn.removed > 0) {
+            self.events.emit(Event::Converged { artifacts: plan.wanted.len() });
+        }
+        self.converged = settled;
+        Ok(())
+    }
+
+    /// Asks what the tags mean that the groups name without a digest.
+    async fn resolve(&mut self, desired: &Desired, upstream: &Arc<Upstream>) -> BTreeMap<OpenTag, Digest> {
+        let open: Vec<OpenTag> = plan::open_tags(&desired.entries)
+            .into_iter()
+            .filter(|open| !self.failures.is_waiting(&Failing::Resolve(open.clone())))
+            .collect();
+        let answers: Vec<_> = futures_util::stream::iter(open)
+            .map(async |open| {
+                let answer = async {
+                    let client = upstream
+                        .endpoint(&open.registry)
+                        .and_then(|endpoint| upstream.client(&endpoint))
+                        .map_err(|error| (error.to_string(), false, None))?;
+                    RegistrySource::new(&client, open.repository.clone())
+                        .resolve(&open.tag)
+                        .await
+                        .map_err(|error| (error.to_string(), error.is_retryable(), error.retry_after))
+                };
+                let answer = answer.await;
+                (open, answer)
+            })
+            .buffer_unordered(RESOLVES)
+            .collect()
+            .await;
+        let mut resolved = BTreeMap::new();
+        for (open, answer) in answers {
+            match answer {
+                Ok(digest) => {
+                    self.failures.clear(&Failing::Resolve(open.clone()));
+                    resolved.insert(open, digest);
+                }
+                Err((reason, temporary, retry_after)) => {
+                    let reference =
+                        format!("{}/{}:{}", show::host(&open.registry), open.repository, open.tag);
+                    self.failures.fail(Failing::Resolve(open), reference, reason, temporary, retry_after);
+                }
+            }
+        }
+        resolved
+    }
+
+    async fn look(
+        &mut self,
+        desired: &Desired,
+        resolved: &BTreeMap<OpenTag, Digest>,
+        config: &Shared,
+    ) -> Result<Present, String> {
+        let Some(works) = &mut self.works else { return Ok(Present::default()) };
+        let asked = plan::asked(&desired.entries, resolved);
+        let ours = self.record.of(&works.name);
+        works
+            .place
+            .observe(&asked, ours, &config.platforms, config.referrer_interval)
+            .await
+            .map_err(|error| format!("the destination cannot be looked at: {error}"))
+    }
+
+    fn plan(
+        &mut self,
+        desired: &Desired,
+        resolved: &BTreeMap<OpenTag, Digest>,
+        present: &Present,
+        config: &Shared,
+    ) -> Plan {
+        // Taken out for the time being, so that its owner can be worked on beside it.
+        let Some(works) = self.works.take() else { return Plan::default() };
+        let plan = self.plan_for(&works, desired, resolved, present, config);
+        self.works = Some(works);
+        plan
+    }
+
+    fn plan_for(
+        &mut self,
+        works: &Works,
+        desired: &Desired,
+        resolved: &BTreeMap<OpenTag, Digest>,
+        present: &Present,
+        config: &Shared,
+    ) -> Plan {
+        let ours = self.record.of(&works.name);
+        let ownership =
+            if works.place.is_local() { Ownership::Everything } else { Ownership::Recorded(ours) };
+        let waiting = self.failures.waiting_artifacts();
+        let (waiting_none, none) = (BTreeSet::new(), BTreeSet::new());
+        let input = |waiting, refresh| Input {
+            entries: &desired.entries,
+            complete: desired.complete,
+            resolved,
+            present,
+            protected: &desired.protected,
+            ownership,
+            waiting,
+            refresh,
+        };
+        // What is in order from before this process began is looked at at some time within the interval; what is whole
+        // without its tags was interrupted, and its referrers may be missing: before the tags move.
+        let unsettled: BTreeSet<Artifact> =
+            plan::plan(&input(&waiting_none, &none)).make.into_iter().map(|make| make.artifact).collect();
+        let now = Instant::now();
+        let mut refresh = BTreeSet::new();
+        let wanted = plan::asked(&desired.entries, resolved).artifacts;
+        for artifact in wanted {
+            let due = self.look_again.entry(artifact.clone()).or_insert_with(|| {
+                if unsettled.contains(&artifact) {
+                    now
+                } else {
+                    now + config.referrer_interval.mul_f64(rand::random())
+                }
+            });
+            if *due <= now {
+                refresh.insert(artifact);
+            }
+        }
+        plan::plan(&input(&waiting, &refresh))
+    }
+
+    /// Brings here what is missing and moves the tags. Returns when all is done, or after a [`SLICE`].
+    async fn make(
+        &mut self,
+        plan: &Plan,
+        upstream: &Arc<Upstream>,
+        config: &Shared,
+        reachable: bool,
+        turn: &mut Turn,
+    ) -> Result<(), String> {
+        // Taken out for the time being, so that its owner can be worked on beside it.
+        let Some(mut works) = self.works.take() else { return Ok(()) };
+        let made = self.make_with(&mut works, plan, upstream, config, reachable, turn).await;
+        self.works = Some(works);
+        made
+    }
+
+    async fn make_with(
+        &mut self,
+        works: &mut Works,
+        plan: &Plan,
+        upstream: &Arc<Upstream>,
+        config: &Shared,
+        reachable: bool,
+        turn: &mut Turn,
+    ) -> Result<(), String> {
+        works.keep_only(&plan.wanted);
+        if !works.place.is_local() {
+            let makes = plan.make.iter().filter(|make| reachable || make.fetch == Fetch::Nothing);
+            self.record.intend(&works.name, makes).map_err(|error| {
+                format!("the record of what is brought into the site's registry cannot be kept: {error}")
+            })?;
+        }
+        let mut makes: BTreeMap<&Artifact, &Make> =
+            plan.make.iter().map(|make| (&make.artifact, make)).collect();
+        for make in &plan.make {
+            match make.fetch {
+                Fetch::Nothing => {
+                    turn.touched = true;
+                    if let Err(error) = works.set_tags(upstream, make, config).await {
+                        self.failed(make, error);
+                    }
+                }
+                Fetch::Graph | Fetch::Referrers if reachable => {
+                    if let Err(error) = works.start(upstream, make, config) {
+                        self.failed(make, Failed { reason: error, temporary: false, retry_after: None });
+                    }
+                }
+                Fetch::Graph | Fetch::Referrers => {}
+            }
+        }
+        if works.is_busy() {
+            self.activity(&format!("replicating {}", show::artifacts(works.busy())));
+        }
+        let slice = config.state_replication_interval.interval().unwrap_or(SLICE).min(SLICE);
+        let until = Instant::now() + slice;
+        while let Ok(Some(ended)) = tokio::time::timeout_at(until, works.next()).await {
+            turn.touched = true;
+            if let Some(make) = makes.remove(&ended.artifact) {
+                self.ended(works, make, ended, upstream, config, turn).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// A download has ended: the tags move, or the failure is noted.
+    async fn ended(
+        &mut self,
+        works: &mut Works,
+        make: &Make,
+        ended: Ended,
+        upstream: &Arc<Upstream>,
+        config: &Shared,
+        turn: &mut Turn,
+    ) {
+        let outcome = match ended.outcome {
+            Ok(outcome) => outcome,
+            Err(failure) => return self.failed(make, failure),
+        };
+        turn.bytes += outcome.bytes_fetched;
+        if !works.place.is_local()
+            && let Err(error) = self.learn(works, &make.artifact).await
+        {
+            return self.failed(make, Failed { reason: error, temporary: true, retry_after: None });
+        }
+        if !make.tags.is_empty()
+            && let Err(error) = works.set_tags(upstream, make, config).await
+        {
+            return self.failed(make, error);
+        }
+        self.failures.clear(&Failing::Get(make.artifact.clone()));
+        let spread = 1.0 - SPREAD / 2.0 + SPREAD * rand::random::<f64>();
+        self.look_again
+            .insert(make.artifact.clone(), Instant::now() + config.referrer_interval.mul_f64(spread));
+        if make.fetch == Fetch::Graph || outcome.changed() {
+            turn.replicated += 1;
+            self.events.emit(Event::Replicated {
+                repository: make.artifact.repository.clone(),
+                digest: make.artifact.digest,
+                bytes: outcome.bytes_fetched,
+                took: outcome.duration,
+            });
+        }
+    }
+
+    /// Notes what a graph in the site's registry consists of, so that all of it can be removed one day.
+    async fn learn(&mut self, works: &Works, artifact: &Artifact) -> Result<(), String> {
+        if !self.record.is_ours(&works.name, artifact) {
+            return Ok(());
+        }
+        let (manifests, tags) = works.place.graph(artifact).await.map_err(|error| error.to_string())?;
+        self.record.learn(&works.name, artifact, manifests, tags).map_err(|error| {
+            format!("the record of what is brought into the site's registry cannot be kept: {error}")
+        })
+    }
+
+    fn failed(&mut self, make: &Make, failure: Failed) {
+        let reference = show::reference(make);
+        let Failed { reason, temporary, retry_after } = failure;
+        self.failures.fail(Failing::Get(make.artifact.clone()), reference, reason, temporary, retry_after);
+    }
+
+    /// Removes what nobody wants any more.
+    async fn remove(
+        &mut self,
+        desired: &Desired,
+        resolved: &BTreeMap<OpenTag, Digest>,
+        config: &Shared,
+        present: &mut Present,
+        plan: &mut Plan,
+        turn: &mut Turn,
+    ) {
+        if plan.remove.is_empty() {
+            return;
+        }
+        let Some(mut works) = self.works.take() else { return };
+        self.remove_with(&mut works, desired, resolved, config, present, plan, turn).await;
+        self.works = Some(works);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the values of one turn, which the caller goes on with")]
+    async fn remove_with(
+        &mut self,
+        works: &mut Works,
+        desired: &Desired,
+        resolved: &BTreeMap<OpenTag, Digest>,
+        config: &Shared,
+        present: &mut Present,
+        plan: &mut Plan,
+        turn: &mut Turn,
+    ) {
+        let local = works.place.is_local();
+        if !local {
+            // Other people's tags have to be known before anything is removed.
+            let repositories: BTreeSet<_> =
+                plan.remove.iter().map(|removal| removal.repository().clone()).collect();
+            for repository in &repositories {
+                let Some(held) = present.repositories.get_mut(repository) else { continue };
+                if let Err(error) = works.place.observe_all_tags(repository, held).await {
+                    let whole_repository =
+                        plan.remove.iter().filter(|removal| removal.repository() == repository);
+                    for removal in whole_repository {
+                        let failing = Failing::Remove(removal.clone());
+                        self.failures.fail(failing, removal.to_string(), error.to_string(), true, None);
+                    }
+                    return;
+                }
+            }
+            *plan = self.plan_for(works, desired, resolved, present, config);
+        }
+        let mut tags_that_stay = Vec::new();
+        for removal in plan.remove.clone() {
+            let failing = Failing::Remove(removal.clone());
+            if self.failures.is_waiting(&failing) {
+                continue;
+            }
+            match works.place.remove(&removal).await {
+                Ok(removed) => self.removed(works, &removal, removed, present, turn),
+                Err(error) if error.unsupported && matches!(removal, Removal::Tag { .. }) => {
+                    tags_that_stay.push((removal, error));
+                }
+                Err(error) => {
+                    self.failures.fail(
+                        failing,
+                        removal.to_string(),
+                        error.to_string(),
+                        !error.unsupported,
+                        None,
+                    );
+                }
+            }
+        }
+        if tags_that_stay.is_empty() {
+            return;
+        }
+        // A registry that removes no tags by themselves removes them with their manifest, where that may go, too.
+        let mut without = present.clone();
+        for (removal, _) in &tags_that_stay {
+            if let Removal::Tag { repository, tag, .. } = removal
+                && let Some(held) = without.repositories.get_mut(repository)
+            {
+                held.tags.remove(tag);
+            }
+        }
+        let further = self.plan_for(works, desired, resolved, &without, config).remove;
+        for (removal, error) in tags_that_stay {
+            let Removal::Tag { repository, digest, .. } = &removal else { continue };
+            let manifest = Removal::Manifest(Artifact { repository: repository.clone(), digest: *digest });
+            let failing = Failing::Remove(removal.clone());
+            if !further.contains(&manifest) {
+                self.failures.fail(failing, removal.to_string(), error.to_string(), false, None);
+                continue;
+            }
+            match works.place.remove(&manifest).await {
+                Ok(removed) => {
+                    self.removed(works, &manifest, removed, present, turn);
+                    self.removed(works, &removal, removed, present, turn);
+                }
+                Err(error) => {
+                    self.failures.fail(
+                        failing,
+                        removal.to_string(),
+                        error.to_string(),
+                        !error.unsupported,
+                        None,
+                    );
+                }
+            }
+        }
+    }
+
+    fn removed(
+        &mut self,
+        works: &Works,
+        removal: &Removal,
+        removed: bool,
+        present: &mut Present,
+        turn: &mut Turn,
+    ) {
+        self.failures.clear(&Failing::Remove(removal.clone()));
+        if let Some(held) = present.repositories.get_mut(removal.repository()) {
+            match removal {
+                Removal::Tag { tag, .. } => drop(held.tags.remove(tag)),
+                Removal::Manifest(artifact) => drop(held.manifests.remove(&artifact.digest)),
+            }
+        }
+        if !works.place.is_local()
+            && let Err(error) = self.record.forget(&works.name, removal)
+        {
+            tracing::warn!(%error, "the record of what is in the site's registry cannot be kept");
+        }
+        if removed {
+            turn.removed += 1;
+            let what = match removal {
+                Removal::Tag { tag, .. } => format!(":{tag}"),
+                Removal::Manifest(artifact) => format!("@{}", artifact.digest),
+            };
+            self.events.emit(Event::Removed { repository: removal.repository().clone(), what });
+        }
+    }
+}

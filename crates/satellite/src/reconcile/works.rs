@@ -1,0 +1,251 @@
+//! What a reconcile works with: the upstream, the destination, the engine between them, and the downloads under way.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use fleet_protocol::registration::StateConfig;
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio::sync::Semaphore;
+use tokio::task::{AbortHandle, Id, JoinSet};
+use transfer::{CopyError, CopyRequest, Engine, EngineOptions, Outcome, RegistrySource};
+use url::Url;
+
+use crate::config::{ByoRegistry, Effective, TlsTrust};
+use crate::desired::Upstream;
+use crate::destination::Place;
+use crate::plan::{Artifact, Fetch, Make, Want};
+
+/// Artifacts on their way at once. Their blobs share the engine's own bound.
+const ARTIFACTS: usize = 3;
+
+/// What works are made for; where it changes, they are made anew.
+#[derive(Clone)]
+struct Basis {
+    auth_url: String,
+    username: String,
+    password: SecretString,
+    state: String,
+    byo_wanted: bool,
+    byo_registry: Option<ByoRegistry>,
+    tls: TlsTrust,
+    use_unsecure: bool,
+    harbor_registry_url: Option<Url>,
+}
+
+impl Basis {
+    fn new(registration: &StateConfig, config: &Effective) -> Self {
+        Self {
+            auth_url: registration.auth.url.clone(),
+            username: registration.auth.username.clone(),
+            password: registration.auth.password.clone(),
+            state: registration.state.clone(),
+            byo_wanted: config.byo_wanted,
+            byo_registry: config.byo_registry.clone(),
+            tls: config.tls.clone(),
+            use_unsecure: config.use_unsecure,
+            harbor_registry_url: config.harbor_registry_url.clone(),
+        }
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        self.auth_url == other.auth_url
+            && self.username == other.username
+            && self.password.expose_secret() == other.password.expose_secret()
+            && self.state == other.state
+            && self.byo_wanted == other.byo_wanted
+            && self.byo_registry == other.byo_registry
+            && self.tls == other.tls
+            && self.use_unsecure == other.use_unsecure
+            && self.harbor_registry_url == other.harbor_registry_url
+    }
+}
+
+/// A download that has ended.
+pub(super) struct Ended {
+    pub(super) artifact: Artifact,
+    pub(super) outcome: Result<Outcome, Failed>,
+}
+
+/// Why a download failed.
+pub(super) struct Failed {
+    pub(super) reason: String,
+    pub(super) temporary: bool,
+    pub(super) retry_after: Option<Duration>,
+}
+
+impl From<CopyError> for Failed {
+    fn from(error: CopyError) -> Self {
+        Self { temporary: error.is_retryable(), retry_after: error.retry_after(), reason: error.to_string() }
+    }
+}
+
+/// The upstream, the destination, and the downloads between them. Dropping it stops them where they stand.
+pub(super) struct Works {
+    basis: Basis,
+    /// The destination's address, by which the record of what is ours knows it.
+    pub(super) name: String,
+    pub(super) upstream: Arc<Upstream>,
+    pub(super) place: Place,
+    engine: Engine,
+    permits: Arc<Semaphore>,
+    tasks: JoinSet<Result<Outcome, CopyError>>,
+    running: BTreeMap<Artifact, AbortHandle>,
+    artifacts: HashMap<Id, Artifact>,
+}
+
+impl std::fmt::Debug for Works {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Works")
+            .field("place", &self.place)
+            .field("running", &self.running.len())
+            .finish()
+    }
+}
+
+impl Works {
+    /// Makes `works` fit the registration and the configuration; where they do already, nothing happens.
+    pub(super) fn prepare(
+        works: &mut Option<Self>,
+        registration: &StateConfig,
+        config: &Effective,
+        store: &blob_store::Store,
+    ) -> Result<(), String> {
+        let basis = Basis::new(registration, config);
+        if works.as_ref().is_some_and(|works| works.basis.is(&basis)) {
+            return Ok(());
+        }
+        *works = None;
+        let upstream = Upstream::new(registration, config)
+            .map_err(|error| format!("the central registry cannot be used: {error}"))?;
+        let place =
+            Place::open(config, store).map_err(|error| format!("the destination cannot be used: {error}"))?;
+        let name = config.byo_registry.as_ref().map(|site| site.url.to_string()).unwrap_or_default();
+        let engine = Engine::new(place.transfer(), EngineOptions::default());
+        *works = Some(Self {
+            basis,
+            name,
+            upstream: Arc::new(upstream),
+            place,
+            engine,
+            permits: Arc::new(Semaphore::new(ARTIFACTS)),
+            tasks: JoinSet::new(),
+            running: BTreeMap::new(),
+            artifacts: HashMap::new(),
+        });
+        Ok(())
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        !self.running.is_empty()
+    }
+
+    /// Downloads under way.
+    pub(super) fn busy(&self) -> usize {
+        self.running.len()
+    }
+
+    /// Stops downloads that nobody wants any more.
+    pub(super) fn keep_only(&mut self, wanted: &BTreeMap<Artifact, Want>) {
+        self.running.retain(|artifact, task| {
+            let keep = wanted.contains_key(artifact);
+            if !keep {
+                task.abort();
+            }
+            keep
+        });
+    }
+
+    /// Starts a download without tags, unless it is under way.
+    pub(super) fn start(
+        &mut self,
+        upstream: &Upstream,
+        make: &Make,
+        config: &Effective,
+    ) -> Result<(), String> {
+        if self.running.contains_key(&make.artifact) {
+            return Ok(());
+        }
+        let mut request = self.request(upstream, make, config)?;
+        request.tags.clear();
+        let (engine, permits) = (self.engine.clone(), self.permits.clone());
+        let only_referrers = make.fetch == Fetch::Referrers;
+        let task = self.tasks.spawn(async move {
+            let _permit = permits.acquire().await;
+            if only_referrers { engine.copy_referrers(&request).await } else { engine.copy(&request).await }
+        });
+        self.artifacts.insert(task.id(), make.artifact.clone());
+        self.running.insert(make.artifact.clone(), task);
+        Ok(())
+    }
+
+    /// The next download that has ended; `None` where none is under way.
+    pub(super) async fn next(&mut self) -> Option<Ended> {
+        loop {
+            let (id, outcome) = match self.tasks.join_next_with_id().await? {
+                Ok((id, outcome)) => (id, outcome.map_err(Failed::from)),
+                Err(error) => {
+                    let failed = Failed {
+                        reason:
+                            "the download ended abnormally; this is a fault of the satellite, see its log"
+                                .to_owned(),
+                        temporary: false,
+                        retry_after: None,
+                    };
+                    (
+                        error.id(),
+                        if error.is_cancelled() {
+                            Err(Failed { temporary: true, ..failed })
+                        } else {
+                            Err(failed)
+                        },
+                    )
+                }
+            };
+            let Some(artifact) = self.artifacts.remove(&id) else { continue };
+            // One that was stopped and started again has another task by now.
+            if self.running.get(&artifact).is_some_and(|task| task.id() == id) {
+                self.running.remove(&artifact);
+                return Some(Ended { artifact, outcome });
+            }
+        }
+    }
+
+    /// Points the tags at an artifact that is whole; the engine's admission has its say.
+    pub(super) async fn set_tags(
+        &self,
+        upstream: &Upstream,
+        make: &Make,
+        config: &Effective,
+    ) -> Result<Outcome, Failed> {
+        let mut request = self.request(upstream, make, config).map_err(|reason| Failed {
+            reason,
+            temporary: false,
+            retry_after: None,
+        })?;
+        request.referrers = false;
+        Ok(self.engine.copy(&request).await?)
+    }
+
+    fn request(&self, upstream: &Upstream, make: &Make, config: &Effective) -> Result<CopyRequest, String> {
+        // Further registries are for later: one source is asked at a time.
+        let registry = make.registries.first().ok_or("no registry is named for it")?;
+        let client = upstream
+            .endpoint(registry)
+            .and_then(|endpoint| upstream.client(&endpoint))
+            .map_err(|error| error.to_string())?;
+        let source = RegistrySource::new(&client, make.artifact.repository.clone());
+        let repository = self.place.repository(&make.artifact.repository);
+        let mut request = CopyRequest::new(Arc::new(source), repository, make.artifact.digest);
+        request.tags.clone_from(&make.tags);
+        request.platforms = config.platforms.clone();
+        Ok(request)
+    }
+}
+
+impl Drop for Works {
+    fn drop(&mut self) {
+        self.engine.shutdown();
+    }
+}

@@ -1,0 +1,291 @@
+//! What the satellite knows about itself, for the status socket and the heartbeat.
+//!
+//! One value, written only by [`crate::events::Events`] and the reconcile, read by anybody: a snapshot is always
+//! consistent, and a subscriber is woken by each change. It holds no secret.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+/// Everything that `satellite status` and `satellite images` show.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Status {
+    /// The satellite's name, once registration told it.
+    pub name: Option<String>,
+    /// Version of this program.
+    pub version: String,
+    /// When the process started.
+    pub started_at: Timestamp,
+    /// What it is doing, in a few words (`idle`, `replicating 3 artifacts`, …).
+    pub activity: String,
+    /// Where registration stands.
+    pub registration: Registration,
+    /// The schedulers by name: `registration`, `replication`, `heartbeat`.
+    pub schedulers: BTreeMap<String, SchedulerStatus>,
+    /// What was asked for, and how far it could be read.
+    pub desired: DesiredStatus,
+    /// What is held and whole.
+    pub images: Vec<ImageStatus>,
+    /// What should be here and is not, each with the reason.
+    pub failed: Vec<FailedArtifact>,
+    /// Tags for which groups ask two digests.
+    pub conflicts: Vec<TagConflict>,
+    /// The configuration from Ground Control.
+    pub config: ConfigStatus,
+    /// The last reconcile.
+    pub last_sync: Option<LastSync>,
+    /// Things that a person should look at and that belong to no artifact.
+    pub warnings: Vec<String>,
+}
+
+impl Default for Status {
+    fn default() -> Self {
+        Self {
+            name: None,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_at: Timestamp::now(),
+            activity: "starting".to_owned(),
+            registration: Registration::default(),
+            schedulers: BTreeMap::new(),
+            desired: DesiredStatus::default(),
+            images: Vec::new(),
+            failed: Vec::new(),
+            conflicts: Vec::new(),
+            config: ConfigStatus::default(),
+            last_sync: None,
+            warnings: Vec::new(),
+        }
+    }
+}
+
+/// Where registration stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Registration {
+    /// `pending`, `registered`, `refused` or `not_configured`.
+    pub state: RegistrationState,
+    /// Since when it stands there.
+    pub since: Option<Timestamp>,
+    /// What a person should know: the last error, or what to do.
+    pub message: Option<String>,
+}
+
+/// The states of a registration.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RegistrationState {
+    /// Not yet answered; it is being tried.
+    #[default]
+    Pending,
+    /// Credentials are held.
+    Registered,
+    /// Ground Control says no (token unknown, used or expired); it is tried on, slowly.
+    Refused,
+    /// No Ground Control or no token is configured.
+    NotConfigured,
+}
+
+/// One scheduler.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SchedulerStatus {
+    /// The schedule in force (`@every …` or cron); empty when it is done.
+    pub schedule: String,
+    /// It has nothing left to do (registration that succeeded).
+    pub done: bool,
+    /// It runs at this moment.
+    pub running: bool,
+    /// When it runs next.
+    pub next_run: Option<Timestamp>,
+    /// When it ran last (its start).
+    pub last_run: Option<Timestamp>,
+    /// How long that took, in milliseconds.
+    pub last_duration_ms: Option<u64>,
+    /// Why the last run failed; `None` when it did not.
+    pub last_error: Option<String>,
+    /// Failed runs in a row.
+    pub failures_in_a_row: u32,
+    /// Runs since the start.
+    pub runs: u64,
+}
+
+/// The desired state as it was last read.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DesiredStatus {
+    /// Digest of the satellite state in force.
+    pub state_digest: Option<String>,
+    /// When all of it was last read successfully.
+    pub read_at: Option<Timestamp>,
+    /// Every document was read; only then is anything removed.
+    pub whole: bool,
+    /// Why the satellite state itself could not be read, if so.
+    pub error: Option<String>,
+    /// The groups.
+    pub groups: Vec<GroupStatus>,
+}
+
+/// One group's document.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GroupStatus {
+    /// The group's name, or its document's address while nothing of it was ever read.
+    pub name: String,
+    /// Where the document is.
+    pub url: String,
+    /// Digest of the content in force.
+    pub digest: Option<String>,
+    /// How many artifacts it lists.
+    pub artifacts: u64,
+    /// Why it could not be read this time; its last content stays in force.
+    pub error: Option<String>,
+    /// Since when it cannot be read.
+    pub since: Option<Timestamp>,
+}
+
+/// One artifact that is held.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ImageStatus {
+    /// Host of the registry that it comes from.
+    pub registry: String,
+    /// Repository, with its project path.
+    pub repository: String,
+    /// Tags that point at it here.
+    pub tags: Vec<String>,
+    /// Its digest.
+    pub digest: String,
+    /// Bytes of everything that it consists of.
+    pub size_bytes: u64,
+    /// Groups that want it.
+    pub groups: Vec<String>,
+    /// Complete and served (an old version that waits for its successor is, too).
+    pub whole: bool,
+}
+
+/// One artifact that could not be brought here, or not be removed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FailedArtifact {
+    /// `host/repository[:tag]`.
+    pub reference: String,
+    /// The digest, where it is known.
+    pub digest: Option<String>,
+    /// What failed and why.
+    pub reason: String,
+    /// Since when.
+    pub since: Option<Timestamp>,
+    /// Tries so far.
+    pub attempts: u32,
+    /// When it is tried next.
+    pub next_try: Option<Timestamp>,
+}
+
+/// A tag for which groups ask two digests.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TagConflict {
+    /// `repository:tag`.
+    pub reference: String,
+    /// Digest that the tag keeps pointing at here, if it is set.
+    pub kept: Option<String>,
+    /// What is asked for: digest and the groups that ask.
+    pub wanted: BTreeMap<String, Vec<String>>,
+}
+
+/// The configuration from Ground Control.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ConfigStatus {
+    /// Digest of the document in force.
+    pub digest: Option<String>,
+    /// When it came into force in this process.
+    pub applied_at: Option<Timestamp>,
+    /// The document that was refused, if the newest one was.
+    pub refused: Option<RefusedConfig>,
+    /// Settings that wait for a restart.
+    pub restart_needed: Vec<String>,
+    /// Keys that are not honoured.
+    pub warnings: Vec<String>,
+}
+
+/// A config document that is not worked with.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RefusedConfig {
+    /// Its digest, where it could be read at all.
+    pub digest: Option<String>,
+    /// Why.
+    pub reason: String,
+    /// Since when.
+    pub since: Option<Timestamp>,
+}
+
+/// What the last reconcile did.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LastSync {
+    /// When it began.
+    pub started_at: Option<Timestamp>,
+    /// How long it took, in milliseconds.
+    pub duration_ms: u64,
+    /// Artifacts brought here.
+    pub replicated: u64,
+    /// Tags and manifests removed.
+    pub removed: u64,
+    /// Artifacts that failed.
+    pub failed: u64,
+    /// Bytes that came from upstream.
+    pub bytes_fetched: u64,
+}
+
+/// The place where the status stands. Clones share it.
+#[derive(Debug, Clone)]
+pub struct StatusBoard {
+    sender: watch::Sender<Status>,
+}
+
+impl Default for StatusBoard {
+    fn default() -> Self {
+        Self { sender: watch::Sender::new(Status::default()) }
+    }
+}
+
+impl StatusBoard {
+    /// The status now.
+    #[must_use]
+    pub fn snapshot(&self) -> Status {
+        self.sender.borrow().clone()
+    }
+
+    /// Reads the status without copying it.
+    pub fn read<T>(&self, look: impl FnOnce(&Status) -> T) -> T {
+        look(&self.sender.borrow())
+    }
+
+    /// Woken by each change.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<Status> {
+        self.sender.subscribe()
+    }
+
+    /// Changes the status; subscribers are woken once.
+    pub fn update(&self, change: impl FnOnce(&mut Status)) {
+        self.sender.send_modify(change);
+    }
+
+    /// Adds a warning unless the same one already stands there.
+    pub fn warn(&self, warning: impl Into<String>) {
+        let warning = warning.into();
+        self.sender.send_if_modified(|status| {
+            let new = !status.warnings.contains(&warning);
+            if new {
+                status.warnings.push(warning);
+            }
+            new
+        });
+    }
+}
