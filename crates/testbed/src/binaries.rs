@@ -8,7 +8,7 @@ use crate::{Error, Result};
 pub const BIN_DIR: &str = "SATELLITE_BIN_DIR";
 
 /// The path of one of our programs: in `folder`, else in [`BIN_DIR`], else beside the running test or task.
-pub fn find(folder: Option<&Path>, program: &str) -> Result<PathBuf> {
+pub fn find(program: &str, folder: Option<&Path>) -> Result<PathBuf> {
     let named = folder.map(Path::to_owned).or_else(|| std::env::var_os(BIN_DIR).map(PathBuf::from));
     let own = std::env::current_exe().ok();
     let beside = own.iter().flat_map(|path| path.ancestors().skip(1).take(2)).map(Path::to_owned);

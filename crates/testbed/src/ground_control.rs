@@ -75,7 +75,7 @@ impl Place {
 
     /// The command line of this place, for another command of the program.
     pub fn command(&self) -> Result<Command> {
-        let mut command = Command::new(binaries::find(self.options.programs.as_deref(), "ground-control")?);
+        let mut command = Command::new(binaries::find("ground-control", self.options.programs.as_deref())?);
         // Nothing of the caller's environment changes how it runs, and no `.env` of the working directory.
         command
             .env_clear()

@@ -30,5 +30,6 @@ pub mod proxy;
 pub mod registry;
 pub mod satellite;
 pub mod skopeo;
+pub mod world;
 
 pub use error::{Error, Result};

@@ -105,7 +105,7 @@ impl Site {
     }
 
     fn command(&self) -> Result<Command> {
-        let mut command = Command::new(binaries::find(self.options.programs.as_deref(), "satellite")?);
+        let mut command = Command::new(binaries::find("satellite", self.options.programs.as_deref())?);
         command
             .env_clear()
             .env("PATH", "/usr/bin:/bin")

@@ -1,0 +1,96 @@
+//! A Ground Control with satellites around it: what most end-to-end tests begin with.
+
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use crate::admin::Admin;
+use crate::ground_control::{self, GroundControl, Place};
+use crate::proxy::Proxy;
+use crate::satellite::{self, Site};
+use crate::{Result, files};
+
+/// A running Ground Control and a folder for everything around it.
+#[derive(Debug)]
+pub struct World {
+    /// The program; `None` while it is down.
+    pub ground_control: Option<GroundControl>,
+    /// Where it can be started again.
+    pub place: Place,
+    /// Its administrator.
+    pub admin: Admin,
+    dir: TempDir,
+}
+
+impl World {
+    /// Starts Ground Control with its defaults: SQLite and the built-in registry.
+    pub async fn start() -> Result<Self> {
+        Self::start_with(ground_control::Options::default()).await
+    }
+
+    /// Starts Ground Control.
+    pub async fn start_with(options: ground_control::Options) -> Result<Self> {
+        let dir = files::scratch("world")?;
+        let place = Place::new(&dir.path().join("cloud"), options)?;
+        let ground_control = place.start().await?;
+        let admin = ground_control.admin().await?;
+        Ok(Self { ground_control: Some(ground_control), place, admin, dir })
+    }
+
+    /// The folder of this world.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The central registry, as the administrator.
+    pub fn registry(&self) -> crate::registry::Registry {
+        crate::registry::Registry::basic(&self.place.url(), ground_control::ADMIN, self.place.password())
+    }
+
+    /// A proxy in front of the central registry.
+    pub async fn proxy(&self) -> Result<Proxy> {
+        Proxy::start(&self.place.url()).await
+    }
+
+    /// A new site whose satellite belongs to these groups and looks at its state every second; through `proxy`, where
+    /// there is one. The satellite is not started.
+    pub async fn site(&self, name: &str, groups: &[&str], proxy: Option<&Proxy>) -> Result<Site> {
+        self.site_with(name, groups, proxy, &[]).await
+    }
+
+    /// Like [`World::site`], with further variables.
+    pub async fn site_with(
+        &self,
+        name: &str,
+        groups: &[&str],
+        proxy: Option<&Proxy>,
+        environment: &[(&str, &str)],
+    ) -> Result<Site> {
+        let token = self.admin.create_satellite(name, groups).await?;
+        let intervals = [
+            ("REGISTER_SATELLITE_INTERVAL", "@every 1s"),
+            ("STATE_REPLICATION_INTERVAL", "@every 1s"),
+            ("HEARTBEAT_INTERVAL", "@every 1s"),
+        ];
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let options = satellite::Options {
+            ground_control_url: self.place.url(),
+            token,
+            registry_override: proxy.map(Proxy::url),
+            environment: intervals.iter().chain(environment).map(owned).collect(),
+            programs: None,
+        };
+        Site::new(&self.dir.path().join(name), options)
+    }
+
+    /// `kill -9` of Ground Control, and with it of the central registry.
+    pub fn kill_ground_control(&mut self) -> Result<()> {
+        self.ground_control.take().map_or(Ok(()), GroundControl::kill)
+    }
+
+    /// Starts Ground Control again where it was.
+    pub async fn restart_ground_control(&mut self) -> Result<()> {
+        self.ground_control = Some(self.place.start().await?);
+        Ok(())
+    }
+}
