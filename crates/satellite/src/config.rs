@@ -20,6 +20,8 @@ pub mod layer;
 pub mod live;
 pub mod load;
 pub mod remote;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use layer::Layer;
 pub use live::LiveConfig;

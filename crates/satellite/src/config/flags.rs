@@ -240,7 +240,8 @@ pub(super) fn registry_url(text: &str) -> Result<Url, String> {
 
 /// An address and a port; `localhost` is the IPv4 loopback.
 pub(super) fn listen(text: &str) -> Result<SocketAddr, String> {
-    let text = text.strip_prefix("localhost:").map_or_else(|| text.to_owned(), |port| format!("127.0.0.1:{port}"));
+    let text =
+        text.strip_prefix("localhost:").map_or_else(|| text.to_owned(), |port| format!("127.0.0.1:{port}"));
     text.parse().map_err(|_| "must be address:port, like 127.0.0.1:8585 or [::]:8585".to_owned())
 }
 

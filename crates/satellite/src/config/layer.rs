@@ -21,7 +21,10 @@ const FIELD_ROOT_DIRECTORY: &str = "./zot";
 
 /// Settings that more than one source can give; `None` leaves the word to the layer below.
 #[derive(Debug, Clone, Default)]
-#[expect(missing_docs, reason = "each field is the optional form of the field of the same name in `Effective`")]
+#[expect(
+    missing_docs,
+    reason = "each field is the optional form of the field of the same name in `Effective`"
+)]
 pub struct Layer {
     pub ground_control_url: Option<Url>,
     pub log_level: Option<LogLevel>,
@@ -55,7 +58,9 @@ impl Layer {
             log_level: self.log_level.or(lower.log_level),
             use_unsecure: self.use_unsecure.or(lower.use_unsecure),
             state_replication_interval: self.state_replication_interval.or(lower.state_replication_interval),
-            register_satellite_interval: self.register_satellite_interval.or(lower.register_satellite_interval),
+            register_satellite_interval: self
+                .register_satellite_interval
+                .or(lower.register_satellite_interval),
             heartbeat_interval: self.heartbeat_interval.or(lower.heartbeat_interval),
             referrer_interval: self.referrer_interval.or(lower.referrer_interval),
             collect_cpu: self.collect_cpu.or(lower.collect_cpu),
@@ -144,13 +149,18 @@ pub(super) fn problems(effective: &Effective) -> Vec<Problem> {
         ];
         for (variable, url) in urls {
             if let Some(url) = url.filter(|url| url.scheme() == "http" && !is_loopback(url)) {
-                let what = format!("{url} is plain HTTP beyond loopback; use https, or allow it with --use-unsecure (USE_UNSECURE=true)");
+                let what = format!(
+                    "{url} is plain HTTP beyond loopback; use https, or allow it with --use-unsecure (USE_UNSECURE=true)"
+                );
                 found.push(Problem { variable, what });
             }
         }
     }
     if !effective.listen.by_site && !effective.listen.address.ip().is_loopback() {
-        let what = format!("{} is beyond loopback; only --registry-listen (REGISTRY_LISTEN) allows that", effective.listen.address);
+        let what = format!(
+            "{} is beyond loopback; only --registry-listen (REGISTRY_LISTEN) allows that",
+            effective.listen.address
+        );
         found.push(Problem { variable: "REGISTRY_LISTEN", what });
     }
     found
@@ -162,7 +172,10 @@ pub(super) fn unreadable_files(effective: &Effective) -> Vec<Problem> {
     match std::fs::File::open(path) {
         Ok(_) => Vec::new(),
         Err(error) => {
-            vec![Problem { variable: "TLS_CA_FILE", what: format!("{} cannot be read: {error}", path.display()) }]
+            vec![Problem {
+                variable: "TLS_CA_FILE",
+                what: format!("{} cannot be read: {error}", path.display()),
+            }]
         }
     }
 }
@@ -233,8 +246,14 @@ impl Reader {
         let audit = app.audit.as_ref().and_then(|audit| audit.get("enabled")).is_some_and(|on| on == true);
         for (key, on) in [
             ("spiffe.enabled", asked(app.spiffe.as_ref().and_then(|spiffe| spiffe.enabled))),
-            ("registry_fallback.enabled", asked(app.registry_fallback.as_ref().and_then(|fallback| fallback.enabled))),
-            ("direct_delivery.enabled", asked(app.direct_delivery.as_ref().and_then(|delivery| delivery.enabled))),
+            (
+                "registry_fallback.enabled",
+                asked(app.registry_fallback.as_ref().and_then(|fallback| fallback.enabled)),
+            ),
+            (
+                "direct_delivery.enabled",
+                asked(app.direct_delivery.as_ref().and_then(|delivery| delivery.enabled)),
+            ),
             ("audit.enabled", audit),
             ("tls.cert_file", app.tls.as_ref().is_some_and(|tls| said(&tls.cert_file).is_some())),
             ("tls.key_file", app.tls.as_ref().is_some_and(|tls| said(&tls.key_file).is_some())),
@@ -244,10 +263,13 @@ impl Reader {
             }
         }
         if app.encrypt_config == Some(false) {
-            self.warn("app_config.encrypt_config: cannot be turned off, what holds a secret is always sealed");
+            self.warn(
+                "app_config.encrypt_config: cannot be turned off, what holds a secret is always sealed",
+            );
         }
 
-        self.read.layer.ground_control_url = self.parse("app_config.ground_control_url", &app.ground_control_url, http_url);
+        self.read.layer.ground_control_url =
+            self.parse("app_config.ground_control_url", &app.ground_control_url, http_url);
         self.read.layer.harbor_registry_url =
             self.parse("app_config.harbor_registry_url", &app.harbor_registry_url, http_url);
         self.read.layer.log_level = self.parse("app_config.log_level", &app.log_level, LogLevel::from_str);
@@ -270,7 +292,8 @@ impl Reader {
         }
         self.read.layer.byo_registry = app.bring_own_registry;
         if let Some(registry) = &app.local_registry {
-            self.read.layer.registry_url = self.parse("app_config.local_registry.url", &registry.url, registry_url);
+            self.read.layer.registry_url =
+                self.parse("app_config.local_registry.url", &registry.url, registry_url);
             self.read.layer.registry_username = said(&registry.username).map(str::to_owned);
             self.read.layer.registry_password = said(&registry.password).map(SecretString::from);
         }
@@ -286,7 +309,8 @@ impl Reader {
             self.unknown("zot_config.storage.", &storage.unknown);
             self.read.layer.gc = storage.gc;
             self.read.layer.gc_grace = self.parse("zot_config.storage.gcDelay", &storage.gc_delay, positive);
-            self.read.layer.gc_interval = self.parse("zot_config.storage.gcInterval", &storage.gc_interval, positive);
+            self.read.layer.gc_interval =
+                self.parse("zot_config.storage.gcInterval", &storage.gc_interval, positive);
             match (said(&storage.root_directory), self.origin) {
                 (Some(FIELD_ROOT_DIRECTORY) | None, _) => {}
                 (Some(path), Origin::ConfigFile) => self.read.root_directory = Some(PathBuf::from(path)),
@@ -315,7 +339,11 @@ impl Reader {
             }
         }
         let address = self.parse("zot_config.http.address", &http.address, |text| {
-            if text == "localhost" { Ok(DEFAULT_LISTEN.ip()) } else { text.parse().map_err(|_| "is no IP address".to_owned()) }
+            if text == "localhost" {
+                Ok(DEFAULT_LISTEN.ip())
+            } else {
+                text.parse().map_err(|_| "is no IP address".to_owned())
+            }
         });
         let port = http.port.as_ref().and_then(fleet_protocol::config::Port::number);
         if address.is_none() && port.is_none() {

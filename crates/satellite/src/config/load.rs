@@ -47,7 +47,8 @@ impl Environment {
 
     /// A value and whether it comes from `.env`. What is empty is unset.
     fn get(&self, name: &str) -> Option<(&str, Origins)> {
-        let given = |map: &'_ BTreeMap<String, String>| map.get(name).is_some_and(|value| !value.trim().is_empty());
+        let given =
+            |map: &'_ BTreeMap<String, String>| map.get(name).is_some_and(|value| !value.trim().is_empty());
         if given(&self.variables) {
             return self.variables.get(name).map(|value| (value.as_str(), Origins::Variable));
         }
@@ -59,7 +60,8 @@ impl Environment {
 }
 
 fn read_dot_env(path: &Path) -> Result<BTreeMap<String, String>, ConfigError> {
-    let broken = |why: String| ConfigError::Usage(format!("{}: {why}; correct the file or remove it", path.display()));
+    let broken =
+        |why: String| ConfigError::Usage(format!("{}: {why}; correct the file or remove it", path.display()));
     match dotenvy::from_path_iter(path) {
         Ok(entries) => entries
             .collect::<Result<_, _>>()
@@ -150,7 +152,11 @@ fn overlay(
     environment: &Environment,
 ) -> Result<(Cli, BTreeMap<String, Origins>), ConfigError> {
     let raw = command().mut_args(|argument| {
-        if argument.get_long().is_some_and(is_setting) { argument.value_parser(clap::value_parser!(OsString)) } else { argument }
+        if argument.get_long().is_some_and(is_setting) {
+            argument.value_parser(clap::value_parser!(OsString))
+        } else {
+            argument
+        }
     });
     let said = raw.try_get_matches_from(arguments).map_err(|error| explain(&error, &BTreeMap::new()))?;
     let asks = said.subcommand();
@@ -220,7 +226,8 @@ fn explain(error: &clap::Error, origins: &BTreeMap<String, Origins>) -> ConfigEr
                 Some(ContextValue::String(value)) => format!("`{value}` "),
                 _ => String::new(),
             };
-            let why = std::error::Error::source(error).map_or_else(|| "is not valid".to_owned(), ToString::to_string);
+            let why = std::error::Error::source(error)
+                .map_or_else(|| "is not valid".to_owned(), ToString::to_string);
             ConfigError::of(&name, format!("{value}{why}"))
         }
         _ => ConfigError::Usage(plain(error)),
@@ -237,7 +244,8 @@ fn config_dir(flags: &Flags, environment: &Environment) -> Result<PathBuf, Confi
         return Ok(given.clone());
     }
     // XDG Base Directory Specification: a relative value is invalid and ignored.
-    let absolute = |name| environment.get(name).map(|(value, _)| PathBuf::from(value)).filter(|path| path.is_absolute());
+    let absolute =
+        |name| environment.get(name).map(|(value, _)| PathBuf::from(value)).filter(|path| path.is_absolute());
     absolute("XDG_CONFIG_HOME")
         .or_else(|| absolute("HOME").map(|home| home.join(".config")))
         .map(|base| base.join("satellite"))
@@ -253,7 +261,10 @@ fn site(
     control_socket: PathBuf,
 ) -> Result<Site, ConfigError> {
     if let Some(flag) = flags.not_supported_yet() {
-        return Err(ConfigError::of(&format!("--{flag} ({})", variable(flag)), "not supported yet; unset it"));
+        return Err(ConfigError::of(
+            &format!("--{flag} ({})", variable(flag)),
+            "not supported yet; unset it",
+        ));
     }
     let mut warnings = Vec::new();
     for flag in ["token", "registry-password"] {
@@ -261,9 +272,7 @@ fn site(
             warnings.push(format!("--{flag} shows in the process list; set {} instead", variable(flag)));
         }
     }
-    warnings.extend(
-        flags.without_effect().map(|flag| format!("{} has no effect yet", variable(flag))),
-    );
+    warnings.extend(flags.without_effect().map(|flag| format!("{} has no effect yet", variable(flag))));
     if origins.contains_key("config-dir") && config_dir.as_os_str().is_empty() {
         return Err(ConfigError::of("CONFIG_DIR", "is empty"));
     }
@@ -293,7 +302,8 @@ fn site(
     let mut registry_data_dir = flags.registry_data_dir;
     let mut layer = said;
     if let Some(read) = file {
-        warnings.extend(read.warnings.into_iter().map(|warning| format!("{}: {warning}", field::CONFIG_FILE)));
+        warnings
+            .extend(read.warnings.into_iter().map(|warning| format!("{}: {warning}", field::CONFIG_FILE)));
         registry_data_dir = registry_data_dir.or(read.root_directory);
         layer = layer.over(read.layer);
     }
@@ -314,7 +324,9 @@ fn site(
     let mut problems = layer::problems(&effective);
     problems.extend(layer::unreadable_files(&effective));
     if !problems.is_empty() {
-        return Err(ConfigError::Usage(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")));
+        return Err(ConfigError::Usage(
+            problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
+        ));
     }
     Ok(site)
 }
@@ -327,7 +339,9 @@ fn config_file(path: &Path) -> Result<Option<layer::Read>, ConfigError> {
             return Err(ConfigError::Usage(format!("{name}: is larger than 1 MiB, so it is no config file")));
         }
         Ok(_) => std::fs::read(path).map_err(unreadable)?,
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(None),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
         Err(error) => return Err(unreadable(error)),
     };
     if field::is_deployed(&bytes) {

@@ -77,8 +77,14 @@ fn decide(site: &Site, current: &Effective, document: &ConfigDocument) -> Result
         ("ground_control_url", wanted.ground_control_url != current.ground_control_url),
         ("log_level", wanted.log_level != current.log_level),
         ("use_unsecure", wanted.use_unsecure != current.use_unsecure),
-        ("state_replication_interval", wanted.state_replication_interval != current.state_replication_interval),
-        ("register_satellite_interval", wanted.register_satellite_interval != current.register_satellite_interval),
+        (
+            "state_replication_interval",
+            wanted.state_replication_interval != current.state_replication_interval,
+        ),
+        (
+            "register_satellite_interval",
+            wanted.register_satellite_interval != current.register_satellite_interval,
+        ),
         ("heartbeat_interval", wanted.heartbeat_interval != current.heartbeat_interval),
         ("referrers_interval", wanted.referrer_interval != current.referrer_interval),
         ("metrics", wanted.metrics != current.metrics),

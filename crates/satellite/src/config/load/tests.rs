@@ -31,7 +31,8 @@ impl Case {
     }
 
     fn file(self, text: &str) -> Self {
-        blob_store::durable::write_file(&self.folder.path().join("config.json"), text.as_bytes(), 0o600).unwrap();
+        blob_store::durable::write_file(&self.folder.path().join("config.json"), text.as_bytes(), 0o600)
+            .unwrap();
         self
     }
 
@@ -153,6 +154,7 @@ fn the_command_line_is_well_formed_and_wholly_covered_here() {
 #[test]
 fn help_documents_every_flag_with_its_variable() {
     let Err(ConfigError::Answer(help)) = Case::new(&[]).parse(&["--help"]) else { panic!("no help") };
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
     for (flag, _) in VALID.iter().chain(LATER) {
         assert!(help.contains(&format!("--{flag}")), "{flag}");
         assert!(help.contains(&format!("[env: {}]", variable(flag))), "{flag}");
@@ -174,7 +176,8 @@ fn every_flag_and_its_variable_say_the_same() {
             continue;
         }
         let neutral = |invocation: Result<Invocation, ConfigError>| {
-            let Invocation::Run(mut site) = invocation.unwrap_or_else(|error| panic!("{flag}: {error}")) else {
+            let Invocation::Run(mut site) = invocation.unwrap_or_else(|error| panic!("{flag}: {error}"))
+            else {
                 panic!("not a run")
             };
             site.warnings.clear();
@@ -259,7 +262,9 @@ fn what_is_unknown_or_broken_ends_the_start() {
     assert!(case.usage(&["--no-such-flag"]).contains("--no-such-flag"));
     assert!(case.usage(&["no-such-command"]).contains("no-such-command"));
     assert!(case.usage(&["--log-level"]).contains("--log-level"));
-    for file in ["{", "[]", r#"{"app_config":{"log_level":"loud"}}"#, r#"{"app_config":{"use_unsecure":"yes"}}"#] {
+    for file in
+        ["{", "[]", r#"{"app_config":{"log_level":"loud"}}"#, r#"{"app_config":{"use_unsecure":"yes"}}"#]
+    {
         assert!(Case::new(&[]).file(file).usage(&[]).contains("config.json"), "{file}");
     }
 }
@@ -279,7 +284,9 @@ fn a_broken_dot_env_is_named_and_its_content_is_not() {
 
 #[test]
 fn plain_http_beyond_loopback_has_to_be_allowed() {
-    for (name, url) in [("GROUND_CONTROL_URL", "http://gc.example.com"), ("HARBOR_REGISTRY_URL", "http://192.0.2.1")] {
+    for (name, url) in
+        [("GROUND_CONTROL_URL", "http://gc.example.com"), ("HARBOR_REGISTRY_URL", "http://192.0.2.1")]
+    {
         let text = Case::new(&[(name, url)]).usage(&[]);
         assert!(text.contains(name) && text.contains("USE_UNSECURE"), "{text}");
         Case::new(&[(name, url), ("USE_UNSECURE", "true")]).site(&[]);
@@ -320,7 +327,8 @@ fn secrets_as_flags_are_taken_with_a_warning_that_names_the_variable() {
 #[test]
 fn the_configuration_directory_follows_xdg() {
     let of = |variables: &[(&str, &str)]| {
-        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let variables =
+            variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let environment = Environment { variables, ..Environment::default() };
         parse([OsString::from("satellite")], &environment).map(|invocation| match invocation {
             Invocation::Run(site) => site.config_dir,
@@ -353,7 +361,9 @@ fn defaults() {
     assert_eq!(effective.referrer_interval, Duration::from_secs(600));
     assert_eq!(effective.listen.address.to_string(), "127.0.0.1:8585");
     assert_eq!(site.shutdown_timeout, Duration::from_secs(30));
-    assert!(effective.gc && !effective.use_unsecure && !effective.tls.skip_verify && effective.platforms.is_all());
+    assert!(
+        effective.gc && !effective.use_unsecure && !effective.tls.skip_verify && effective.platforms.is_all()
+    );
     assert!(site.json_logging.is_none() && site.warnings.is_empty());
 }
 

@@ -1,27 +1,15 @@
 use fleet_protocol::config::default_document;
-use oci::PlatformFilter;
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 use super::*;
+use crate::config::testing::site_with;
 use crate::config::{Layer, LogLevel};
 
 fn site(layer: Layer) -> Site {
-    Site {
-        token: None,
-        config_dir: PathBuf::from("/config"),
-        registry_data_dir: PathBuf::from("/data"),
-        control_socket: PathBuf::from("/socket"),
-        platforms: PlatformFilter::all(),
-        json_logging: None,
-        shutdown_timeout: Duration::from_secs(1),
-        scrub_interval: Duration::from_secs(1),
-        listen_by_site: layer.listen.is_some(),
-        layer,
-        warnings: Vec::new(),
-    }
+    site_with(Path::new("/config"), layer)
 }
 
 fn document(value: Value) -> ConfigDocument {
@@ -102,7 +90,8 @@ fn one_bad_value_refuses_the_whole_document_with_every_reason() {
         "zot_config": {"http": {"port": "x"}}
     }))
     .unwrap_err();
-    for key in ["heartbeat_interval", "app_config.spiffe.enabled: not supported yet", "zot_config.http.port"] {
+    for key in ["heartbeat_interval", "app_config.spiffe.enabled: not supported yet", "zot_config.http.port"]
+    {
         assert!(refusal.reasons.iter().any(|reason| reason.contains(key)), "{key}: {refusal}");
     }
     assert_eq!(refusal.reasons.len(), 3, "{refusal}");
@@ -112,11 +101,17 @@ fn one_bad_value_refuses_the_whole_document_with_every_reason() {
 fn what_is_refused() {
     for (value, key) in [
         (json!({"app_config": {"audit": {"enabled": true}}}), "app_config.audit.enabled"),
-        (json!({"app_config": {"registry_fallback": {"enabled": true}}}), "app_config.registry_fallback.enabled"),
+        (
+            json!({"app_config": {"registry_fallback": {"enabled": true}}}),
+            "app_config.registry_fallback.enabled",
+        ),
         (json!({"app_config": {"direct_delivery": {"enabled": true}}}), "app_config.direct_delivery.enabled"),
         (json!({"app_config": {"tls": {"cert_file": "/c.pem"}}}), "app_config.tls.cert_file"),
         (json!({"app_config": {"ground_control_url": "http://gc.example.com"}}), "USE_UNSECURE"),
-        (json!({"app_config": {"ground_control_url": "https://u:p@gc.example.com"}}), "app_config.ground_control_url"),
+        (
+            json!({"app_config": {"ground_control_url": "https://u:p@gc.example.com"}}),
+            "app_config.ground_control_url",
+        ),
         (json!({"app_config": {"harbor_registry_url": "http://h.example.com"}}), "USE_UNSECURE"),
         (json!({"app_config": {"bring_own_registry": true}}), "REGISTRY_URL"),
         (json!({"app_config": {"local_registry": {"password": "p"}}}), "local_registry.password"),
@@ -148,7 +143,11 @@ fn keys_that_are_not_honoured_are_warned_of_by_name() {
         "zot_config.http.realm",
         "zot_config.log.output",
     ] {
-        assert!(change.warnings.iter().any(|warning| warning.starts_with(key)), "{key}: {:?}", change.warnings);
+        assert!(
+            change.warnings.iter().any(|warning| warning.starts_with(key)),
+            "{key}: {:?}",
+            change.warnings
+        );
     }
     assert_eq!(change.warnings.len(), 8);
 }
@@ -160,7 +159,8 @@ fn a_remote_address_beyond_loopback_is_not_taken() {
     assert!(change.warnings[0].contains("zot_config.http.address"));
     // Where the site named an address, that one stays.
     let site = site(Layer { listen: Some("192.0.2.1:5000".parse().unwrap()), ..Layer::default() });
-    let change = apply_to(&site, json!({"zot_config": {"http": {"address": "127.0.0.1", "port": "1"}}})).unwrap();
+    let change =
+        apply_to(&site, json!({"zot_config": {"http": {"address": "127.0.0.1", "port": "1"}}})).unwrap();
     assert_eq!(change.next_start.listen.address.to_string(), "192.0.2.1:5000");
     assert!(change.restart.is_empty());
 }
