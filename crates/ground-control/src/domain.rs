@@ -1,6 +1,6 @@
 //! What Ground Control knows and decides, from the crate that is shared with the databases.
 
 pub use ground_control_domain::{
-    ConfigId, Entity, GroupId, MAX_PAGE_SIZE, Page, Paged, SatelliteId, StoreError, StoreResult, UserId, config,
-    document, group, heartbeat, satellite, secret, user, ztr,
+    ConfigId, Entity, GroupId, MAX_PAGE_SIZE, Page, Paged, SatelliteId, StoreError, StoreResult, UserId,
+    config, document, group, heartbeat, satellite, secret, user, ztr,
 };

@@ -1,1 +1,129 @@
-fn main() {}
+//! The process: settings, log, runtime, server, signals, exit code.
+
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+
+use ground_control::config::{Command, Config, ConfigError};
+use ground_control::server;
+use secrecy::ExposeSecret as _;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Exit code of a start or a run that failed.
+const FAILED: u8 = 1;
+
+fn main() -> ExitCode {
+    // The whole tree uses one provider; nothing installed another before.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let config = match Config::from_process() {
+        Ok(config) => config,
+        Err(error) => return refuse(&error),
+    };
+    start_log(&config);
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "cannot start the runtime");
+            return ExitCode::from(FAILED);
+        }
+    };
+    runtime.block_on(async {
+        match config.command {
+            Command::Serve => serve(&config).await,
+            Command::Republish => republish(&config).await,
+        }
+    })
+}
+
+async fn serve(config: &Config) -> ExitCode {
+    // Before the start, so that a signal during it ends it too.
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        tracing::error!("cannot listen for signals");
+        return ExitCode::from(FAILED);
+    };
+    let mut running = tokio::select! {
+        started = server::start(config) => match started {
+            Ok(running) => running,
+            Err(error) => {
+                tracing::error!("{error}");
+                return ExitCode::from(FAILED);
+            }
+        },
+        _ = terminate.recv() => return ExitCode::SUCCESS,
+        _ = interrupt.recv() => return ExitCode::SUCCESS,
+    };
+    if let Some(password) = running.generated_password.take() {
+        show_password(password.expose_secret());
+    }
+    let outcome = tokio::select! {
+        _ = terminate.recv() => ExitCode::SUCCESS,
+        _ = interrupt.recv() => ExitCode::SUCCESS,
+        ended = running.ended() => {
+            if let Err(Some(error)) = ended {
+                tracing::error!("{error}");
+            }
+            ExitCode::from(FAILED)
+        }
+    };
+    tracing::info!("stopping");
+    tokio::select! {
+        () = running.stop() => outcome,
+        // A second signal means now.
+        _ = terminate.recv() => ExitCode::from(FAILED),
+        _ = interrupt.recv() => ExitCode::from(FAILED),
+    }
+}
+
+async fn republish(config: &Config) -> ExitCode {
+    match server::republish(config).await {
+        Ok(status) => {
+            tracing::info!(
+                published = status.published,
+                unchanged = status.unchanged,
+                removed = status.removed,
+                failures = status.failures,
+                "republished"
+            );
+            if status.lag.waiting == 0 { ExitCode::SUCCESS } else { ExitCode::from(FAILED) }
+        }
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn start_log(config: &Config) {
+    let terminal = std::io::stderr().is_terminal();
+    let level = config.log_level;
+    let builder = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr);
+    if config.json_logging.unwrap_or(!terminal) {
+        builder.json().flatten_event(true).with_current_span(true).with_span_list(false).init();
+    } else {
+        builder.with_ansi(terminal).init();
+    }
+}
+
+/// Help on standard output, a mistake on standard error; the log is not there yet.
+#[expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "what a command line program says to its caller"
+)]
+fn refuse(error: &ConfigError) -> ExitCode {
+    match error {
+        ConfigError::Information(text) => print!("{text}"),
+        ConfigError::Invalid(text) => eprintln!("ground-control: {text}"),
+    }
+    ExitCode::from(error.exit_code())
+}
+
+/// The one time that the password is seen: beside the log, which may be kept somewhere.
+#[expect(clippy::print_stderr, reason = "shown to whoever starts the program, and not logged")]
+fn show_password(password: &str) {
+    eprintln!("ADMIN_PASSWORD is not set; the password of admin is, shown only now: {password}");
+}

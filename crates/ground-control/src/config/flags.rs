@@ -147,10 +147,6 @@ pub(crate) struct Flags {
           default_missing_value = "true", value_parser = value::boolean)]
     pub(crate) password_require_special: Option<bool>,
 
-    /// After how long without a heartbeat a satellite is listed as stale. Default: three of its own intervals.
-    #[arg(long, help_heading = "Satellites", value_parser = value::duration)]
-    pub(crate) stale_threshold: Option<Duration>,
-
     /// Log as JSON, one object a line. Default: true, but text on a terminal.
     #[arg(long, help_heading = "Logging", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", value_parser = value::boolean)]
@@ -167,54 +163,50 @@ pub(crate) struct Flags {
 
 /// Settings of parts that are not there yet: taken notice of, so that none is ignored in silence.
 ///
-/// `false` turns nothing on; any other value that is not empty ends the start.
-pub(crate) const NOT_SUPPORTED_YET: &[&str] = &[
-    "WEB_LISTEN",
-    "WEB_PUBLIC_URL",
-    "HARBOR_URL",
-    "HARBOR_USERNAME",
-    "HARBOR_PASSWORD",
-    "HARBOR_CA_FILE",
-    "HARBOR_WEBHOOK_URL",
-    "SKIP_HARBOR_HEALTH_CHECK",
-    "ROBOT_DURATION_DAYS",
-    "SPIFFE_SERVER_ENABLED",
-    "SPIFFE_TRUST_DOMAIN",
-    "SPIFFE_PROVIDER",
-    "SPIFFE_ENDPOINT_SOCKET",
-    "SPIFFE_CERT_FILE",
-    "SPIFFE_KEY_FILE",
-    "SPIFFE_BUNDLE_FILE",
-    "AUTO_REGISTER",
-    "SVID_RENEWAL_GRACE",
-    "SPIRE_SERVER_SOCKET",
-    "SPIRE_SERVER_ADDRESS",
-    "SPIRE_SERVER_PORT",
-    "SPIRE_BIND_ADDRESS",
-    "SPIRE_TRUST_DOMAIN",
-    "AUDIT_LOG_ENABLED",
-    "AUDIT_SYSLOG_ENABLED",
-    "AUDIT_SYSLOG_TARGET",
-    "AUDIT_SYSLOG_TAG",
-    "AUDIT_SYSLOG_SOCKET_PATH",
-    "AUDIT_SYSLOG_NETWORK",
-    "AUDIT_SYSLOG_ADDRESS",
-    "AUDIT_SYSLOG_FILE_PATH",
-    "AUDIT_SYSLOG_FILE_MAX_SIZE_MB",
-    "AUDIT_SYSLOG_FILE_MAX_BACKUPS",
-    "AUDIT_SYSLOG_FILE_MAX_AGE_DAYS",
-    "AUDIT_SYSLOG_FILE_COMPRESS",
-    "AUDIT_OTEL_ENDPOINT",
-    "AUDIT_TRUST_FORWARDED_HEADERS",
-    "OIDC_ISSUER_URL",
-    "OIDC_CLIENT_ID",
-    "OIDC_CLIENT_SECRET",
+/// `false` turns nothing on; any other value that is not empty ends the start. Variable and flag.
+pub(crate) const NOT_SUPPORTED_YET: &[(&str, &str)] = &[
+    ("WEB_LISTEN", "web-listen"),
+    ("WEB_PUBLIC_URL", "web-public-url"),
+    ("HARBOR_URL", "harbor-url"),
+    ("HARBOR_USERNAME", "harbor-username"),
+    ("HARBOR_PASSWORD", "harbor-password"),
+    ("HARBOR_CA_FILE", "harbor-ca-file"),
+    ("HARBOR_WEBHOOK_URL", "harbor-webhook-url"),
+    ("SKIP_HARBOR_HEALTH_CHECK", "skip-harbor-health-check"),
+    ("ROBOT_DURATION_DAYS", "robot-duration-days"),
+    ("SPIFFE_SERVER_ENABLED", "spiffe-server-enabled"),
+    ("SPIFFE_TRUST_DOMAIN", "spiffe-trust-domain"),
+    ("SPIFFE_PROVIDER", "spiffe-provider"),
+    ("SPIFFE_ENDPOINT_SOCKET", "spiffe-endpoint-socket"),
+    ("SPIFFE_CERT_FILE", "spiffe-cert-file"),
+    ("SPIFFE_KEY_FILE", "spiffe-key-file"),
+    ("SPIFFE_BUNDLE_FILE", "spiffe-bundle-file"),
+    ("AUTO_REGISTER", "auto-register"),
+    ("STALE_THRESHOLD", "stale-threshold"),
+    ("SVID_RENEWAL_GRACE", "svid-renewal-grace"),
+    ("SPIRE_SERVER_SOCKET", "spire-server-socket"),
+    ("SPIRE_SERVER_ADDRESS", "spire-server-address"),
+    ("SPIRE_SERVER_PORT", "spire-server-port"),
+    ("SPIRE_BIND_ADDRESS", "spire-bind-address"),
+    ("SPIRE_TRUST_DOMAIN", "spire-trust-domain"),
+    ("AUDIT_LOG_ENABLED", "audit-log-enabled"),
+    ("AUDIT_SYSLOG_ENABLED", "audit-syslog-enabled"),
+    ("AUDIT_SYSLOG_TARGET", "audit-syslog-target"),
+    ("AUDIT_SYSLOG_TAG", "audit-syslog-tag"),
+    ("AUDIT_SYSLOG_SOCKET_PATH", "audit-syslog-socket-path"),
+    ("AUDIT_SYSLOG_NETWORK", "audit-syslog-network"),
+    ("AUDIT_SYSLOG_ADDRESS", "audit-syslog-address"),
+    ("AUDIT_SYSLOG_FILE_PATH", "audit-syslog-file-path"),
+    ("AUDIT_SYSLOG_FILE_MAX_SIZE_MB", "audit-syslog-file-max-size-mb"),
+    ("AUDIT_SYSLOG_FILE_MAX_BACKUPS", "audit-syslog-file-max-backups"),
+    ("AUDIT_SYSLOG_FILE_MAX_AGE_DAYS", "audit-syslog-file-max-age-days"),
+    ("AUDIT_SYSLOG_FILE_COMPRESS", "audit-syslog-file-compress"),
+    ("AUDIT_OTEL_ENDPOINT", "audit-otel-endpoint"),
+    ("AUDIT_TRUST_FORWARDED_HEADERS", "audit-trust-forwarded-headers"),
+    ("OIDC_ISSUER_URL", "oidc-issuer-url"),
+    ("OIDC_CLIENT_ID", "oidc-client-id"),
+    ("OIDC_CLIENT_SECRET", "oidc-client-secret"),
 ];
-
-/// The flag of a variable: `--session-duration` of `SESSION_DURATION`, without the dashes in front.
-pub(crate) fn flag_of(variable: &str) -> String {
-    variable.to_ascii_lowercase().replace('_', "-")
-}
 
 /// The variable of a flag's identifier.
 pub(crate) fn variable_of(id: &str) -> String {
@@ -225,10 +217,10 @@ pub(crate) fn variable_of(id: &str) -> String {
 pub(crate) fn command() -> clap::Command {
     use clap::CommandFactory as _;
     let mut command = Flags::command();
-    for variable in NOT_SUPPORTED_YET {
+    for (variable, flag) in NOT_SUPPORTED_YET {
         command = command.arg(
             clap::Arg::new(*variable)
-                .long(flag_of(variable))
+                .long(*flag)
                 .value_name(*variable)
                 .action(ArgAction::Set)
                 .num_args(0..=1)

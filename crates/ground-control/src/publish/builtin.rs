@@ -28,11 +28,7 @@ impl BuiltinRegistry {
 }
 
 fn failed(operation: &'static str, repository: &RepositoryName) -> impl Fn(StoreError) -> RegistryError {
-    move |error| RegistryError {
-        operation,
-        repository: repository.to_string(),
-        source: Box::new(error),
-    }
+    move |error| RegistryError { operation, repository: repository.to_string(), source: Box::new(error) }
 }
 
 #[async_trait]

@@ -1,0 +1,84 @@
+//! The HTTP side: people's routes under `/api`, the satellites' routes, health, and what is around all of them.
+//!
+//! Handlers are thin: they read a request, ask the store, and shape the answer. Every change is one call of the
+//! store, which writes the intent to publish in the same transaction; the handler only wakes the publisher.
+
+mod configs;
+mod error;
+mod extract;
+mod groups;
+mod health;
+mod middleware;
+mod people;
+mod satellites;
+mod state;
+mod sync;
+mod users;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::{get, patch, post};
+use tower_http::catch_panic::CatchPanicLayer;
+
+pub use error::ApiError;
+pub use state::{AppState, Settings};
+
+/// Largest body of a login, a registration, an account: a few names and secrets.
+const SMALL_BODY: usize = 16 * 1024;
+/// Largest body of everything else but lists.
+const BODY: usize = 1024 * 1024;
+/// Largest list: ten thousand artifacts of a group, or ten thousand images of a heartbeat.
+const LIST_BODY: usize = 8 * 1024 * 1024;
+
+/// Every route of the API, and the registry's routes beside them, behind what surrounds all requests.
+pub fn router(state: AppState, registry: Router) -> Router {
+    let small = Router::new()
+        .route("/login", post(people::login))
+        .route("/api/logout", post(people::logout))
+        .route("/api/users", get(users::list).post(users::create))
+        .route("/api/users/password", patch(users::change_own_password))
+        .route("/api/users/{user}", get(users::one).delete(users::delete))
+        .route("/api/users/{user}/password", patch(users::set_password))
+        .route("/satellites/ztr", post(sync::register))
+        .route("/satellites/ztr/{token}", get(sync::register_by_path))
+        .layer(DefaultBodyLimit::max(SMALL_BODY));
+    let usual = Router::new()
+        .route("/api/groups", get(groups::list))
+        .route("/api/groups/satellite", post(groups::add_satellite).delete(groups::remove_satellite))
+        .route("/api/groups/{group}", get(groups::one).delete(groups::delete))
+        .route("/api/groups/{group}/satellites", get(groups::satellites))
+        .route("/api/configs", get(configs::list).post(configs::create))
+        .route("/api/configs/satellite", post(configs::assign))
+        .route("/api/configs/{config}", get(configs::one).patch(configs::patch).delete(configs::delete))
+        .route("/api/satellites", get(satellites::list).post(satellites::create))
+        .route("/api/satellites/active", get(satellites::active))
+        .route("/api/satellites/stale", get(satellites::stale))
+        .route("/api/satellites/{satellite}", get(satellites::one).delete(satellites::delete))
+        .route("/api/satellites/{satellite}/status", get(satellites::status))
+        .route("/api/satellites/{satellite}/images", get(satellites::images))
+        .layer(DefaultBodyLimit::max(BODY));
+    let lists = Router::new()
+        .route("/api/groups/sync", post(groups::sync))
+        .route("/satellites/sync", post(sync::heartbeat))
+        .layer(DefaultBodyLimit::max(LIST_BODY));
+    let open = Router::new()
+        .route("/ping", get(health::ping))
+        .route("/health", get(health::live))
+        .route("/health/ready", get(health::ready));
+    let api = Router::new()
+        .merge(small)
+        .merge(usual)
+        .merge(lists)
+        .merge(open)
+        .with_state(state)
+        // From the inside out: the gate and the time limit, then the shape of errors (those of the limit too).
+        .layer(from_fn_with_state(middleware::Gate::default(), middleware::limit))
+        .layer(from_fn(middleware::shape));
+    Router::new()
+        .merge(api)
+        .merge(registry)
+        .fallback(middleware::no_route)
+        .layer(CatchPanicLayer::custom(middleware::panicked))
+        .layer(from_fn(middleware::context))
+}

@@ -1,0 +1,115 @@
+//! Groups of artifacts, and who is in them.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::Response;
+use fleet_protocol::GroupState;
+use fleet_protocol::api;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::error::ApiError;
+use super::extract::{Body, Page, Segment, paged};
+use super::satellites;
+use super::state::{Admin, AppState, SystemAdmin, Viewer};
+use crate::domain::group::Group;
+use crate::domain::satellite::SatelliteFilter;
+
+/// Names that a path below `/api/groups/` already means something else by.
+const RESERVED: [&str; 2] = ["sync", "satellite"];
+
+fn view(state: &AppState, group: Group) -> api::Group {
+    api::Group {
+        id: group.id.to_string(),
+        registry_url: state.settings.registry_url.clone(),
+        projects: group.projects(),
+        group_name: group.name,
+        artifacts: group.artifacts,
+        created_at: group.created_at,
+        updated_at: group.updated_at,
+    }
+}
+
+/// `GET /api/groups`.
+pub(crate) async fn list(State(state): State<AppState>, _: Viewer, page: Page) -> Result<Response, ApiError> {
+    let groups = state.store.groups(page.into()).await?;
+    Ok(paged("/api/groups", page, groups.map(|group| view(&state, group))))
+}
+
+/// `GET /api/groups/{g}`.
+pub(crate) async fn one(
+    State(state): State<AppState>,
+    _: Viewer,
+    Segment(name): Segment,
+) -> Result<Json<api::Group>, ApiError> {
+    Ok(Json(view(&state, state.store.group(&name).await?)))
+}
+
+/// `POST /api/groups/sync`: replaces the group's list; makes the group if it is not there.
+pub(crate) async fn sync(
+    State(state): State<AppState>,
+    Admin(actor): Admin,
+    Body(request): Body<GroupState>,
+) -> Result<Json<api::Group>, ApiError> {
+    if RESERVED.contains(&request.group.as_str()) {
+        return Err(ApiError::bad_request(format!("the group name \"{}\" is reserved", request.group)));
+    }
+    let group = state.store.sync_group(&request.group, request.artifacts, Timestamp::now()).await?;
+    state.publisher.wake();
+    tracing::info!(actor = %actor.username, group = %group.name, artifacts = group.artifacts.len(), "group set");
+    Ok(Json(view(&state, group)))
+}
+
+/// `DELETE /api/groups/{g}`: its satellites lose it.
+pub(crate) async fn delete(
+    State(state): State<AppState>,
+    SystemAdmin(actor): SystemAdmin,
+    Segment(name): Segment,
+) -> Result<Json<Value>, ApiError> {
+    state.store.delete_group(&name, Timestamp::now()).await?;
+    state.publisher.wake();
+    tracing::info!(actor = %actor.username, group = %name, "group deleted");
+    Ok(Json(json!({})))
+}
+
+/// `GET /api/groups/{g}/satellites`.
+pub(crate) async fn satellites(
+    State(state): State<AppState>,
+    _: Viewer,
+    Segment(name): Segment,
+    page: Page,
+) -> Result<Response, ApiError> {
+    let group = state.store.group(&name).await?;
+    let filter = SatelliteFilter { group: Some(group.name.clone()), state: None };
+    let members = state.store.satellites(filter, page.into()).await?;
+    let path = format!("/api/groups/{}/satellites", group.name);
+    Ok(paged(&path, page, members.map(satellites::view)))
+}
+
+/// `POST /api/groups/satellite`: once more is no error.
+pub(crate) async fn add_satellite(
+    State(state): State<AppState>,
+    Admin(actor): Admin,
+    Body(request): Body<api::GroupMember>,
+) -> Result<Json<api::Message>, ApiError> {
+    state.store.join_group(&request.satellite, &request.group, Timestamp::now()).await?;
+    state.publisher.wake();
+    tracing::info!(actor = %actor.username, satellite = %request.satellite, group = %request.group, "group joined");
+    Ok(Json(api::Message {
+        message: format!("satellite {} is in group {}", request.satellite, request.group),
+    }))
+}
+
+/// `DELETE /api/groups/satellite`: once more is no error.
+pub(crate) async fn remove_satellite(
+    State(state): State<AppState>,
+    Admin(actor): Admin,
+    Body(request): Body<api::GroupMember>,
+) -> Result<Json<api::Message>, ApiError> {
+    state.store.leave_group(&request.satellite, &request.group, Timestamp::now()).await?;
+    state.publisher.wake();
+    tracing::info!(actor = %actor.username, satellite = %request.satellite, group = %request.group, "group left");
+    Ok(Json(api::Message {
+        message: format!("satellite {} is not in group {}", request.satellite, request.group),
+    }))
+}

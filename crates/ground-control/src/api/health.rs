@@ -1,0 +1,56 @@
+//! Health, for load balancers and people.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use serde_json::json;
+
+use super::state::AppState;
+
+/// `GET /ping`: the process answers.
+pub(crate) async fn ping() -> &'static str {
+    "pong"
+}
+
+/// `GET /health`: the process answers and its database does.
+pub(crate) async fn live(State(state): State<AppState>) -> Response {
+    match database(&state).await {
+        true => Json(json!({"status": "healthy"})).into_response(),
+        false => (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"status": "unhealthy"}))).into_response(),
+    }
+}
+
+/// `GET /health/ready`: requests may be sent here: the database answers, the registry's store is open, and the
+/// publisher has had its first look. How far it is behind is told, and is no reason to send nobody here.
+pub(crate) async fn ready(State(state): State<AppState>) -> Response {
+    let database = database(&state).await;
+    let registry = state.blobs.usage().is_ok();
+    let publisher = state.publisher.status();
+    let started = publisher.rounds > 0;
+    let ready = database && registry && started;
+    let body = json!({
+        "status": if ready { "ready" } else { "not ready" },
+        "database": {"kind": state.store.kind(), "ok": database},
+        "registry": {"ok": registry},
+        "publisher": {
+            "ok": started && publisher.last_error.is_none(),
+            "waiting": publisher.lag.waiting,
+            "failing": publisher.lag.failing,
+            "oldest": publisher.lag.oldest,
+        },
+        "version": env!("CARGO_PKG_VERSION"),
+    });
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(body)).into_response()
+}
+
+async fn database(state: &AppState) -> bool {
+    match state.store.ping().await {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::warn!(%error, "database does not answer");
+            false
+        }
+    }
+}

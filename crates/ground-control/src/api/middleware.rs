@@ -1,0 +1,135 @@
+//! What happens around every request: its id, its line in the log, its limits, and the shape of its errors.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use tokio::sync::Semaphore;
+use tracing::Instrument as _;
+
+use super::error::ApiError;
+
+/// The header that ties a request to its lines in the logs of both sides.
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// How long a request of the API may take, its body included. Blobs are not bound by it.
+pub(crate) const API_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Requests of the API served at once; more are told to come back.
+const API_CONCURRENCY: usize = 512;
+
+/// The gate of [`limit`].
+#[derive(Clone, Debug)]
+pub(crate) struct Gate(Arc<Semaphore>);
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(API_CONCURRENCY)))
+    }
+}
+
+/// Takes the caller's request id (1 to 128 of letters, digits, `.`, `_`, `-`) or makes one, opens the span that
+/// every line of the request carries, and echoes the id.
+///
+/// The span names the route's template, never the path: a path may hold a one-time token.
+pub(crate) async fn context(request: Request, next: Next) -> Response {
+    let given = request.headers().get(&REQUEST_ID).and_then(|value| value.to_str().ok());
+    let id = match given.filter(|id| valid_request_id(id)) {
+        Some(id) => id.to_owned(),
+        None => uuid::Uuid::now_v7().simple().to_string(),
+    };
+    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let registry = request.uri().path().starts_with("/v2/");
+    // Names of repositories are no secrets and are what one looks for in a registry's log.
+    let shown = if registry { request.uri().path() } else { route.as_deref().unwrap_or("(no such route)") };
+    let span = tracing::info_span!("request", id = %id, method = %request.method(), route = %shown);
+    let start = Instant::now();
+    async move {
+        let mut response = next.run(request).await;
+        let (status, elapsed) = (response.status(), start.elapsed());
+        if status.is_server_error() {
+            tracing::warn!(status = status.as_u16(), ?elapsed, "answered");
+        } else if registry {
+            tracing::debug!(status = status.as_u16(), ?elapsed, "answered");
+        } else {
+            tracing::info!(status = status.as_u16(), ?elapsed, "answered");
+        }
+        if let Ok(value) = HeaderValue::from_str(&id) {
+            response.headers_mut().insert(REQUEST_ID, value);
+        }
+        response
+    }
+    .instrument(span)
+    .await
+}
+
+/// Bounds how many requests of the API are under way, and for how long.
+pub(crate) async fn limit(State(gate): State<Gate>, request: Request, next: Next) -> Response {
+    let Ok(_permit) = gate.0.try_acquire() else {
+        return ApiError::unavailable("too many requests at once, try again in a moment").into_response();
+    };
+    match tokio::time::timeout(API_TIMEOUT, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => ApiError::new(StatusCode::REQUEST_TIMEOUT, "the request took too long").into_response(),
+    }
+}
+
+/// Gives errors that the framework made (no such route, wrong method, body too large) our shape, and keeps
+/// answers, which may hold secrets, out of caches.
+pub(crate) async fn shape(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let status = response.status();
+    if status.is_client_error() || status.is_server_error() {
+        let ours = response.headers().get(header::CONTENT_TYPE).is_some_and(|t| t == "application/json");
+        if !ours {
+            let message = match status {
+                StatusCode::NOT_FOUND => "no such route",
+                StatusCode::METHOD_NOT_ALLOWED => "this route does not take this method, see Allow",
+                StatusCode::PAYLOAD_TOO_LARGE => "the body is too large",
+                _ => status.canonical_reason().unwrap_or("failed"),
+            };
+            let (parts, shaped) = (response.into_parts().0, ApiError::new(status, message).into_response());
+            let mut headers = parts.headers;
+            headers.remove(header::CONTENT_LENGTH);
+            headers.remove(header::CONTENT_TYPE);
+            response = shaped;
+            response.headers_mut().extend(headers);
+        }
+    }
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// The answer where no route is: in the same shape as every other refusal.
+pub(crate) async fn no_route() -> Response {
+    ApiError::new(StatusCode::NOT_FOUND, "no such route").into_response()
+}
+
+/// The answer to a panic in a handler: the connection's other requests go on.
+pub(crate) fn panicked(_cause: Box<dyn std::any::Any + Send + 'static>) -> http::Response<Body> {
+    ApiError::internal("a handler panicked").into_response()
+}
+
+fn valid_request_id(id: &str) -> bool {
+    (1..=128).contains(&id.len())
+        && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn request_ids_are_bounded_and_plain() {
+        assert!(valid_request_id("a.b_c-1"));
+        for bad in ["", "a b", "a\"b", "ü", &"a".repeat(129)] {
+            assert!(!valid_request_id(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! Logging in and out.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::request::Parts;
+use fleet_protocol::api::{LoginAnswer, LoginRequest};
+use http::StatusCode;
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::error::ApiError;
+use super::extract::Body;
+use super::state::{AppState, Person};
+use crate::auth::source_of;
+
+/// `POST /login`: a name and a password for a session.
+pub(crate) async fn login(
+    State(state): State<AppState>,
+    parts: Parts,
+    Body(request): Body<LoginRequest>,
+) -> Result<Json<LoginAnswer>, ApiError> {
+    let password = SecretString::from(request.password);
+    let known =
+        state.people.check_password(&request.username, &password, source_of(&parts.extensions)).await?;
+    let (token, expires_at) = state.people.open_session(&known.user).await?;
+    tracing::info!(username = %known.user.username, "logged in");
+    Ok(Json(LoginAnswer { token: token.expose_secret().to_owned(), expires_at }))
+}
+
+/// `POST /api/logout`: ends the session that asks.
+pub(crate) async fn logout(State(state): State<AppState>, person: Person) -> Result<StatusCode, ApiError> {
+    if let Some(session) = &person.session {
+        state.people.end_session(session).await?;
+    }
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,140 @@
+//! What handlers share, and the extractors that say who is asking.
+
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use http::request::Parts;
+use secrecy::SecretString;
+
+use super::error::ApiError;
+use crate::auth::{Busy, Credentials, LoginError, People, Robots, source_of};
+use crate::domain::secret::HashKey;
+use crate::domain::user::{Role, User};
+use crate::domain::{Entity, StoreError};
+use crate::publish::PublisherHandle;
+use crate::store::{HeartbeatRecorder, SharedStore};
+
+/// What the API is told at the start.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// URL of the central registry, as satellites and documents are told it.
+    pub registry_url: String,
+}
+
+/// Everything that a handler may need; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct AppState {
+    /// The database.
+    pub store: SharedStore,
+    /// The registry's blobs, whose health is part of ours.
+    pub blobs: blob_store::Store,
+    /// People's logins.
+    pub people: Arc<People>,
+    /// Robots' secrets.
+    pub robots: Robots,
+    /// Hashes tokens and nonces.
+    pub hash_key: Arc<HashKey>,
+    /// Records heartbeats in batches.
+    pub heartbeats: HeartbeatRecorder,
+    /// Woken after each change.
+    pub publisher: PublisherHandle,
+    /// The rest.
+    pub settings: Arc<Settings>,
+}
+
+/// The person who is asking, and the session token if they came with one.
+#[derive(Debug, Clone)]
+pub(crate) struct Person {
+    pub(crate) user: User,
+    pub(crate) session: Option<SecretString>,
+}
+
+impl FromRequestParts<AppState> for Person {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+        match Credentials::of(&parts.headers) {
+            Credentials::Basic { username, password } => {
+                let source = source_of(&parts.extensions);
+                let known = state.people.check_password(&username, &password, source).await?;
+                Ok(Self { user: known.user, session: None })
+            }
+            Credentials::Bearer(token) => {
+                Ok(Self { user: state.people.session(&token).await?, session: Some(token) })
+            }
+            Credentials::None | Credentials::Malformed => Err(ApiError::unauthorized()),
+        }
+    }
+}
+
+macro_rules! at_least {
+    ($(#[$doc:meta])* $name:ident, $role:expr) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone)]
+        pub(crate) struct $name(#[allow(dead_code, reason = "most handlers only need that there is one")] pub(crate) User);
+
+        impl FromRequestParts<AppState> for $name {
+            type Rejection = ApiError;
+
+            async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+                let person = Person::from_request_parts(parts, state).await?;
+                if person.user.role < $role {
+                    let (has, needs) = (person.user.role.as_str(), $role.as_str());
+                    return Err(ApiError::forbidden(format!("this needs the role {needs}, and yours is {has}")));
+                }
+                Ok(Self(person.user))
+            }
+        }
+    };
+}
+
+at_least!(
+    /// Anybody with an account.
+    Viewer,
+    Role::Viewer
+);
+at_least!(
+    /// Who may change the fleet.
+    Admin,
+    Role::Admin
+);
+at_least!(
+    /// Who may change people and remove groups.
+    SystemAdmin,
+    Role::SystemAdmin
+);
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NotFound { entity: Entity::Session, .. } => Self::unauthorized(),
+            StoreError::NotFound { entity, name } => Self::not_found(&entity.to_string(), name),
+            StoreError::Conflict { message } => Self::conflict(message),
+            StoreError::Invalid { message } => Self::bad_request(message),
+            StoreError::Busy { operation, source } => {
+                tracing::warn!(operation, error = %source, "database busy");
+                Self::unavailable("the database is busy, try again in a moment")
+            }
+            StoreError::Backend { operation, source } => {
+                Self::internal(format_args!("{operation}: {source}"))
+            }
+        }
+    }
+}
+
+impl From<LoginError> for ApiError {
+    fn from(error: LoginError) -> Self {
+        match error {
+            LoginError::Wrong => Self::unauthorized(),
+            LoginError::Locked(left) => Self::too_many(left.as_secs().saturating_add(1)),
+            LoginError::Busy(busy) => busy.into(),
+            LoginError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<Busy> for ApiError {
+    fn from(_: Busy) -> Self {
+        Self::too_many(1)
+    }
+}

@@ -1,0 +1,108 @@
+//! People's accounts.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::request::Parts;
+use axum::response::{IntoResponse, Response};
+use fleet_protocol::api;
+use http::StatusCode;
+use jiff::Timestamp;
+use secrecy::SecretString;
+
+use super::error::ApiError;
+use super::extract::{Body, Page, Segment, paged};
+use super::state::{AppState, Person, SystemAdmin};
+use crate::auth::{check_username, source_of};
+use crate::domain::user::{NewUser, User};
+
+fn view(user: User) -> api::User {
+    api::User {
+        id: user.id.to_string(),
+        username: user.username,
+        role: user.role,
+        created_at: user.created_at,
+    }
+}
+
+/// `GET /api/users`.
+pub(crate) async fn list(
+    State(state): State<AppState>,
+    _: UserReader,
+    page: Page,
+) -> Result<Response, ApiError> {
+    Ok(paged("/api/users", page, state.store.users(page.into()).await?.map(view)))
+}
+
+/// `GET /api/users/{u}`.
+pub(crate) async fn one(
+    State(state): State<AppState>,
+    _: UserReader,
+    Segment(name): Segment,
+) -> Result<Json<api::User>, ApiError> {
+    Ok(Json(view(state.store.user(&name).await?)))
+}
+
+/// Who may see accounts: administrators, not viewers.
+pub(crate) use super::state::Admin as UserReader;
+
+/// `POST /api/users`.
+pub(crate) async fn create(
+    State(state): State<AppState>,
+    SystemAdmin(actor): SystemAdmin,
+    Body(request): Body<api::NewUser>,
+) -> Result<Response, ApiError> {
+    check_username(&request.username).map_err(ApiError::bad_request)?;
+    let password = SecretString::from(request.password);
+    state.people.policy().check(&password).map_err(ApiError::bad_request)?;
+    let password_hash = state.people.hash(password).await?;
+    let new = NewUser { username: request.username, role: request.role, password_hash };
+    let user = state.store.create_user(new, Timestamp::now()).await?;
+    tracing::info!(actor = %actor.username, username = %user.username, role = user.role.as_str(), "account created");
+    Ok((StatusCode::CREATED, Json(view(user))).into_response())
+}
+
+/// `DELETE /api/users/{u}`.
+pub(crate) async fn delete(
+    State(state): State<AppState>,
+    SystemAdmin(actor): SystemAdmin,
+    Segment(name): Segment,
+) -> Result<StatusCode, ApiError> {
+    state.store.delete_user(&name, &actor.id).await?;
+    tracing::info!(actor = %actor.username, username = %name, "account deleted");
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `PATCH /api/users/password`: of oneself, with the present password as a proof.
+pub(crate) async fn change_own_password(
+    State(state): State<AppState>,
+    person: Person,
+    parts: Parts,
+    Body(request): Body<api::ChangePassword>,
+) -> Result<StatusCode, ApiError> {
+    let current = SecretString::from(request.current_password);
+    state.people.check_password(&person.user.username, &current, source_of(&parts.extensions)).await?;
+    set(&state, &person.user.username, request.new_password).await?;
+    tracing::info!(username = %person.user.username, "password changed");
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `PATCH /api/users/{u}/password`: of another.
+pub(crate) async fn set_password(
+    State(state): State<AppState>,
+    SystemAdmin(actor): SystemAdmin,
+    Segment(name): Segment,
+    Body(request): Body<api::SetPassword>,
+) -> Result<StatusCode, ApiError> {
+    // An unknown name is told before a password is stretched for it.
+    state.store.user(&name).await?;
+    set(&state, &name, request.new_password).await?;
+    tracing::info!(actor = %actor.username, username = %name, "password set");
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn set(state: &AppState, name: &str, password: String) -> Result<(), ApiError> {
+    let password = SecretString::from(password);
+    state.people.policy().check(&password).map_err(ApiError::bad_request)?;
+    let hash = state.people.hash(password).await?;
+    Ok(state.store.set_password(name, &hash, Timestamp::now()).await?)
+}
