@@ -84,8 +84,16 @@ impl Destination for LocalDestination {
         loop {
             let mut partial = self.partial(feed.blob()).await.map_err(DestinationError::from)?;
             let mut stream = feed.open(partial.offset());
-            while let Some(chunk) = stream.chunk().await? {
-                partial.write(chunk).await.map_err(DestinationError::from)?;
+            loop {
+                match stream.chunk().await {
+                    Ok(Some(chunk)) => partial.write(chunk).await.map_err(DestinationError::from)?,
+                    Ok(None) => break,
+                    Err(error) => {
+                        // It may be a while until the next try: what is here is made to last.
+                        partial.checkpoint().await.map_err(DestinationError::from)?;
+                        return Err(error.into());
+                    }
+                }
             }
             match partial.finish(None).await {
                 Ok(()) => return Ok(()),
