@@ -497,6 +497,15 @@ impl Outbox for SqlStore {
         Ok(true)
     }
 
+    async fn registry_url(&self) -> StoreResult<Option<String>> {
+        const OPERATION: &str = "read the registry's URL";
+        let mut connection = self.database.read(OPERATION).await?;
+        sqlx::query_scalar!("SELECT value FROM settings WHERE name = $1", REGISTRY_URL)
+            .fetch_optional(&mut *connection)
+            .await
+            .during(OPERATION)
+    }
+
     async fn outbox_lag(&self) -> StoreResult<OutboxLag> {
         const OPERATION: &str = "measure the outbox";
         let mut connection = self.database.read(OPERATION).await?;

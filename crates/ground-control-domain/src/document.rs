@@ -3,8 +3,12 @@
 use std::fmt;
 use std::str::FromStr;
 
+use fleet_protocol::{GroupState, SatelliteState};
 use jiff::Timestamp;
 use oci::Digest;
+use serde_json::Value;
+
+use crate::store::DocumentSource;
 
 /// The kinds of state document, in the order in which they are published: what is named before what names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -143,9 +147,95 @@ pub struct OutboxLag {
     pub oldest: Option<Timestamp>,
 }
 
+/// The document that follows from the records, as JSON; `None` where what it describes is gone.
+///
+/// References and the registry's URL are written with the scheme of `registry`, the central registry's public URL.
+pub fn build(
+    document: &DocumentKey,
+    source: &DocumentSource,
+    registry: &str,
+) -> Result<Option<Value>, serde_json::Error> {
+    let registry = registry.trim_end_matches('/');
+    Ok(Some(match source {
+        DocumentSource::Gone => return Ok(None),
+        DocumentSource::Config(config) => config.clone(),
+        DocumentSource::Group(artifacts) => serde_json::to_value(GroupState {
+            group: document.name.clone(),
+            registry: registry.to_owned(),
+            artifacts: artifacts.clone(),
+        })?,
+        DocumentSource::Satellite(satellite) => serde_json::to_value(SatelliteState {
+            states: satellite.groups.iter().map(|g| DocumentKey::group(g).reference(registry)).collect(),
+            config: DocumentKey::config(&satellite.config).reference(registry),
+        })?,
+    }))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::SatelliteSource;
+    use fleet_protocol::ConfigDocument;
+    use serde_json::json;
+
+    const REGISTRY: &str = "https://registry.example.com";
+
+    #[test]
+    fn a_satellites_document_names_its_groups_and_its_config() {
+        let source = DocumentSource::Satellite(SatelliteSource {
+            groups: vec!["a".into(), "us-east".into()],
+            config: "default".into(),
+            unpublished: Vec::new(),
+        });
+        let document = build(&DocumentKey::satellite("edge-01"), &source, "https://registry.example.com/");
+        assert_eq!(
+            document.unwrap().unwrap(),
+            json!({
+                "states": [
+                    "https://registry.example.com/satellite/group-state/a/state:latest",
+                    "https://registry.example.com/satellite/group-state/us-east/state:latest",
+                ],
+                "config": "https://registry.example.com/satellite/config-state/default/state:latest",
+            })
+        );
+    }
+
+    #[test]
+    fn a_groups_document_holds_its_list_as_given() {
+        let digest = Digest::sha256(b"x");
+        let given = json!([
+            {"repository": "library/nginx", "tag": ["latest"], "labels": [], "type": "image",
+             "digest": digest.to_string(), "deleted": false},
+            {"repository": "a/b/c", "tag": ["1", "2"], "labels": ["l", {"k": "v"}], "type": "chart", "deleted": true},
+        ]);
+        let artifacts = serde_json::from_value(given.clone()).unwrap();
+        let document = build(&DocumentKey::group("g"), &DocumentSource::Group(artifacts), REGISTRY);
+        assert_eq!(
+            document.unwrap().unwrap(),
+            json!({"group": "g", "registry": REGISTRY, "artifacts": given})
+        );
+    }
+
+    #[test]
+    fn an_empty_group_has_an_empty_list() {
+        let document = build(&DocumentKey::group("g"), &DocumentSource::Group(Vec::new()), REGISTRY);
+        assert_eq!(document.unwrap().unwrap()["artifacts"], json!([]));
+    }
+
+    #[test]
+    fn a_config_is_published_as_it_is_kept() {
+        let kept = fleet_protocol::config::default_document();
+        let document =
+            build(&DocumentKey::config("default"), &DocumentSource::Config(kept.clone()), REGISTRY);
+        let document = document.unwrap().unwrap();
+        assert_eq!(document, kept);
+        assert!(serde_json::from_value::<ConfigDocument>(document).is_ok());
+    }
+
+    #[test]
+    fn what_is_gone_has_no_document() {
+        assert_eq!(build(&DocumentKey::group("g"), &DocumentSource::Gone, REGISTRY).unwrap(), None);
+    }
 
     #[test]
     fn keys_name_their_repository_and_read_back() {

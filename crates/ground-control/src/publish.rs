@@ -6,6 +6,7 @@
 
 mod backend;
 mod builtin;
+mod document;
 mod publisher;
 
 pub use backend::{RegistryBackend, RegistryError, StateManifest};

@@ -96,6 +96,9 @@ pub trait Outbox {
     /// asked for. Tells whether it was.
     async fn set_registry_url(&self, url: &str, now: Timestamp) -> StoreResult<bool>;
 
+    /// The registry's public URL as it was noted last.
+    async fn registry_url(&self) -> StoreResult<Option<String>>;
+
     /// How far the publisher is behind.
     async fn outbox_lag(&self) -> StoreResult<OutboxLag>;
 }

@@ -1,17 +1,35 @@
 //! The loop that claims intents and makes the registry match.
+
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::backend::RegistryBackend;
-use crate::domain::document::OutboxLag;
+use super::document::{Outcome, Work};
+use crate::domain::StoreResult;
+use crate::domain::document::{DocumentKind, OutboxLag};
 use crate::store::SharedStore;
+
+/// How many intents one claim takes.
+const BATCH: u32 = 64;
+/// How many documents of one kind are written at the same time.
+const CONCURRENCY: usize = 8;
+/// How many entries one look at the database takes when the registry is compared or swept.
+const LISTING: u32 = 100;
+/// How often [`Publisher::drain`] looks again for documents that wait for others.
+const DRAIN_PAUSE: Duration = Duration::from_millis(50);
+/// How many of these looks may find nothing to do before it ends.
+const DRAIN_PATIENCE: u32 = 40;
 
 /// How the publisher behaves.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The registry's public URL, which documents hold (`https://registry.example.com`).
+    /// The registry's public URL, which documents hold (`https://registry.example.com`); what is noted in the
+    /// database wins, so that all replicas write the same.
     pub registry_url: String,
     /// How often it looks without being woken: what another replica or `republish` asked for is found by this.
     pub poll: Duration,
@@ -66,7 +84,7 @@ pub struct Status {
 pub struct Publisher {
     store: SharedStore,
     registry: Arc<dyn RegistryBackend>,
-    options: Options,
+    options: Arc<Options>,
     wake: watch::Receiver<u64>,
     status: watch::Sender<Status>,
 }
@@ -88,6 +106,19 @@ impl PublisherHandle {
     pub fn status(&self) -> Status {
         self.status.borrow().clone()
     }
+
+    /// Waits until `done` holds for its status; `None` where the publisher ended before.
+    pub async fn wait_for(&mut self, done: impl FnMut(&Status) -> bool) -> Option<Status> {
+        self.status.wait_for(done).await.ok().map(|status| status.clone())
+    }
+}
+
+/// What one claim came to.
+#[derive(Debug, Clone, Copy, Default)]
+struct Progress {
+    done: u64,
+    failed: u64,
+    postponed: u64,
 }
 
 impl Publisher {
@@ -99,18 +130,185 @@ impl Publisher {
     ) -> (Self, PublisherHandle) {
         let (wake, woken) = watch::channel(0);
         let (status, seen) = watch::channel(Status::default());
-        let publisher = Self { store, registry, options, wake: woken, status };
+        let publisher = Self { store, registry, options: Arc::new(options), wake: woken, status };
         (publisher, PublisherHandle { wake: Arc::new(wake), status: seen })
     }
 
-    /// Publishes until `stop` turns true, then ends after the document in hand.
-    pub async fn run(self, stop: watch::Receiver<bool>) {
-        let _ = (&self.store, &self.registry, &self.options, &self.wake, &self.status, stop);
+    /// Publishes until `stop` turns true (or its sender goes), then ends after the documents in hand.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        let mut verify_at = Instant::now();
+        let mut woken = true;
+        while !*stop.borrow_and_update() {
+            if Instant::now() >= verify_at {
+                verify_at = Instant::now() + self.options.verify;
+                report("comparing the registry failed", self.verify(&stop).await);
+            }
+            self.round(&stop).await;
+            report("removing superseded manifests failed", self.sweep().await);
+            let pause = tokio::time::sleep(self.options.poll);
+            tokio::select! {
+                () = pause => {}
+                changed = self.wake.changed(), if woken => woken = changed.is_ok(),
+                gone = stop.changed() => if gone.is_err() { break },
+            }
+        }
     }
 
-    /// Publishes until nothing is due, then returns what was done: for `ground-control republish` with no server
-    /// running, and for tests.
+    /// Publishes until nothing is left but what fails, then returns what was done: for `ground-control republish`
+    /// with no server running, and for tests. Each document is tried once.
     pub async fn drain(&mut self) -> Status {
+        // Dropped at the end only: a receiver whose sender is gone would read as "stop".
+        let (_stop, running) = watch::channel(false);
+        let mut idle = 0;
+        while idle < DRAIN_PATIENCE {
+            let progress = self.round(&running).await;
+            if progress.done > 0 || progress.failed > 0 {
+                idle = 0;
+                continue;
+            }
+            let lag = self.status.borrow().lag;
+            if lag.waiting <= lag.failing {
+                break;
+            }
+            idle += 1;
+            tokio::time::sleep(DRAIN_PAUSE).await;
+        }
         self.status.borrow().clone()
+    }
+
+    /// One full look: claims and publishes until nothing is due.
+    async fn round(&self, stop: &watch::Receiver<bool>) -> Progress {
+        let mut total = Progress::default();
+        let mut error = None;
+        while !*stop.borrow() {
+            match self.batch(&mut error).await {
+                Ok(None) => break,
+                Ok(Some(progress)) => {
+                    total.done += progress.done;
+                    total.failed += progress.failed;
+                    total.postponed += progress.postponed;
+                }
+                Err(failure) => {
+                    tracing::warn!(error = &failure as &dyn std::error::Error, "reading the outbox failed");
+                    error = Some(failure.to_string());
+                    break;
+                }
+            }
+        }
+        let lag = self.store.outbox_lag().await;
+        self.status.send_modify(|status| {
+            if let Ok(lag) = lag {
+                status.lag = lag;
+            }
+            status.rounds += 1;
+            if error.is_some() || status.lag.failing == 0 {
+                status.last_error = error;
+            }
+        });
+        total
+    }
+
+    /// Claims some intents and works on them, one kind after the other: what is named before what names it.
+    async fn batch(&self, last_error: &mut Option<String>) -> StoreResult<Option<Progress>> {
+        let now = Timestamp::now();
+        let until =
+            now + SignedDuration::try_from(self.options.claim).unwrap_or(SignedDuration::from_mins(1));
+        let claimed = self.store.claim_documents(BATCH, now, until).await?;
+        if claimed.is_empty() {
+            return Ok(None);
+        }
+        let noted = self.store.registry_url().await?;
+        let registry_url: Arc<str> = Arc::from(noted.as_deref().unwrap_or(&self.options.registry_url));
+        let mut progress = Progress::default();
+        let mut work: Vec<Work> = Vec::with_capacity(claimed.len());
+        for claimed in claimed {
+            work.push(Work {
+                store: Arc::clone(&self.store),
+                registry: Arc::clone(&self.registry),
+                options: Arc::clone(&self.options),
+                registry_url: Arc::clone(&registry_url),
+                claimed,
+            });
+        }
+        for kind in [DocumentKind::Config, DocumentKind::Group, DocumentKind::Satellite] {
+            let (now, later) =
+                work.into_iter().partition::<Vec<_>, _>(|work| work.claimed.document.kind == kind);
+            work = later;
+            let mut outcomes = futures_util::stream::iter(now).map(Work::run).buffer_unordered(CONCURRENCY);
+            while let Some(outcome) = outcomes.next().await {
+                self.count(outcome, &mut progress, last_error);
+            }
+        }
+        Ok(Some(progress))
+    }
+
+    fn count(&self, outcome: Outcome, progress: &mut Progress, last_error: &mut Option<String>) {
+        self.status.send_modify(|status| match outcome {
+            Outcome::Published => {
+                status.published += 1;
+                progress.done += 1;
+            }
+            Outcome::Unchanged => {
+                status.unchanged += 1;
+                progress.done += 1;
+            }
+            Outcome::Removed => {
+                status.removed += 1;
+                progress.done += 1;
+            }
+            Outcome::Postponed => progress.postponed += 1,
+            Outcome::Failed(reason) => {
+                status.failures += 1;
+                progress.failed += 1;
+                *last_error = Some(reason);
+            }
+        });
+    }
+
+    /// Compares the registry with what was published and asks again for what is not as it should be.
+    async fn verify(&self, stop: &watch::Receiver<bool>) -> StoreResult<()> {
+        let mut last = None;
+        while !*stop.borrow() {
+            let page = self.store.published_after(last.as_ref(), LISTING).await?;
+            let Some((end, _)) = page.last() else { return Ok(()) };
+            last = Some(end.clone());
+            for (document, published) in page {
+                let Ok(repository) = document.repository().parse() else { continue };
+                match self.registry.current(&repository).await {
+                    Ok(Some(current)) if current.digest == published.digest => {}
+                    Ok(_) => {
+                        tracing::info!(%document, "registry differs, publishing again");
+                        self.store.republish(&document, Timestamp::now()).await?;
+                    }
+                    Err(error) => {
+                        tracing::warn!(
+                            %document, error = &error as &dyn std::error::Error, "comparing a document failed"
+                        );
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes superseded manifests whose grace is over.
+    async fn sweep(&self) -> StoreResult<()> {
+        for gone in self.store.superseded(LISTING, Timestamp::now()).await? {
+            let Ok(repository) = gone.document.repository().parse() else { continue };
+            match self.registry.remove(&repository, &gone.digest).await {
+                Ok(()) => self.store.superseded_removed(&gone).await?,
+                Err(error) => tracing::warn!(
+                    document = %gone.document, error = &error as &dyn std::error::Error,
+                    "removing a superseded manifest failed"
+                ),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn report(what: &'static str, result: StoreResult<()>) {
+    if let Err(error) = result {
+        tracing::warn!(error = &error as &dyn std::error::Error, "{what}");
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Satellites as _, SharedStore};
+use super::SharedStore;
 use crate::domain::heartbeat::{HeartbeatOutcome, HeartbeatRecord};
 use crate::domain::{StoreError, StoreResult};
 
