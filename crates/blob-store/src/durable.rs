@@ -3,10 +3,16 @@
 //!
 //! Every function blocks; call them from a blocking thread.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+
+#[cfg(test)]
+pub(crate) mod fault;
+mod file;
+
+pub use file::DurableFile;
 
 /// Mode of files that hold nothing for others.
 pub const PRIVATE_FILE: u32 = 0o600;
@@ -36,15 +42,34 @@ pub fn create_dir_all(path: &Path) -> io::Result<()> {
 pub fn write_file(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let temporary = temporary_name(path);
     let written = (|| {
-        let mut file = create_new(&temporary, mode)?;
-        file.write_all(bytes)?;
-        file.sync_all()
+        let file = DurableFile::create(&temporary, mode)?;
+        file.write_at(bytes, 0)?;
+        file.sync_all()?;
+        rename(&temporary, path)
     })();
-    if let Err(e) = written.and_then(|()| rename(&temporary, path)) {
+    if written.is_err() {
         drop(fs::remove_file(&temporary));
-        return Err(e);
     }
-    Ok(())
+    written
+}
+
+/// Like [`write_file`], but a power cut soon after may leave the old file, or none. For what is only a hint.
+pub fn replace_file(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let temporary = temporary_name(path);
+    let written = (|| {
+        DurableFile::create(&temporary, mode)?.write_at(bytes, 0)?;
+        fs::rename(&temporary, path)
+    })();
+    if written.is_err() {
+        drop(fs::remove_file(&temporary));
+    }
+    written
+}
+
+/// Syncs a complete file and gives it its final name.
+pub fn publish(temporary: &Path, path: &Path) -> io::Result<()> {
+    File::open(temporary)?.sync_all()?;
+    rename(temporary, path)
 }
 
 /// Removes a file for good; that it was not there is no error.
@@ -68,11 +93,9 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
 
 /// Makes the names in a directory survive a power cut.
 pub fn sync_dir(path: &Path) -> io::Result<()> {
+    #[cfg(test)]
+    fault::check(fault::Operation::Sync, path)?;
     File::open(path)?.sync_all()
-}
-
-fn create_new(path: &Path, mode: u32) -> io::Result<File> {
-    OpenOptions::new().write(true).read(true).create_new(true).mode(mode).open(path)
 }
 
 fn parent(path: &Path) -> &Path {
@@ -88,4 +111,48 @@ fn temporary_name(path: &Path) -> PathBuf {
     name.push(path.file_name().unwrap_or_default());
     name.push(format!(".{}.tmp", uuid::Uuid::new_v4().simple()));
     path.with_file_name(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_whole_and_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a/b/state");
+        create_dir_all(parent(&path)).unwrap();
+        create_dir_all(parent(&path)).unwrap();
+        write_file(&path, b"old", PRIVATE_FILE).unwrap();
+        write_file(&path, b"new!", PRIVATE_FILE).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new!");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::metadata(parent(&path)).unwrap().permissions().mode() & 0o777, 0o700);
+        assert_eq!(fs::read_dir(parent(&path)).unwrap().count(), 1, "no temporary file stays");
+    }
+
+    #[test]
+    fn a_write_that_fails_leaves_the_old_file_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        write_file(&path, b"old", PRIVATE_FILE).unwrap();
+        for operation in [fault::Operation::Write, fault::Operation::Sync] {
+            let _fault = fault::inject(dir.path(), operation, rustix::io::Errno::NOSPC);
+            write_file(&path, b"new", PRIVATE_FILE).unwrap_err();
+            assert_eq!(fs::read(&path).unwrap(), b"old");
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_directory_where_a_file_is_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        write_file(&path, b"", PRIVATE_FILE).unwrap();
+        create_dir_all(&path).unwrap_err();
+        remove_file(&path).unwrap();
+        remove_file(&path).unwrap();
+    }
 }

@@ -141,6 +141,9 @@ pub enum StoreError {
     /// There is no such upload session: it ended, expired or never was.
     #[error("there is no such upload: it was finished or cancelled, or has expired; begin a new one")]
     UnknownUpload,
+    /// There are as many upload sessions as the store keeps at once.
+    #[error("too many uploads at once: finish or cancel some, or try again later")]
+    TooManyUploads,
     /// Another request is writing to the same upload session.
     #[error("another request is writing to this upload: wait for its end")]
     UploadBusy,
@@ -166,6 +169,20 @@ impl StoreError {
             return Self::NoSpace { path: path.to_owned() };
         }
         Self::Io { action, path: path.to_owned(), source }
+    }
+
+    /// The same failure for another one who waited for the same commit.
+    pub(crate) fn duplicate(&self) -> Self {
+        match self {
+            Self::NoSpace { path } => Self::NoSpace { path: path.clone() },
+            Self::Io { action, path, source } => {
+                let source =
+                    source.raw_os_error().map_or_else(|| source.kind().into(), io::Error::from_raw_os_error);
+                Self::Io { action, path: path.clone(), source }
+            }
+            Self::ReadOnly { reason } => Self::ReadOnly { reason: reason.clone() },
+            other => Self::Index { reason: other.to_string() },
+        }
     }
 
     /// Whether the disk is full, so that trying again helps only after space was freed.

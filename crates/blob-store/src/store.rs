@@ -1,14 +1,30 @@
 //! The store's handle, its options and how it is opened.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use oci::{Descriptor, Digest, Reference, RepositoryName, Tag};
+use bytes::Bytes;
+use oci::Digest;
 
-use crate::blob::BlobReader;
-use crate::error::StoreError;
-use crate::types::{ManifestEntry, Page, PutManifest, PutOutcome, StoredManifest, Usage};
+use crate::buffers::Buffers;
+use crate::cache::Cache;
+use crate::committer::Committer;
+use crate::durable::{self, DurableFile};
+use crate::error::{StoreError, at};
+use crate::layout::Layout;
+use crate::partial::Writers;
+use crate::pins::{Pin, Pins};
+use crate::recover::{self, Recovery};
+use crate::shared::{Shared, boot_id};
+use crate::types::Usage;
+use crate::upload::Sessions;
+
+mod blobs;
+mod lists;
+mod manifests;
 
 /// How a store behaves. The default suits an edge device.
 #[derive(Clone, Debug)]
@@ -26,6 +42,8 @@ pub struct Options {
     /// Free bytes of the disk that the store leaves alone, so that metadata can still be written: content that would
     /// use them up is refused with [`StoreError::NoSpace`].
     pub reserve: u64,
+    /// By how many bytes the journal may exceed twice its last snapshot before it is compacted.
+    pub journal_slack: u64,
     /// Identity of the running boot; `None` asks the kernel. Another boot than the one that wrote a partial download
     /// means that only what was synced of it is believed.
     pub boot_id: Option<String>,
@@ -40,196 +58,168 @@ impl Default for Options {
             index_cache: 4 << 20,
             manifest_cache: 4 << 20,
             reserve: 16 << 20,
+            journal_slack: 4 << 20,
             boot_id: None,
         }
     }
 }
 
-/// An open store. Cloning is cheap and names the same store; it closes when the last clone is dropped.
+/// An open store. Cloning is cheap and names the same store; it closes when the last clone is dropped, and with it the
+/// last reader, upload and partial download.
 ///
 /// Reading methods that are not `async` are quick look-ups, fit for an asynchronous thread. Writing methods return
 /// once what they did is on the disk.
 #[derive(Clone, Debug)]
 pub struct Store {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
 #[derive(Debug)]
-struct Inner {
-    root: PathBuf,
+pub(crate) struct Inner {
+    // The order is that of dropping: the committer ends first, the lock goes last.
+    pub(crate) committer: Committer,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) sessions: Sessions,
+    pub(crate) writers: Arc<Writers>,
+    pub(crate) buffers: Arc<Buffers>,
+    /// Whether the files were compared with the index since the store was opened.
+    pub(crate) accounted: AtomicBool,
+    recovery: Recovery,
+    _lock: fs::File,
 }
-
-/// Keeps contents from being collected while it lives.
-#[derive(Debug)]
-pub struct Pin {}
 
 impl Store {
     /// Opens the store in `dir`, making it where there is none. Blocking, but quick: what a crash left is set right in a
     /// time that does not depend on how much is stored, except where the index has to be rebuilt.
     pub fn open(dir: impl AsRef<Path>, options: Options) -> Result<Self, StoreError> {
-        let _ = options;
-        Ok(Self { inner: Arc::new(Inner { root: dir.as_ref().to_owned() }) })
+        let layout = Layout::new(dir.as_ref());
+        for directory in layout.directories() {
+            durable::create_dir_all(&directory).map_err(at("create", &directory))?;
+        }
+        let lock = recover::lock(&layout)?;
+        clear_temporary(&layout)?;
+        let (index, journal, recovery) = recover::open(&layout, options.index_cache)?;
+        let shared = Arc::new(Shared {
+            cache: Cache::new(options.manifest_cache),
+            pins: Arc::new(Pins::default()),
+            boot: options.boot_id.clone().unwrap_or_else(boot_id),
+            layout,
+            options,
+            index,
+        });
+        let committer = Committer::start(Arc::clone(&shared), journal, recovery.replayed)?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                committer,
+                shared,
+                sessions: Sessions::default(),
+                writers: Arc::default(),
+                buffers: Arc::default(),
+                accounted: AtomicBool::new(false),
+                recovery,
+                _lock: lock,
+            }),
+        })
     }
 
     /// The directory that the store is in.
     pub fn root(&self) -> &Path {
-        &self.inner.root
+        &self.inner.shared.layout.root
+    }
+
+    /// Records of the journal that opening had to apply to the index again. Bounded, except where the index was rebuilt.
+    pub fn replayed(&self) -> u64 {
+        self.inner.recovery.replayed
+    }
+
+    /// Whether opening had to make the index anew.
+    pub fn was_rebuilt(&self) -> bool {
+        self.inner.recovery.rebuilt
     }
 
     /// What the store holds.
     pub fn usage(&self) -> Result<Usage, StoreError> {
-        Err(StoreError::Stopped)
+        self.inner.shared.index.usage()
     }
 
-    /// A manifest of a repository by tag or digest.
-    pub fn manifest(
-        &self,
-        repository: &RepositoryName,
-        reference: &Reference,
-    ) -> Result<Option<StoredManifest>, StoreError> {
-        let _ = (repository, reference);
-        Err(StoreError::Stopped)
-    }
-
-    /// A manifest in whatever repository has it.
-    pub fn manifest_anywhere(&self, digest: &Digest) -> Result<Option<StoredManifest>, StoreError> {
-        let _ = digest;
-        Err(StoreError::Stopped)
-    }
-
-    /// What a tag points at.
-    pub fn resolve_tag(&self, repository: &RepositoryName, tag: &Tag) -> Result<Option<Digest>, StoreError> {
-        let _ = (repository, tag);
-        Err(StoreError::Stopped)
-    }
-
-    /// Keeps a manifest, with its tags, in one step.
-    pub async fn put_manifest(&self, put: PutManifest) -> Result<PutOutcome, StoreError> {
-        let _ = put;
-        Err(StoreError::Stopped)
-    }
-
-    /// Removes a manifest and all tags that point at it; `false` where it was not there. The grace of the blobs that it
-    /// alone named begins.
-    pub async fn delete_manifest(
-        &self,
-        repository: &RepositoryName,
-        digest: &Digest,
-    ) -> Result<bool, StoreError> {
-        let _ = (repository, digest);
-        Err(StoreError::Stopped)
-    }
-
-    /// Points a tag at a manifest of the repository ([`StoreError::UnknownManifest`] where it is not there).
-    pub async fn set_tag(
-        &self,
-        repository: &RepositoryName,
-        tag: &Tag,
-        digest: &Digest,
-    ) -> Result<(), StoreError> {
-        let _ = (repository, tag, digest);
-        Err(StoreError::Stopped)
-    }
-
-    /// Removes a tag; the manifest stays. `false` where it was not there.
-    pub async fn delete_tag(&self, repository: &RepositoryName, tag: &Tag) -> Result<bool, StoreError> {
-        let _ = (repository, tag);
-        Err(StoreError::Stopped)
-    }
-
-    /// At most `n` tags after `last`, sorted by their bytes.
-    pub fn tags(
-        &self,
-        repository: &RepositoryName,
-        last: Option<&str>,
-        n: usize,
-    ) -> Result<Page<Tag>, StoreError> {
-        let _ = (repository, last, n);
-        Err(StoreError::Stopped)
-    }
-
-    /// At most `n` manifests of a repository after `last`, sorted by digest.
-    pub fn manifests(
-        &self,
-        repository: &RepositoryName,
-        last: Option<&Digest>,
-        n: usize,
-    ) -> Result<Page<ManifestEntry>, StoreError> {
-        let _ = (repository, last, n);
-        Err(StoreError::Stopped)
-    }
-
-    /// Whether the repository has a manifest or a blob that was pushed into it.
-    pub fn has_repository(&self, repository: &RepositoryName) -> Result<bool, StoreError> {
-        let _ = repository;
-        Err(StoreError::Stopped)
-    }
-
-    /// At most `n` repositories that have a manifest, after `last`, sorted by their bytes.
-    pub fn repositories(&self, last: Option<&str>, n: usize) -> Result<Page<RepositoryName>, StoreError> {
-        let _ = (last, n);
-        Err(StoreError::Stopped)
-    }
-
-    /// Descriptors of the manifests of this repository whose subject is `digest`, whether or not that one is there
-    /// (OCI distribution-spec, "Listing referrers").
-    pub fn referrers(
-        &self,
-        repository: &RepositoryName,
-        digest: &Digest,
-    ) -> Result<Vec<Descriptor>, StoreError> {
-        let _ = (repository, digest);
-        Err(StoreError::Stopped)
-    }
-
-    /// A blob as far as the repository may see it: pushed or mounted there, or named by a manifest there.
-    pub fn blob(
-        &self,
-        repository: &RepositoryName,
-        digest: &Digest,
-    ) -> Result<Option<BlobReader>, StoreError> {
-        let _ = (repository, digest);
-        Err(StoreError::Stopped)
-    }
-
-    /// A blob or the bytes of a manifest, whoever may see it. Not for what answers a client.
-    pub fn blob_anywhere(&self, digest: &Digest) -> Result<Option<BlobReader>, StoreError> {
-        let _ = digest;
-        Err(StoreError::Stopped)
-    }
-
-    /// Whether the content is here and its file has the right size. Hold a [`Pin`] where it must stay so.
-    pub fn has_blob_anywhere(&self, digest: &Digest) -> Result<bool, StoreError> {
-        let _ = digest;
-        Err(StoreError::Stopped)
+    /// Brings everything derived up to date on the disk, so that the next open has nothing to do. Never needed for
+    /// safety.
+    pub async fn sync(&self) -> Result<(), StoreError> {
+        self.inner.committer.sync().await
     }
 
     /// Keeps these contents from being collected while the pin lives, whether or not they are here yet.
     pub fn pin(&self, digests: impl IntoIterator<Item = Digest>) -> Pin {
-        let _ = digests.into_iter().count();
-        Pin {}
+        Pin::new(Arc::clone(&self.inner.shared.pins), digests.into_iter().collect())
     }
+}
 
-    /// Makes a blob that the store has visible in a repository (a mount); [`StoreError::UnknownBlob`] where it has not.
-    pub async fn link_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<(), StoreError> {
-        let _ = (repository, digest);
-        Err(StoreError::Stopped)
-    }
+/// Runs blocking work on a thread for it.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| StoreError::Stopped)?
+}
 
-    /// Ends a blob's visibility in a repository at once: [`StoreError::BlobInUse`] where a manifest there names it,
-    /// `false` where it was not visible.
-    pub async fn unlink_blob(
-        &self,
-        repository: &RepositoryName,
-        digest: &Digest,
-    ) -> Result<bool, StoreError> {
-        let _ = (repository, digest);
-        Err(StoreError::Stopped)
-    }
+/// A file of `tmp/` that goes with its owner, unless it was published.
+#[derive(Debug)]
+pub(crate) struct Temporary(PathBuf);
 
-    /// The repositories in which a blob is visible, at most `n`; for a mount that names no source.
-    pub fn repositories_of_blob(&self, digest: &Digest, n: usize) -> Result<Vec<RepositoryName>, StoreError> {
-        let _ = (digest, n);
-        Err(StoreError::Stopped)
+impl Temporary {
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
     }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if let Err(e) = fs::remove_file(&self.0)
+            && e.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::debug!(error = %e, path = %self.0.display(), "temporary file not removed");
+        }
+    }
+}
+
+impl Inner {
+    /// Writes and syncs bytes under a name of their own.
+    pub(crate) async fn write_temporary(self: &Arc<Self>, bytes: Bytes) -> Result<Temporary, StoreError> {
+        let shared = Arc::clone(&self.shared);
+        blocking(move || {
+            shared.require_space(bytes.len() as u64)?;
+            let temporary = Temporary(shared.layout.temporary_file());
+            let path = temporary.path();
+            let file = DurableFile::create(path, durable::PRIVATE_FILE).map_err(at("create", path))?;
+            file.write_at(&bytes, 0).map_err(at("write", path))?;
+            file.sync_all().map_err(at("sync", path))?;
+            Ok(temporary)
+        })
+        .await
+    }
+}
+
+/// Empties `tmp/` beside the start: what is in it was never published.
+fn clear_temporary(layout: &Layout) -> Result<(), StoreError> {
+    let temporary = layout.temporary();
+    let mut leftovers: Vec<PathBuf> = fs::read_dir(&temporary)
+        .map_err(at("list", &temporary))?
+        .flatten()
+        .map(|entry| entry.path())
+        .collect();
+    if leftovers.is_empty() {
+        return Ok(());
+    }
+    // Names in here are random, so nothing that is made from now on is among the leftovers.
+    let work = move || {
+        for path in leftovers.drain(..) {
+            if let Err(e) = fs::remove_file(&path) {
+                tracing::warn!(error = %e, path = %path.display(), "leftover not removed");
+            }
+        }
+    };
+    std::thread::Builder::new()
+        .name("store-clear".into())
+        .spawn(work)
+        .map(drop)
+        .map_err(at("start to clear", &temporary))
 }
