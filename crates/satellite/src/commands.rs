@@ -57,7 +57,9 @@ async fn answer(command: &Command, socket: &Path) -> Result<(String, bool), AskE
             let mut token = String::new();
             let mut input = io::stdin().lock().take(4096);
             if let Err(error) = input.read_to_string(&mut token) {
-                return Err(AskError::Refused(format!("the token cannot be read from the standard input: {error}")));
+                return Err(AskError::Refused(format!(
+                    "the token cannot be read from the standard input: {error}"
+                )));
             }
             Ok((client::token(socket, token).await?.message + "\n", true))
         }

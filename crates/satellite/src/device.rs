@@ -148,7 +148,9 @@ fn is_disk_name(name: &str) -> bool {
 }
 
 fn real_mac(mac: &str) -> bool {
-    mac.len() >= 17 && mac.bytes().any(|byte| byte.is_ascii_hexdigit() && byte != b'0') && mac != "ff:ff:ff:ff:ff:ff"
+    mac.len() >= 17
+        && mac.bytes().any(|byte| byte.is_ascii_hexdigit() && byte != b'0')
+        && mac != "ff:ff:ff:ff:ff:ff"
 }
 
 fn entries(folder: &Path) -> Vec<(String, PathBuf)> {
@@ -223,7 +225,8 @@ mod tests {
         block("sda/device/serial", "STICK");
         block("vda/serial", "V1");
         let facts = DeviceFacts::read(&roots(folder.path()));
-        let found: Vec<(&str, &str)> = facts.disks.iter().map(|d| (d.name.as_str(), d.identity.as_str())).collect();
+        let found: Vec<(&str, &str)> =
+            facts.disks.iter().map(|d| (d.name.as_str(), d.identity.as_str())).collect();
         assert_eq!(found, [("nvme0n1", "S1"), ("vda", "V1")]);
         assert_eq!(facts.field.first_serial.as_deref(), Some("STICK"));
     }

@@ -68,8 +68,9 @@ pub(crate) async fn scrub(subject: Arc<Subject>) {
             Err(error) => tracing::warn!(%error, "scrub failed"),
         }
         let (path, now) = (file.clone(), Timestamp::now().to_string());
-        let kept =
-            tokio::task::spawn_blocking(move || durable::write_file(&path, now.as_bytes(), durable::PRIVATE_FILE));
+        let kept = tokio::task::spawn_blocking(move || {
+            durable::write_file(&path, now.as_bytes(), durable::PRIVATE_FILE)
+        });
         if let Ok(Err(error)) = kept.await {
             tracing::debug!(%error, "time of the scrub not kept");
             tokio::time::sleep(interval).await;

@@ -42,7 +42,9 @@ const VAULT_RETRY: Duration = Duration::from_secs(10);
 enum RunError {
     #[error("cannot start: {0}")]
     Runtime(#[source] std::io::Error),
-    #[error("configuration directory {path} cannot be made: {source}; choose another with --config-dir (CONFIG_DIR)")]
+    #[error(
+        "configuration directory {path} cannot be made: {source}; choose another with --config-dir (CONFIG_DIR)"
+    )]
     ConfigDir { path: PathBuf, source: std::io::Error },
     #[error("store {path} cannot be opened: {source}; --registry-data-dir (REGISTRY_DATA_DIR) names it")]
     Store { path: PathBuf, source: blob_store::StoreError },
@@ -150,7 +152,9 @@ async fn live(site: Site, boot: Effective, log: &LogControl) -> Result<(), RunEr
     let orderly = async {
         let registry = async {
             // After a failure of its own there is nothing left to end.
-            if outcome.is_ok() && let Some(registry) = registry {
+            if outcome.is_ok()
+                && let Some(registry) = registry
+            {
                 registry.shutdown().await;
             }
         };
@@ -185,9 +189,15 @@ async fn replicate(
 
     tasks.spawn(stop.clone().run_until_cancelled_owned(follow_log_level(config.clone(), log)));
     if let Some(namespaces) = namespaces {
-        tasks.spawn(stop.clone().run_until_cancelled_owned(follow_namespaces(config.clone(), vault.clone(), namespaces)));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(follow_namespaces(
+            config.clone(),
+            vault.clone(),
+            namespaces,
+        )));
     }
-    tasks.spawn(stop.clone().run_until_cancelled_owned(maintenance::collect(subject.store.clone(), config.clone())));
+    tasks.spawn(
+        stop.clone().run_until_cancelled_owned(maintenance::collect(subject.store.clone(), config.clone())),
+    );
     tasks.spawn(stop.clone().run_until_cancelled_owned(maintenance::scrub(Arc::clone(&subject))));
 
     let state_dir = subject.site.config_dir.join(STATE_DIR);

@@ -140,7 +140,9 @@ impl fmt::Display for Notice {
                 "sealed state could not be opened ({failure}); it was kept as {}; give the satellite a new token (--token or TOKEN)",
                 path.display()
             ),
-            Self::PartReplaced => write!(formatter, "a part of this machine was replaced; sealed state bound to the new parts"),
+            Self::PartReplaced => {
+                write!(formatter, "a part of this machine was replaced; sealed state bound to the new parts")
+            }
             Self::Imported { path } => {
                 write!(formatter, "identity and configuration taken over from {}", path.display())
             }
@@ -152,7 +154,9 @@ impl fmt::Display for Notice {
 #[derive(Debug, thiserror::Error)]
 pub enum SealError {
     /// The disk said no. What was there before is still there.
-    #[error("cannot {doing} {path}: {source}; check that the configuration directory is writable and has room")]
+    #[error(
+        "cannot {doing} {path}: {source}; check that the configuration directory is writable and has room"
+    )]
     Io {
         /// What was being done.
         doing: &'static str,
@@ -311,8 +315,8 @@ impl Vault {
 
 fn unseal(bytes: &[u8], candidates: &[Binding]) -> Result<(Header, Key, Content), OpenFailure> {
     let (header, key, plain) = Header::open(bytes, candidates)?;
-    let content =
-        serde_json::from_slice(&plain).map_err(|error| OpenFailure::Damaged(format!("its content: {error}")))?;
+    let content = serde_json::from_slice(&plain)
+        .map_err(|error| OpenFailure::Damaged(format!("its content: {error}")))?;
     Ok((header, key, content))
 }
 
@@ -325,7 +329,8 @@ fn set_aside(path: &Path, failure: OpenFailure) -> Result<Notice, SealError> {
 }
 
 fn same(bound: &[String], wanted: &[Binding]) -> bool {
-    bound.len() == wanted.len() && bound.iter().zip(wanted).all(|(bound, wanted)| *bound == fingerprint(wanted))
+    bound.len() == wanted.len()
+        && bound.iter().zip(wanted).all(|(bound, wanted)| *bound == fingerprint(wanted))
 }
 
 /// Tells one binding from another, inside the seal.

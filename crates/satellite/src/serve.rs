@@ -101,7 +101,9 @@ fn bind_error(address: SocketAddr, source: io::Error) -> ServeError {
         io::ErrorKind::AddrInUse => {
             "another program (or another satellite) listens there: stop it, or choose a free port with --registry-listen"
         }
-        io::ErrorKind::PermissionDenied => "ports below 1024 need privileges: choose another with --registry-listen",
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 need privileges: choose another with --registry-listen"
+        }
         io::ErrorKind::AddrNotAvailable => "this machine has no such address: correct --registry-listen",
         _ => "choose another address with --registry-listen",
     };

@@ -18,14 +18,18 @@ pub(super) fn render(document: &StatusDocument) -> String {
     line("health", if document.healthy { "healthy" } else { "needs attention" });
     line("activity", &satellite.activity);
     let process = &document.process;
-    line("process", &format!("{}, version {}, up {}", process.pid, process.version, duration(process.uptime_seconds)));
+    line(
+        "process",
+        &format!("{}, version {}, up {}", process.pid, process.version, duration(process.uptime_seconds)),
+    );
     let registration = match satellite.registration.state {
         RegistrationState::Pending => "pending",
         RegistrationState::Registered => "registered",
         RegistrationState::Refused => "refused",
         RegistrationState::NotConfigured => "not configured",
     };
-    let message = satellite.registration.message.as_ref().map(|message| format!(": {message}")).unwrap_or_default();
+    let message =
+        satellite.registration.message.as_ref().map(|message| format!(": {message}")).unwrap_or_default();
     line("registration", &format!("{registration}{message}"));
     line("ground control", process.ground_control_url.as_deref().unwrap_or("(none)"));
     line("state", process.state_url.as_deref().unwrap_or("(none)"));

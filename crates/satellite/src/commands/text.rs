@@ -13,7 +13,10 @@ pub(super) fn json(value: &impl Serialize) -> String {
 /// A table without borders, as wide as the terminal.
 pub(super) fn table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
-    table.load_style(TableStyle::new()).set_content_arrangement(ContentArrangement::Dynamic).set_header(header);
+    table
+        .load_style(TableStyle::new())
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_header(header);
     table
 }
 
@@ -40,7 +43,8 @@ pub(super) fn bytes(bytes: u64) -> String {
 
 /// A length of time in its two largest units.
 pub(super) fn duration(seconds: u64) -> String {
-    let units = [(seconds / 86_400, "d"), (seconds / 3600 % 24, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s")];
+    let units =
+        [(seconds / 86_400, "d"), (seconds / 3600 % 24, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s")];
     let first = units.iter().position(|(count, _)| *count > 0).unwrap_or(units.len() - 1);
     units[first..]
         .iter()
@@ -56,7 +60,11 @@ pub(super) fn relative(at: Option<Timestamp>, now: Timestamp) -> String {
     let Some(at) = at else { return "-".to_owned() };
     let distance = at.duration_since(now);
     let seconds = distance.unsigned_abs().as_secs();
-    if distance > SignedDuration::ZERO { format!("in {}", duration(seconds)) } else { format!("{} ago", duration(seconds)) }
+    if distance > SignedDuration::ZERO {
+        format!("in {}", duration(seconds))
+    } else {
+        format!("{} ago", duration(seconds))
+    }
 }
 
 /// A digest short enough for a table.
@@ -70,8 +78,14 @@ mod tests {
 
     #[test]
     fn values_are_readable() {
-        assert_eq!(["0 B", "1023 B", "1.0 KiB", "1.5 MiB"], [0, 1023, 1024, 1_572_864].map(bytes).each_ref().map(String::as_str));
-        assert_eq!(["0s", "59s", "1m", "1m 5s", "2h 3m", "3d 4h"], [0, 59, 60, 65, 7380, 273_600].map(duration).each_ref().map(|text| text.trim_end_matches(" 0s")));
+        assert_eq!(
+            ["0 B", "1023 B", "1.0 KiB", "1.5 MiB"],
+            [0, 1023, 1024, 1_572_864].map(bytes).each_ref().map(String::as_str)
+        );
+        assert_eq!(
+            ["0s", "59s", "1m", "1m 5s", "2h 3m", "3d 4h"],
+            [0, 59, 60, 65, 7380, 273_600].map(duration).each_ref().map(|text| text.trim_end_matches(" 0s"))
+        );
         let now = Timestamp::from_second(1_000_000).unwrap();
         let at = |second| Some(Timestamp::from_second(second).unwrap());
         assert_eq!(relative(at(1_000_005), now), "in 5s");

@@ -22,7 +22,9 @@ const LARGEST_ANSWER: usize = 64 * 1024 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
     /// Nothing answers there.
-    #[error("no satellite runs with the status socket {path} ({source}); start one, or name its --config-dir")]
+    #[error(
+        "no satellite runs with the status socket {path} ({source}); start one, or name its --config-dir"
+    )]
     NotRunning {
         /// The socket.
         path: PathBuf,
@@ -30,7 +32,9 @@ pub enum AskError {
         source: io::Error,
     },
     /// Something answers, and this account may not ask.
-    #[error("status socket {path} cannot be opened: {source}; ask as the account that the satellite runs under")]
+    #[error(
+        "status socket {path} cannot be opened: {source}; ask as the account that the satellite runs under"
+    )]
     Denied {
         /// The socket.
         path: PathBuf,
@@ -83,8 +87,9 @@ async fn ask<T: DeserializeOwned>(
     let failed = |why: String| AskError::Answer { path: path.to_owned(), why };
     let stream = connect(path).await?;
     let exchange = async {
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| error.to_string())?;
         let driver = tokio::spawn(connection);
         let body = match body {
             Some(body) => serde_json::to_vec(&body).map_err(|error| error.to_string())?,

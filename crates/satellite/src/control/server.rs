@@ -72,10 +72,14 @@ pub struct ControlServer {
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
     /// Another satellite answers there.
-    #[error("another satellite runs with the status socket {0}; stop it, or give this one a configuration directory of its own")]
+    #[error(
+        "another satellite runs with the status socket {0}; stop it, or give this one a configuration directory of its own"
+    )]
     Running(PathBuf),
     /// The socket could not be made.
-    #[error("status socket {path} cannot be made: {source}; choose another place with --control-socket (CONTROL_SOCKET)")]
+    #[error(
+        "status socket {path} cannot be made: {source}; choose another place with --control-socket (CONTROL_SOCKET)"
+    )]
     Bind {
         /// Its path.
         path: PathBuf,
@@ -177,7 +181,10 @@ async fn sync(State(subject): State<Arc<Subject>>) -> (StatusCode, Json<Message>
     (StatusCode::ACCEPTED, Json(Message { message: "replication woken".to_owned() }))
 }
 
-async fn token(State(subject): State<Arc<Subject>>, Json(new): Json<NewToken>) -> (StatusCode, Json<Message>) {
+async fn token(
+    State(subject): State<Arc<Subject>>,
+    Json(new): Json<NewToken>,
+) -> (StatusCode, Json<Message>) {
     let token = new.token.trim();
     if token.is_empty() {
         return (StatusCode::BAD_REQUEST, Json(Message { message: "the token is empty".to_owned() }));

@@ -161,8 +161,7 @@ impl Header {
         let data = Aes256Gcm::new(&(**key).into())
             .encrypt(&Nonce::from(nonce), Payload { msg: content, aad: &context })
             .map_err(|_| SealFailure("the content could not be encrypted".to_owned()))?;
-        let file =
-            File { header: self.clone(), nonce: STANDARD.encode(nonce), data: STANDARD.encode(data) };
+        let file = File { header: self.clone(), nonce: STANDARD.encode(nonce), data: STANDARD.encode(data) };
         serde_json::to_vec(&file).map_err(|error| SealFailure(error.to_string()))
     }
 
@@ -184,7 +183,12 @@ impl Header {
         Ok((file.header, key, Zeroizing::new(content)))
     }
 
-    fn unwrap_key(&self, salt: &[u8], cost: Cost, candidates: &[Binding]) -> Result<Option<Key>, OpenFailure> {
+    fn unwrap_key(
+        &self,
+        salt: &[u8],
+        cost: Cost,
+        candidates: &[Binding],
+    ) -> Result<Option<Key>, OpenFailure> {
         for (slot, binding) in self.attempts(candidates) {
             let wrapping = derive(&binding.secret, salt, cost).map_err(OpenFailure::Damaged)?;
             let nonce = decode_nonce("slot nonce", &slot.nonce)?;
@@ -209,7 +213,9 @@ impl Header {
             self.slots.iter().flat_map(move |slot| {
                 candidates
                     .iter()
-                    .filter(move |binding| binding.kind == slot.kind && (binding.hint == slot.hint) == same_name)
+                    .filter(move |binding| {
+                        binding.kind == slot.kind && (binding.hint == slot.hint) == same_name
+                    })
                     .map(move |binding| (slot, binding))
             })
         };

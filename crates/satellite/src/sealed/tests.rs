@@ -29,8 +29,10 @@ fn sealed_on(facts: DeviceFacts) -> tempfile::TempDir {
 }
 
 fn names(folder: &Path) -> Vec<String> {
-    let mut names: Vec<String> =
-        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<String> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     names
 }
@@ -139,9 +141,13 @@ fn hardware_found_later_takes_the_place_of_the_key_file() {
 fn a_torn_file_is_set_aside() {
     let folder = sealed_on(facts("mac", "serial"));
     let whole = text(folder.path());
-    durable::write_file(&folder.path().join(SEALED_FILE), &whole.as_bytes()[..whole.len() / 2], 0o600).unwrap();
+    durable::write_file(&folder.path().join(SEALED_FILE), &whole.as_bytes()[..whole.len() / 2], 0o600)
+        .unwrap();
     let (vault, notices) = open(folder.path(), facts("mac", "serial"));
-    assert!(matches!(&notices[..], [Notice::SetAside { failure: OpenFailure::Damaged(_), .. }]), "{notices:?}");
+    assert!(
+        matches!(&notices[..], [Notice::SetAside { failure: OpenFailure::Damaged(_), .. }]),
+        "{notices:?}"
+    );
     assert!(vault.state().claim.is_none());
 }
 
@@ -239,7 +245,11 @@ mod deployed {
             assert_eq!(state.registration.as_ref().unwrap().auth.username, "robot$edge-01");
             let kept = serde_json::to_string(&state.remote_config).unwrap();
             assert!(kept.contains("00h01m00s") && !kept.contains("secret"), "{kept}");
-            assert_eq!(fs::read(folder.path().join(field::CONFIG_FILE)).unwrap(), bytes, "it can be gone back to");
+            assert_eq!(
+                fs::read(folder.path().join(field::CONFIG_FILE)).unwrap(),
+                bytes,
+                "it can be gone back to"
+            );
 
             let (again, notices) = open(folder.path(), facts());
             assert_eq!(notices, []);
@@ -257,7 +267,8 @@ mod deployed {
 
     #[test]
     fn an_operators_file_is_no_identity() {
-        let bytes = br#"{"state_config":{"auth":{"url":"","username":"","password":""},"state":""},"app_config":{}}"#;
+        let bytes =
+            br#"{"state_config":{"auth":{"url":"","username":"","password":""},"state":""},"app_config":{}}"#;
         assert!(!field::is_deployed(bytes));
         let folder = put(bytes);
         let (vault, notices) = open(folder.path(), facts());
