@@ -4,6 +4,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{PoisonError, RwLock};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,15 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// A manifest that needs no blob.
 pub(crate) const INDEX: &[u8] =
     br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
+
+/// Between its fork and its exec a child holds copies of this process's files, and with them the lock of a store that
+/// another test has open. Opening one excludes starting children.
+static CHILDREN: RwLock<()> = RwLock::new(());
+
+pub(crate) fn spawn(command: &mut Command) -> Child {
+    let _starting = CHILDREN.read().unwrap_or_else(PoisonError::into_inner);
+    command.spawn().unwrap()
+}
 
 /// A folder with a site in it.
 pub(crate) struct Site {
@@ -57,7 +67,9 @@ impl Site {
 
     /// Runs it to its end.
     pub(crate) fn run(&self, arguments: &[&str]) -> Ended {
-        Ended::of(self.command(arguments).output().unwrap())
+        let mut command = self.command(arguments);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        Ended::of(spawn(&mut command).wait_with_output().unwrap())
     }
 
     /// Starts it and waits until its registry serves, on a port that the system chose.
@@ -66,7 +78,7 @@ impl Site {
         if !self.variables.iter().any(|(name, _)| name == "REGISTRY_LISTEN") {
             command.env("REGISTRY_LISTEN", "127.0.0.1:0");
         }
-        let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let mut child = spawn(command.stderr(Stdio::piped()).stdout(Stdio::null()));
         let log = BufReader::new(child.stderr.take().unwrap());
         let (sender, lines) = channel();
         std::thread::spawn(move || {
@@ -114,6 +126,7 @@ impl Site {
             completeness: Completeness::VisibleHere,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let _no_children = CHILDREN.write().unwrap_or_else(PoisonError::into_inner);
         runtime.block_on(async {
             let store =
                 Store::open(self.config_dir().join("registry"), blob_store::Options::default()).unwrap();

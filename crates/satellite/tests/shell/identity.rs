@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
-use crate::harness::Site;
+use crate::harness::{Site, spawn};
 
 const BAD: &str = "00000000000000000000000000000000";
 const GOOD: &str = "11111111111111111111111111111111";
@@ -88,7 +88,7 @@ fn a_new_token_is_taken_without_a_restart_and_the_identity_kept_over_one() {
     let status = site.status_when(refused);
     assert_eq!(status["healthy"], false);
 
-    let mut child = site.command(&["token"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut child = spawn(site.command(&["token"]).stdin(Stdio::piped()).stdout(Stdio::null()));
     writeln!(child.stdin.take().unwrap(), "{GOOD}").unwrap();
     assert!(child.wait().unwrap().success());
     let registered =

@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 
-use crate::harness::{INDEX, Site, nobody};
+use crate::harness::{INDEX, Site, nobody, spawn};
 
 fn offline() -> Site {
     Site::new()
@@ -102,7 +102,7 @@ fn a_registry_of_the_sites_own_leaves_the_port_to_it() {
         .set("BYO_REGISTRY", "true")
         .set("REGISTRY_URL", &format!("http://{address}"))
         .set("REGISTRY_LISTEN", &address.to_string());
-    let mut child = site.command(&[]).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let mut child = spawn(site.command(&[]).stderr(std::process::Stdio::null()));
     let end = std::time::Instant::now() + crate::harness::PATIENCE;
     let status = loop {
         let ended = site.run(&["status", "--json"]);

@@ -57,14 +57,13 @@ fn two_satellites_do_not_share_a_directory() {
     let site = Site::new();
     let first = site.start();
     site.status_when(|_| true);
-    let ended = site.command(&["--registry-listen=127.0.0.1:0"]).output().unwrap();
-    assert_eq!(ended.status.code(), Some(1));
+    let ended = site.run(&["--registry-listen=127.0.0.1:0"]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
     // The same socket with a store of its own is refused, too, and the first one keeps it.
     let other = site.folder().join("other").to_str().unwrap().to_owned();
-    let ended =
-        site.command(&["--registry-listen=127.0.0.1:0", "--registry-data-dir", &other]).output().unwrap();
-    assert_eq!(ended.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&ended.stderr).contains("another satellite"), "{ended:?}");
+    let ended = site.run(&["--registry-listen=127.0.0.1:0", "--registry-data-dir", &other]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("another satellite"), "{ended:?}");
     assert_eq!(site.ask("status")["registry"]["address"], first.address.to_string());
 }
 
