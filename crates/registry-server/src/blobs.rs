@@ -2,6 +2,7 @@
 
 use axum::body::Body;
 use axum::response::Response;
+use futures_util::TryStreamExt as _;
 use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, RANGE};
 use http::{HeaderValue, StatusCode};
 use oci::{Digest, Reference, RepositoryName};
@@ -58,7 +59,11 @@ pub(crate) fn get(
         let length = range.end - range.start;
         response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
         if length > 0 {
-            *response.body_mut() = Body::from_stream(blob.stream(range));
+            let digest = *digest;
+            *response.body_mut() = Body::from_stream(blob.stream(range).inspect_err(move |error| {
+                // The head is sent, so the client only sees its connection break.
+                tracing::error!(%digest, %error, "blob cannot be read to its end");
+            }));
         }
         asked.observe(EventKind::BlobPulled, name, &Reference::Digest(*digest), Some(digest), length);
     }

@@ -178,9 +178,6 @@ impl RegistryError {
 
     /// The answer. `head` leaves the body out and keeps the headers (RFC 9110 section 9.3.2).
     pub(crate) fn into_response(self, head: bool) -> Response {
-        if self.status.is_server_error() {
-            tracing::error!(code = self.code.as_str(), message = self.message, "request failed");
-        }
         let mut entry = serde_json::json!({ "code": self.code.as_str(), "message": self.message });
         if let (Some(detail), Some(entry)) = (self.detail, entry.as_object_mut()) {
             entry.insert("detail".to_owned(), detail);

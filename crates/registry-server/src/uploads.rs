@@ -1,5 +1,7 @@
 //! Pushing blobs: sessions, chunks, streams, single requests and mounts (OCI Distribution, "Push").
 
+use std::time::{Duration, Instant};
+
 use axum::body::Body;
 use axum::response::Response;
 use blob_store::{StoreError, Upload, UploadId};
@@ -18,6 +20,12 @@ use crate::router::Asked;
 
 /// Repositories of a blob that are looked at for an anonymous mount.
 const MOUNT_SOURCES: usize = 1000;
+
+/// How long a request waits for another one to let go of its session.
+const BUSY_WAIT: Duration = Duration::from_secs(2);
+
+/// Between two looks at a session that is held.
+const BUSY_PAUSE: Duration = Duration::from_millis(20);
 
 /// POST: mounts, takes a whole blob, or begins a session.
 pub(crate) async fn begin(
@@ -106,7 +114,8 @@ pub(crate) async fn cancel(
     name: &RepositoryName,
     session_id: &str,
 ) -> Result<Response, RegistryError> {
-    find(asked, name, session_id).await?.cancel().await?;
+    let upload = find(asked, name, session_id).await?;
+    when_free(|| upload.cancel()).await?;
     Ok(respond::empty(StatusCode::NO_CONTENT))
 }
 
@@ -145,6 +154,21 @@ async fn find(asked: &Asked<'_>, name: &RepositoryName, session_id: &str) -> Res
     Ok(asked.store().upload(name, id).await?)
 }
 
+/// Repeats a step while another request holds the session, for a while: a client whose connection broke comes back at
+/// once, and finds its own earlier request still bringing what it got to the disk.
+async fn when_free<T, F>(mut step: impl FnMut() -> F) -> Result<T, StoreError>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    let deadline = Instant::now() + BUSY_WAIT;
+    loop {
+        match step().await {
+            Err(StoreError::UploadBusy) if Instant::now() < deadline => tokio::time::sleep(BUSY_PAUSE).await,
+            outcome => return outcome,
+        }
+    }
+}
+
 /// Appends a request's body. However it ends, what came before stays in the session and counts.
 async fn receive(asked: &Asked<'_>, upload: &Upload, body: &mut Body) -> Result<(), RegistryError> {
     let headers = &asked.head.headers;
@@ -163,7 +187,8 @@ async fn receive(asked: &Asked<'_>, upload: &Upload, body: &mut Body) -> Result<
     {
         return Err(wrong_length(expected, declared));
     }
-    let mut writer = upload.append(chunk.map(|range| range.start)).await?;
+    let at = chunk.map(|range| range.start);
+    let mut writer = when_free(|| upload.append(at)).await?;
     let mut received = 0;
     loop {
         let bytes = match body::next(body).await {
@@ -196,7 +221,7 @@ async fn publish(
     upload: &Upload,
     digest: &Digest,
 ) -> Result<Response, RegistryError> {
-    let size = upload.finish(digest).await?;
+    let size = when_free(|| upload.finish(digest)).await?;
     asked.observe(EventKind::BlobPushed, name, &Reference::Digest(*digest), Some(digest), size);
     Ok(respond::created(name, "blobs", digest))
 }

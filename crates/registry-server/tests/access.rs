@@ -1,5 +1,8 @@
 //! The policy decides: who is asked for credentials, who is refused, who sees what.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed step fails the test")]
+
+#[path = "common/registry.rs"]
 mod common;
 
 use std::sync::{Arc, Mutex};

@@ -1,5 +1,8 @@
 //! What a hostile or unlucky client sends, byte by byte: the right status, nothing half-written, nothing lost.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed step fails the test")]
+
+#[path = "common/registry.rs"]
 mod common;
 
 use common::{Registry, read_head, read_to_end};
@@ -71,20 +74,6 @@ async fn tls_on_a_plain_port() {
     assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("http://"), "{answer}");
 }
 
-async fn begin(registry: &Registry, repository: &str) -> String {
-    let head = registry
-        .raw(
-            format!(
-                "POST /v2/{repository}/blobs/uploads/ HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-            )
-            .as_bytes(),
-        )
-        .await;
-    head.lines()
-        .find_map(|line| line.to_ascii_lowercase().starts_with("location: ").then(|| line[10..].to_owned()))
-        .unwrap_or_else(|| panic!("{head}"))
-}
-
 /// What an upload has, asked until it is `expected`: the end of a broken connection is noticed by the server when its
 /// task gets to it, which nothing outside can await.
 async fn offset_becomes(registry: &Registry, location: &str, expected: &str) {
@@ -110,7 +99,7 @@ async fn half_sent_bodies() {
         let digest = Digest::sha256(&content);
         let query = if with_digest { format!("?digest={digest}") } else { String::new() };
         let repository: RepositoryName = format!("half/{}", method.to_lowercase()).parse().unwrap();
-        let location = begin(&registry, repository.as_str()).await;
+        let location = registry.begin(repository.as_str()).await;
         let mut stream = registry.connect().await;
         let head = format!(
             "{method} {location}{query} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n",
@@ -140,7 +129,7 @@ async fn half_sent_bodies() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn broken_chunks() {
     let registry = Registry::writable().await;
-    let location = begin(&registry, "broken").await;
+    let location = registry.begin("broken").await;
     let request = format!(
         "PATCH {location} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nnot a length\r\n"
     );
@@ -173,7 +162,7 @@ async fn half_sent_manifest() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_writers() {
     let registry = Registry::writable().await;
-    let location = begin(&registry, "busy").await;
+    let location = registry.begin("busy").await;
     let mut first = registry.connect().await;
     let head =
         format!("PATCH {location} HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\n");

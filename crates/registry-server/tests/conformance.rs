@@ -1,5 +1,8 @@
 //! The conformance checks over the router on a real listener: writable, and read-only over replicated content.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed step fails the test")]
+
+#[path = "common/registry.rs"]
 mod common;
 
 use blob_store::{Completeness, PutManifest};

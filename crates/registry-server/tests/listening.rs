@@ -1,5 +1,8 @@
 //! The accept loop: time limits, TLS, the cap on connections, and a graceful end.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed step fails the test")]
+
+#[path = "common/registry.rs"]
 mod common;
 
 use std::sync::Arc;
@@ -39,6 +42,25 @@ async fn silence_is_ended() {
         let ended = tokio::time::timeout(Duration::from_secs(5), read_to_end(&mut stream)).await;
         assert!(ended.is_ok(), "still open after {:?}", String::from_utf8_lossy(bytes));
     }
+}
+
+#[tokio::test]
+async fn a_stalled_upload_keeps_what_came() {
+    let registry = Registry::with_limits(short(), None).await;
+    let location = registry.begin("stalled").await;
+    let mut stream = registry.connect().await;
+    let head = format!("PATCH {location} HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nfour");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let answer = read_to_end(&mut stream).await;
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    assert!(answer.to_ascii_lowercase().contains("range: 0-3\r\n"), "{answer}");
+    let status = registry
+        .raw(format!("GET {location} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes())
+        .await;
+    assert!(
+        status.starts_with("HTTP/1.1 204 ") && status.to_ascii_lowercase().contains("range: 0-3\r\n"),
+        "{status}"
+    );
 }
 
 #[tokio::test]

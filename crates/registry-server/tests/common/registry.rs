@@ -86,6 +86,19 @@ impl Registry {
         read_to_end(&mut stream).await
     }
 
+    /// Begins an upload and returns its location.
+    pub async fn begin(&self, repository: &str) -> String {
+        let request = format!(
+            "POST /v2/{repository}/blobs/uploads/ HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        );
+        let head = self.raw(request.as_bytes()).await;
+        head.lines()
+            .find_map(|line| {
+                line.to_ascii_lowercase().starts_with("location: ").then(|| line[10..].to_owned())
+            })
+            .unwrap_or_else(|| panic!("{head}"))
+    }
+
     /// Asks the listener to end; the handle completes when it has.
     pub fn stop(mut self) -> JoinHandle<Result<(), listen::ListenError>> {
         let _ = self.stop.take().unwrap().send(());
