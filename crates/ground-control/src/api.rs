@@ -70,10 +70,11 @@ pub fn router(state: AppState, registry: Router) -> Router {
         .merge(small)
         .merge(usual)
         .merge(lists)
+        // From the inside out: the gate and the time limit, then the shape of errors (those of the limit too).
+        // Health stays outside the gate: whoever looks would else take a busy server for a dead one.
+        .layer(from_fn_with_state(middleware::Gate::default(), middleware::limit))
         .merge(open)
         .with_state(state)
-        // From the inside out: the gate and the time limit, then the shape of errors (those of the limit too).
-        .layer(from_fn_with_state(middleware::Gate::default(), middleware::limit))
         .layer(from_fn(middleware::shape));
     Router::new()
         .merge(api)

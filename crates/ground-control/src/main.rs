@@ -4,7 +4,7 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use ground_control::config::{Command, Config, ConfigError};
-use ground_control::server;
+use ground_control::server::{self, Republished};
 use secrecy::ExposeSecret as _;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -80,7 +80,7 @@ async fn serve(config: &Config) -> ExitCode {
 
 async fn republish(config: &Config) -> ExitCode {
     match server::republish(config).await {
-        Ok(status) => {
+        Ok(Republished::Here(status)) => {
             tracing::info!(
                 published = status.published,
                 unchanged = status.unchanged,
@@ -89,6 +89,10 @@ async fn republish(config: &Config) -> ExitCode {
                 "republished"
             );
             if status.lag.waiting == 0 { ExitCode::SUCCESS } else { ExitCode::from(FAILED) }
+        }
+        Ok(Republished::ByServer(documents)) => {
+            tracing::info!(documents, "the running server republishes");
+            ExitCode::SUCCESS
         }
         Err(error) => {
             tracing::error!("{error}");

@@ -54,7 +54,7 @@ pub enum StartError {
         /// The folder.
         path: PathBuf,
         /// What is wrong with it.
-        source: blob_store::StoreError,
+        source: Box<blob_store::StoreError>,
     },
     /// The first administrator cannot be made.
     #[error("cannot make the first administrator: {0}")]
@@ -67,6 +67,9 @@ pub enum StartError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A republication that does not know under which address the server will be reached.
+    #[error("PUBLIC_REGISTRY_URL: needed to republish, because documents hold it and LISTEN names no port")]
+    UnknownUrl,
     /// The certificate files are unusable.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -84,59 +87,67 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// What serving and republishing both begin with: the key, the database, the registry.
+/// The data folder, the key and the database.
+async fn open_database(config: &Config) -> Result<(ServerKey, SharedStore), StartError> {
+    let data_dir = &config.data_dir;
+    blob_store::durable::create_dir_all(data_dir)
+        .map_err(|source| StartError::DataDir { path: data_dir.clone(), source })?;
+    let key = ServerKey::open(config.secret_key_file.as_deref(), data_dir)?;
+    let store = store::open(&config.database).await.map_err(StartError::Database)?;
+    Ok((key, store))
+}
+
+fn open_registry(config: &Config) -> Result<blob_store::Store, StartError> {
+    let path = config.data_dir.join("registry");
+    blob_store::Store::open(&path, blob_store::Options::default())
+        .map_err(|source| StartError::Registry { path, source: Box::new(source) })
+}
+
+fn publisher(store: &SharedStore, blobs: &blob_store::Store, url: &str) -> (Publisher, PublisherHandle) {
+    let registry = Arc::new(BuiltinRegistry::new(blobs.clone()));
+    Publisher::new(Arc::clone(store), registry, publish::Options::new(url))
+}
+
+/// How a republication ended.
 #[derive(Debug)]
-struct Base {
-    key: ServerKey,
-    store: SharedStore,
-    blobs: blob_store::Store,
+pub enum Republished {
+    /// This process wrote what there is to write.
+    Here(publish::Status),
+    /// A server has the registry open; it was asked, and writes so many documents within seconds.
+    ByServer(u64),
 }
 
-impl Base {
-    async fn open(config: &Config) -> Result<Self, StartError> {
-        let data_dir = &config.data_dir;
-        blob_store::durable::create_dir_all(data_dir)
-            .map_err(|source| StartError::DataDir { path: data_dir.clone(), source })?;
-        let key = ServerKey::open(config.secret_key_file.as_deref(), data_dir)?;
-        let store = store::open(&config.database).await.map_err(StartError::Database)?;
-        let path = data_dir.join("registry");
-        let options = blob_store::Options::default();
-        let blobs = blob_store::Store::open(&path, options)
-            .map_err(|source| StartError::Registry { path: path.clone(), source })?;
-        Ok(Self { key, store, blobs })
-    }
-
-    fn publisher(&self, registry_url: &str) -> (Publisher, PublisherHandle) {
-        Publisher::new(
-            Arc::clone(&self.store),
-            Arc::new(BuiltinRegistry::new(self.blobs.clone())),
-            publish::Options::new(registry_url),
-        )
-    }
-}
-
-/// Writes every state document again, or removes it where what it describes is gone, and returns when all is done:
-/// with no server running on the same data folder.
+/// Asks for every state document to be written again, or removed where what it describes is gone; does it at once
+/// unless a server is running that does it.
 ///
 /// # Errors
 /// [`StartError`]; documents that could not be written are counted in the answer.
-pub async fn republish(config: &Config) -> Result<publish::Status, StartError> {
-    let base = Base::open(config).await?;
+pub async fn republish(config: &Config) -> Result<Republished, StartError> {
+    let (_, store) = open_database(config).await?;
     let now = jiff::Timestamp::now();
-    let url = match (&config.public_registry_url, config.listen.port()) {
-        // The port that the server had is not known here: the documents' URL stays what it was.
-        (None, 0) => None,
-        _ => Some(config.public_url(config.listen)),
+    // Where the port is the system's choice, the URL is that of the last start.
+    let url = if config.public_registry_url.is_none() && config.listen.port() == 0 {
+        store.registry_url().await?.ok_or(StartError::UnknownUrl)?
+    } else {
+        config.public_url(config.listen)
     };
-    if let Some(url) = &url {
-        base.store.set_registry_url(url, now).await?;
-    }
-    let asked = base.store.republish_all(now).await?;
-    tracing::info!(documents = asked, "republishing");
-    let (mut publisher, _handle) = base.publisher(&url.unwrap_or_default());
+    let asked = store.republish_all(now).await?;
+    tracing::info!(documents = asked, "asked for all documents");
+    let blobs = match open_registry(config) {
+        Ok(blobs) => blobs,
+        Err(StartError::Registry { source, .. })
+            if matches!(*source, blob_store::StoreError::Locked { .. }) =>
+        {
+            store.close().await;
+            return Ok(Republished::ByServer(asked));
+        }
+        Err(error) => return Err(error),
+    };
+    store.set_registry_url(&url, now).await?;
+    let (mut publisher, _handle) = publisher(&store, &blobs, &url);
     let status = publisher.drain().await;
-    base.store.close().await;
-    Ok(status)
+    store.close().await;
+    Ok(Republished::Here(status))
 }
 
 /// A server that serves; [`Running::stop`] ends it.
@@ -166,11 +177,12 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
         None => None,
         Some(files) => Some((files.clone(), TlsServer::new(tls::load(files)?))),
     };
-    let base = Base::open(config).await?;
-    let hash_key = Arc::new(HashKey::new(base.key.derive("machine-secrets").bytes()));
+    let (key, store) = open_database(config).await?;
+    let blobs = open_registry(config)?;
+    let hash_key = Arc::new(HashKey::new(key.derive("machine-secrets").bytes()));
     let people = Arc::new(People::new(
-        Arc::clone(&base.store),
-        &base.key,
+        Arc::clone(&store),
+        &key,
         Arc::clone(&hash_key),
         PeopleSettings {
             session: config.session_duration,
@@ -181,25 +193,21 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
     let generated_password =
         people.bootstrap(config.admin_password.as_ref()).await.map_err(StartError::Bootstrap)?;
     let now = jiff::Timestamp::now();
-    base.store.ensure_default_config(now).await?;
+    store.ensure_default_config(now).await?;
 
     let (listener, address) = bind(config.listen).await?;
     let public_url = config.public_url(address);
-    if base.store.set_registry_url(&public_url, now).await? {
+    if store.set_registry_url(&public_url, now).await? {
         tracing::info!(url = %public_url, "registry URL is new, documents are written again");
     }
-    let (publisher, handle) = base.publisher(&public_url);
-    let robots = Robots::new(Arc::clone(&base.store), Arc::clone(&hash_key));
-    let accounts = Accounts::new(
-        Arc::clone(&base.store),
-        Arc::clone(&people),
-        robots.clone(),
-        RegistryTokens::new(&base.key),
-    );
+    let (publisher, handle) = publisher(&store, &blobs, &public_url);
+    let robots = Robots::new(Arc::clone(&store), Arc::clone(&hash_key));
+    let accounts =
+        Accounts::new(Arc::clone(&store), Arc::clone(&people), robots.clone(), RegistryTokens::new(&key));
     let state = AppState {
-        heartbeats: HeartbeatRecorder::start(Arc::clone(&base.store)),
-        store: base.store,
-        blobs: base.blobs.clone(),
+        heartbeats: HeartbeatRecorder::start(Arc::clone(&store)),
+        store,
+        blobs: blobs.clone(),
         people,
         robots,
         hash_key,
@@ -213,7 +221,7 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
         namespaces: registry_server::Namespaces::new([own_host]),
         ..registry_server::Options::default()
     };
-    let registry = registry_server::router(base.blobs, policy, options).merge(token_router(accounts));
+    let registry = registry_server::router(blobs, policy, options).merge(token_router(accounts));
     let router = api::router(state.clone(), registry);
 
     let stop_listening = CancellationToken::new();

@@ -1,5 +1,7 @@
 //! Settings from maps: precedence, types, contradictions, and what ends the start.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, its helpers too")]
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::time::Duration;

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use super::error::ApiError;
 use crate::domain::Paged;
 
-/// A JSON body.
+/// A JSON body: an object, as every route takes.
 ///
 /// The content type may be absent; one that is there must be JSON, so that no HTML form of a foreign page can
 /// speak for a browser that remembers a password.
@@ -43,6 +43,12 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
                 ApiError::bad_request("the body could not be read to its end")
             }
         })?;
+        // serde would also read a struct from a bare list of its fields, in the order in which they happen to stand.
+        if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
+            return Err(ApiError::bad_request(
+                "the body is not what this route takes: a JSON object is needed",
+            ));
+        }
         serde_json::from_slice(&bytes)
             .map(Body)
             .map_err(|error| ApiError::bad_request(format!("the body is not what this route takes: {error}")))

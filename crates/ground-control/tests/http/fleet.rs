@@ -1,0 +1,174 @@
+//! Groups, configs and satellites as people work with them.
+
+use serde_json::{Value, json};
+
+use crate::support::{As, DIGEST, Server};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_is_replaced_and_ours_is_its_registry() {
+    let server = Server::start().await;
+    assert_eq!(server.admin("GET", "/api/groups", None).await.expect(200).body, json!([]));
+    let sync = async |artifacts: Value| {
+        let body = json!({"group": "east", "registry": "https://elsewhere", "artifacts": artifacts});
+        server.admin("POST", "/api/groups/sync", Some(body)).await.expect(200).body
+    };
+    let made = sync(json!([
+        {"repository": "library/nginx", "tag": "latest", "digest": DIGEST, "type": "image", "labels": null},
+        {"repository": "apps/shop/web", "tag": ["1", "1.2"], "digest": DIGEST, "labels": ["x"], "deleted": true},
+    ]))
+    .await;
+    assert_eq!(made["group_name"], "east");
+    assert_eq!(made["registry_url"], json!(server.running.public_url));
+    assert_eq!(made["projects"], json!(["apps", "library"]));
+    assert_eq!(made["artifacts"][0]["tag"], json!(["latest"]));
+    assert_eq!(made["artifacts"][1]["deleted"], true);
+    assert_eq!(server.admin("GET", "/api/groups/east", None).await.expect(200).body, made);
+    let replaced = sync(json!([])).await;
+    assert_eq!((&replaced["artifacts"], &replaced["id"]), (&json!([]), &made["id"]));
+    assert_eq!(server.admin("GET", "/api/groups", None).await.body.as_array().unwrap().len(), 1);
+    assert_eq!(server.admin("DELETE", "/api/groups/east", None).await.expect(200).body, json!({}));
+    server.admin("GET", "/api/groups/east", None).await.expect(404);
+    server.admin("DELETE", "/api/groups/east", None).await.expect(404);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn satellites_join_and_leave_groups_as_often_as_one_likes() {
+    let server = Server::start().await;
+    server.group("east", "library/nginx").await;
+    server.satellite("edge-01", &[]).await;
+    let member = json!({"satellite": "edge-01", "group": "east"});
+    let groups = async || server.admin("GET", "/api/satellites/edge-01", None).await.body["groups"].clone();
+    for method in ["POST", "POST", "DELETE", "DELETE", "POST"] {
+        let answer = server.admin(method, "/api/groups/satellite", Some(member.clone())).await.expect(200);
+        assert!(answer.body["message"].is_string());
+        assert_eq!(groups().await, if method == "POST" { json!(["east"]) } else { json!([]) });
+    }
+    let members = server.admin("GET", "/api/groups/east/satellites", None).await.expect(200).body;
+    assert_eq!(members[0]["name"], "edge-01");
+    server.admin("GET", "/api/groups/west/satellites", None).await.expect(404);
+    for body in
+        [json!({"satellite": "nobody", "group": "east"}), json!({"satellite": "edge-01", "group": "west"})]
+    {
+        server.admin("POST", "/api/groups/satellite", Some(body)).await.expect(404);
+    }
+    server.admin("DELETE", "/api/groups/east", None).await.expect(200);
+    assert_eq!(groups().await, json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn configs_are_made_patched_assigned_and_kept_while_in_use() {
+    let server = Server::start().await;
+    let first = server.admin("GET", "/api/configs", None).await.expect(200).body;
+    assert_eq!(first[0]["config_name"], "default");
+    let config = json!({"app_config": {"log_level": "debug", "use_unsecure": true, "heartbeat_interval": "@every 00h01m00s"}});
+    let body = json!({"config_name": "slow", "registry": "https://elsewhere", "config": config});
+    let made = server.admin("POST", "/api/configs", Some(body.clone())).await.expect(201).body;
+    assert_eq!(made["registry_url"], json!(server.running.public_url));
+    assert_eq!(made["config"], config);
+    server.admin("POST", "/api/configs", Some(body)).await.expect(409);
+
+    // A merge patch sets false and empty, and removes by null.
+    let patch = json!({"app_config": {"use_unsecure": false, "log_level": null}});
+    let patched = server.admin("PATCH", "/api/configs/slow", Some(patch)).await.expect(200).body;
+    assert_eq!(
+        patched["config"],
+        json!({"app_config": {"use_unsecure": false, "heartbeat_interval": "@every 00h01m00s"}})
+    );
+    let bad = json!({"app_config": {"heartbeat_interval": "soon"}});
+    let refused = server.admin("PATCH", "/api/configs/slow", Some(bad.clone())).await.expect(400);
+    assert!(refused.body["message"].as_str().unwrap().contains("heartbeat_interval"), "{refused:?}");
+    assert_eq!(server.admin("GET", "/api/configs/slow", None).await.body["config"], patched["config"]);
+    let bad = json!({"config_name": "bad", "config": bad});
+    server.admin("POST", "/api/configs", Some(bad)).await.expect(400);
+
+    server.satellite("edge-01", &[]).await;
+    let config_of =
+        async || server.admin("GET", "/api/satellites/edge-01", None).await.body["config_name"].clone();
+    assert_eq!(config_of().await, "default");
+    let assign = json!({"satellite": "edge-01", "config_name": "slow"});
+    assert_eq!(
+        server.admin("POST", "/api/configs/satellite", Some(assign)).await.expect(200).body,
+        json!({})
+    );
+    assert_eq!(config_of().await, "slow");
+    server.admin("DELETE", "/api/configs/slow", None).await.expect(400);
+    let assign = json!({"satellite": "edge-01", "config_name": "nothing"});
+    server.admin("POST", "/api/configs/satellite", Some(assign)).await.expect(404);
+    server.admin("DELETE", "/api/satellites/edge-01", None).await.expect(200);
+    assert_eq!(server.admin("DELETE", "/api/configs/slow", None).await.expect(200).body, json!({}));
+    server.admin("GET", "/api/configs/slow", None).await.expect(404);
+    server.admin("PATCH", "/api/configs/slow", Some(json!({}))).await.expect(404);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn satellites_are_made_listed_and_deleted() {
+    let server = Server::start().await;
+    server.group("east", "library/nginx").await;
+    for n in 0..5 {
+        server.satellite(&format!("edge-{n:02}"), &["east", "east"]).await;
+    }
+    let one = server.admin("GET", "/api/satellites/edge-03", None).await.expect(200).body;
+    let keys: Vec<&String> = one.as_object().unwrap().keys().collect();
+    assert_eq!(
+        keys,
+        [
+            "config_name",
+            "created_at",
+            "groups",
+            "heartbeat_interval",
+            "id",
+            "last_seen",
+            "name",
+            "region",
+            "spiffe_id",
+            "state",
+            "updated_at"
+        ]
+    );
+    assert_eq!((&one["state"], &one["region"]), (&json!("pending"), &json!("default")));
+    assert_eq!((&one["groups"], &one["last_seen"]), (&json!(["east"]), &Value::Null));
+
+    let page = server.admin("GET", "/api/satellites?page=2&page_size=2", None).await.expect(200);
+    let names: Vec<&str> =
+        page.body.as_array().unwrap().iter().map(|s| s["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["edge-02", "edge-03"]);
+    assert_eq!(page.header("x-total-count"), "5");
+    assert_eq!(
+        page.header("link"),
+        "</api/satellites?page=1&page_size=2>; rel=\"prev\", </api/satellites?page=3&page_size=2>; rel=\"next\""
+    );
+    let beyond = server.admin("GET", "/api/satellites?page=9", None).await.expect(200);
+    assert_eq!((&beyond.body, beyond.header("x-total-count")), (&json!([]), "5"));
+    for empty in ["/api/satellites/active", "/api/satellites/stale", "/api/satellites/edge-01/images"] {
+        assert_eq!(server.admin("GET", empty, None).await.expect(200).body, json!([]), "{empty}");
+    }
+
+    let again = json!({"name": "edge-01"});
+    server.admin("POST", "/api/satellites", Some(again)).await.expect(409);
+    let lost = json!({"name": "edge-09", "groups": ["west"]});
+    server.admin("POST", "/api/satellites", Some(lost)).await.expect(404);
+    let lost = json!({"name": "edge-09", "config_name": "nothing"});
+    server.admin("POST", "/api/satellites", Some(lost)).await.expect(404);
+    assert_eq!(server.admin("DELETE", "/api/satellites/edge-01", None).await.expect(200).body, json!({}));
+    server.admin("DELETE", "/api/satellites/edge-01", None).await.expect(404);
+    server.admin("GET", "/api/satellites/edge-01/status", None).await.expect(404);
+    server.admin("GET", "/api/satellites/edge-01/images", None).await.expect(404);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn request_ids_are_taken_or_made() {
+    let server = Server::start().await;
+    let ask = async |id: Option<&str>| {
+        let mut request = server.client.get(server.url("/ping"));
+        if let Some(id) = id {
+            request = request.header("X-Request-ID", id);
+        }
+        let answer = request.send().await.unwrap();
+        answer.headers()["x-request-id"].to_str().unwrap().to_owned()
+    };
+    assert_eq!(ask(Some("deploy-1.2_3")).await, "deploy-1.2_3");
+    let (a, b) = (ask(None).await, ask(Some("not good")).await);
+    assert!(a != b && a.len() == 32 && b.len() == 32, "{a} {b}");
+    let refused = server.send(As::Nobody, "GET", "/nothing", None).await.expect(404);
+    assert_eq!(refused.header("x-request-id").len(), 32);
+}

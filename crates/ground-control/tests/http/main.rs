@@ -1,0 +1,12 @@
+//! The whole server in process, on a free port of loopback with a folder of its own, through an HTTP client.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, its helpers too")]
+
+mod accounts;
+mod fleet;
+mod input;
+mod program;
+mod registration;
+mod registry;
+mod roles;
+mod support;

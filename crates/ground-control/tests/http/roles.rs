@@ -1,0 +1,128 @@
+//! Every route with every role.
+
+use serde_json::{Value, json};
+
+use crate::support::{ADMIN_PASSWORD, As, DIGEST, Server};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Least {
+    Viewer,
+    Admin,
+    System,
+}
+
+/// All routes of people that need an account, with the least role and a body that the route takes.
+fn routes() -> Vec<(&'static str, &'static str, Least, Option<Value>)> {
+    use Least::{Admin, System, Viewer};
+    let artifacts = json!([{"repository": "library/nginx", "tag": "latest", "digest": DIGEST}]);
+    let account = json!({"username": "new", "password": ADMIN_PASSWORD, "role": "viewer"});
+    let member = json!({"satellite": "edge-01", "group": "east"});
+    vec![
+        ("GET", "/api/users", Admin, None),
+        ("GET", "/api/users/admin", Admin, None),
+        ("POST", "/api/users", System, Some(account)),
+        ("PATCH", "/api/users/new/password", System, Some(json!({"new_password": "Harbor54321"}))),
+        ("DELETE", "/api/users/new", System, None),
+        ("GET", "/api/groups", Viewer, None),
+        ("POST", "/api/groups/sync", Admin, Some(json!({"group": "east", "artifacts": artifacts}))),
+        ("GET", "/api/groups/east", Viewer, None),
+        ("GET", "/api/groups/east/satellites", Viewer, None),
+        ("GET", "/api/configs", Viewer, None),
+        ("POST", "/api/configs", Admin, Some(json!({"config_name": "slow", "config": {}}))),
+        ("GET", "/api/configs/slow", Viewer, None),
+        ("PATCH", "/api/configs/slow", Admin, Some(json!({"app_config": {"log_level": "debug"}}))),
+        ("POST", "/api/satellites", Admin, Some(json!({"name": "edge-01"}))),
+        ("GET", "/api/satellites", Viewer, None),
+        ("GET", "/api/satellites/active", Viewer, None),
+        ("GET", "/api/satellites/stale", Viewer, None),
+        ("GET", "/api/satellites/edge-01", Viewer, None),
+        ("GET", "/api/satellites/edge-01/status", Viewer, None),
+        ("GET", "/api/satellites/edge-01/images", Viewer, None),
+        ("POST", "/api/groups/satellite", Admin, Some(member.clone())),
+        ("DELETE", "/api/groups/satellite", Admin, Some(member)),
+        (
+            "POST",
+            "/api/configs/satellite",
+            Admin,
+            Some(json!({"satellite": "edge-01", "config_name": "slow"})),
+        ),
+        ("DELETE", "/api/satellites/edge-01", Admin, None),
+        ("DELETE", "/api/configs/slow", Admin, None),
+        ("DELETE", "/api/groups/east", System, None),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_route_asks_for_the_role_that_it_needs() {
+    let server = Server::start().await;
+    let viewer = server.person("vera", "viewer").await;
+    let admin = server.person("adam", "admin").await;
+    for (method, path, least, body) in routes() {
+        let status = async |who: As<'_>| server.send(who, method, path, body.clone()).await.status.as_u16();
+        let at = format!("{method} {path}");
+        assert_eq!(status(As::Nobody).await, 401, "{at}");
+        assert_eq!(status(As::Session("00000000000000000000000000000000")).await, 401, "{at}");
+        for (role, token) in
+            [(Least::Viewer, &viewer), (Least::Admin, &admin), (Least::System, &server.admin)]
+        {
+            let status = status(As::Session(token)).await;
+            if role < least {
+                assert_eq!(status, 403, "{at} as {role:?}");
+            } else {
+                // What was made, changed or removed by an earlier role is 409 or 404 for a later one.
+                let fine = [200, 201, 204, 404, 409].contains(&status);
+                assert!(
+                    fine && (status < 300 || path.contains("status") || method != "GET"),
+                    "{at} as {role:?}: {status}"
+                );
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn open_routes_are_open_and_unknown_ones_are_404() {
+    let server = Server::start().await;
+    let text = server.client.get(server.url("/ping")).send().await.unwrap().text().await.unwrap();
+    assert_eq!(text, "pong");
+    let health = server.send(As::Nobody, "GET", "/health", None).await.expect(200);
+    assert_eq!(health.body, json!({"status": "healthy"}));
+    server.published().await;
+    let ready = server.send(As::Nobody, "GET", "/health/ready", None).await.expect(200);
+    assert_eq!(ready.body["status"], "ready");
+    assert_eq!(ready.body["database"], json!({"kind": "sqlite", "ok": true}));
+
+    for (method, path) in [
+        ("GET", "/"),
+        ("GET", "/api"),
+        ("GET", "/api/nothing"),
+        ("GET", "/api/satellites/edge-01/nothing"),
+        ("POST", "/api/satellites/edge-01/revoke"),
+        ("GET", "/satellites/ztr/a/b"),
+        ("GET", "/satellites/spiffe-ztr"),
+    ] {
+        let answer = server.admin(method, path, None).await.expect(404);
+        assert_eq!(answer.body, json!({"message": "no such route", "code": 404}), "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_method_that_a_route_does_not_take_is_405_with_those_it_takes() {
+    let server = Server::start().await;
+    for (method, path, allow) in [
+        ("DELETE", "/login", "POST"),
+        ("GET", "/api/groups/sync", "POST"),
+        ("PUT", "/api/satellites/edge-01", "GET,HEAD,DELETE"),
+        ("POST", "/health", "GET,HEAD"),
+        ("GET", "/satellites/ztr", "POST"),
+        ("GET", "/satellites/sync", "POST"),
+    ] {
+        let answer = server.admin(method, path, None).await.expect(405);
+        let mut allowed: Vec<&str> = answer.header("allow").split(',').map(str::trim).collect();
+        let mut expected: Vec<&str> = allow.split(',').collect();
+        allowed.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(allowed, expected, "{method} {path}");
+        assert_eq!(answer.body["code"], 405);
+    }
+}
