@@ -123,6 +123,21 @@ mod tests {
         assert_eq!(parse("Bearer service=x"), []);
         assert_eq!(parse(""), []);
         assert_eq!(parse(r#"Bearer realm="https://x"#), [bearer("https://x", None, None)]);
-        assert_eq!(parse("=,=,\"\" Basic"), parse("=,=,\"\" Basic"));
+        assert_eq!(parse("=,=,\"\" Basic"), []);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn never_panics_and_always_ends(text: String) {
+            parse(&text);
+            parse(&format!("Bearer realm=\"x\",{text}"));
+        }
+
+        #[test]
+        fn values_come_through(realm in "[ -~]{1,40}", scope in "[ -~]{1,40}") {
+            let quote = |value: &str| value.replace('\\', "\\\\").replace('"', "\\\"");
+            let header = format!("Bearer realm=\"{}\", scope=\"{}\"", quote(&realm), quote(&scope));
+            proptest::prop_assert_eq!(parse(&header), [bearer(&realm, None, Some(&scope))]);
+        }
     }
 }

@@ -67,6 +67,7 @@ pub(crate) async fn run(
         request,
         stop: engine.stop.subscribe(),
         seen: Mutex::default(),
+        arrived: Mutex::default(),
         holds: Mutex::default(),
         outcome: Mutex::new(Outcome { digest: Some(request.digest), ..Outcome::default() }),
     };
@@ -104,6 +105,8 @@ struct Copy<'a> {
     stop: watch::Receiver<bool>,
     /// Manifests that the walk has come to. What is in it is not walked again, so that a circle ends.
     seen: Mutex<HashSet<Digest>>,
+    /// Manifests that are in the destination: what refers to them is of interest.
+    arrived: Mutex<Vec<Digest>>,
     /// Keeps what has arrived from the collector until a manifest names it.
     holds: Mutex<Vec<Hold>>,
     outcome: Mutex<Outcome>,
@@ -201,6 +204,7 @@ impl Copy<'_> {
                 if matches!(role, Role::Root) {
                     self.outcome().was_whole = true;
                 }
+                self.arrive(digest);
                 // Below it nothing is missing; the children count for their referrers only.
                 self.see_whole_children(&selected).await?;
                 return Ok(Some(manifest));
@@ -228,6 +232,7 @@ impl Copy<'_> {
                 let repository = self.request.repository.clone();
                 self.tell(&Event::ManifestStored { repository, digest });
             }
+            self.arrive(digest);
             Ok(Some(manifest))
         })
     }
@@ -274,6 +279,7 @@ impl Copy<'_> {
                     continue;
                 }
             }
+            self.arrive(child.digest);
             if !oci::media_type::is_index(&child.media_type) {
                 continue;
             }
@@ -288,7 +294,8 @@ impl Copy<'_> {
                 })?;
             let document =
                 found.and_then(|f| Manifest::parse(Some(&f.manifest.media_type), &f.manifest.bytes).ok());
-            queue.extend(document.into_iter().flat_map(|d| d.manifests));
+            let below = document.into_iter().flat_map(|d| d.manifests);
+            queue.extend(below.filter(|below| self.request.platforms.selects(below)));
         }
         Ok(())
     }
@@ -395,8 +402,8 @@ impl Copy<'_> {
         let mut asked: HashSet<Digest> = HashSet::new();
         for depth in 1.. {
             let subjects: Vec<Digest> = {
-                let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-                seen.iter().filter(|digest| !asked.contains(*digest)).copied().collect()
+                let arrived = self.arrived.lock().unwrap_or_else(PoisonError::into_inner);
+                arrived.iter().filter(|digest| !asked.contains(*digest)).copied().collect()
             };
             if subjects.is_empty() {
                 return Ok(());
@@ -426,6 +433,10 @@ impl Copy<'_> {
             }
         }
         Ok(())
+    }
+
+    fn arrive(&self, digest: Digest) {
+        self.arrived.lock().unwrap_or_else(PoisonError::into_inner).push(digest);
     }
 
     fn skip_referrer(&self, digest: Digest, reason: String) {

@@ -61,16 +61,19 @@ impl Destination for LocalDestination {
         platforms: &PlatformFilter,
     ) -> Result<Option<Found>, DestinationError> {
         let here = self.store.manifest(repository, &Reference::Digest(*digest))?;
-        let present = here.is_some();
+        let visible = here.is_some();
         let stored = match here {
             Some(stored) => Some(stored),
             None => self.store.manifest_anywhere(digest)?,
         };
         let Some(stored) = stored else { return Ok(None) };
-        let whole = present && {
+        let (mut present, mut whole) = (false, false);
+        if visible {
             let state = self.store.wholeness(repository, digest).await?;
-            state.is_whole() && !state.absent_children.iter().any(|child| platforms.selects(child))
-        };
+            // What is only in memory any more is written again.
+            present = state.manifest;
+            whole = state.is_whole() && !state.absent_children.iter().any(|child| platforms.selects(child));
+        }
         let manifest = ManifestBytes { digest: *digest, media_type: stored.media_type, bytes: stored.bytes };
         Ok(Some(Found { manifest, present, whole }))
     }

@@ -2,16 +2,18 @@
 //! without a source, and our own server.
 
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use axum::serve::ListenerExt;
 use oci::{Digest, Reference, RepositoryName};
 use registry_client::{Client, RetryPolicy};
-use transfer::{Cause, Engine, EngineOptions, Event, RemoteDestination};
+use transfer::{Cause, CopyRequest, Engine, EngineOptions, Event, RegistrySource, RemoteDestination};
 
 use crate::content::{Content, bytes};
 use crate::hostile::Reply;
-use crate::upstream::{Upstream, client};
+use crate::upstream::{Site, Upstream, client};
 
 const REPOSITORY: &str = "library/app";
 
@@ -70,8 +72,12 @@ async fn docker_registry() -> Option<Registry> {
     panic!("docker-registry does not come up");
 }
 
-/// Our own registry server on a store.
+/// Our own registry server on a store. Counts its connections.
 async fn own_registry() -> Registry {
+    own_registry_counting(Arc::default()).await
+}
+
+async fn own_registry_counting(connections: Arc<AtomicUsize>) -> Registry {
     let directory = tempfile::tempdir().unwrap();
     let store = blob_store::Store::open(directory.path(), blob_store::Options::default()).unwrap();
     let router = registry_server::router(
@@ -81,6 +87,9 @@ async fn own_registry() -> Registry {
     );
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
+    let listener = listener.tap_io(move |_| {
+        connections.fetch_add(1, Ordering::SeqCst);
+    });
     tokio::spawn(async move { axum::serve(listener, router).await });
     Registry { client: client(&url), _directory: directory, child: None }
 }
@@ -219,4 +228,32 @@ async fn wrong_bytes_never_arrive() {
         assert!(registry.client.has_blob(&repository, &shared).await.unwrap().is_none());
         assert!(registry.client.head_manifest(&repository, &index.into()).await.unwrap().is_none());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn from_registry_to_registry_to_site_over_few_connections() {
+    let connections = Arc::new(AtomicUsize::new(0));
+    let registry = own_registry_counting(connections.clone()).await;
+    let (mut content, index, _) = signed_index();
+    let many: Vec<_> = (0..40).map(|n| bytes(1_000 + n, 3_000)).collect();
+    let big = content.image(3, &many);
+    let top = content.index(&[(index, None), (big, None)]);
+    let upstream = Upstream::new(content.clone()).await;
+    let (engine, _) = engine(&registry);
+    let mut request = upstream.request(REPOSITORY, top);
+    request.referrers = true;
+    engine.copy(&request).await.unwrap();
+
+    // A satellite that pulls from there: everything arrives, in connections that are used again.
+    let before = connections.load(Ordering::SeqCst);
+    let downstream = client(registry.client.endpoint().to_string().as_str());
+    let repository: RepositoryName = REPOSITORY.parse().unwrap();
+    let source = RegistrySource::new(&downstream, repository.clone());
+    let site = Site::new();
+    let outcome = site.engine.copy(&CopyRequest::new(Arc::new(source), repository, top)).await.unwrap();
+    site.assert_holds(REPOSITORY, &content).await;
+    assert_eq!(outcome.bytes_fetched, content.unique_bytes());
+    assert!(outcome.requests > 45);
+    let opened = connections.load(Ordering::SeqCst) - before;
+    assert!(opened <= 10, "{opened} connections for {} requests", outcome.requests);
 }
