@@ -1,0 +1,154 @@
+//! Registration and heartbeats, with our Ground Control and with a deployed one.
+
+use satellite::config::Layer;
+use satellite::status::RegistrationState;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::{Value, json};
+
+use crate::fleet::{Edge, Registry, entry};
+use crate::ground_control::{Kind, ROBOT_SECRET, StandIn};
+
+fn towards(ground_control: &StandIn) -> Layer {
+    Layer {
+        ground_control_url: Some(ground_control.url.clone()),
+        register_satellite_interval: Some("@every 1s".parse().unwrap()),
+        heartbeat_interval: Some("@every 1s".parse().unwrap()),
+        ..Layer::default()
+    }
+}
+
+async fn fleet(kind: Kind) -> (Registry, StandIn) {
+    let registry = Registry::start().await;
+    let image = registry.image("library/app", Some("1"), "app").await;
+    let lost = registry.image("library/lost", Some("1"), "lost").await;
+    registry.publish_group("g1", json!([entry("library/app", &["1"], &image), entry("library/lost", &["1"], &lost)])).await;
+    registry.fault(|faults| drop(faults.missing.insert("library/lost".to_owned())));
+    registry.publish_satellite(&["g1"], None).await;
+    let ground_control = StandIn::start(kind, &registry.url, &registry.state_url()).await;
+    (registry, ground_control)
+}
+
+fn with_token(ground_control: &StandIn, token: &str) -> Edge {
+    let edge = Edge::open(tempfile::tempdir().unwrap(), towards(ground_control));
+    edge.token.send_replace(Some(SecretString::from(token.to_owned())));
+    edge.start()
+}
+
+async fn heartbeat_where(edge: &Edge, ground_control: &StandIn, so: impl Fn(&Value) -> bool) -> Value {
+    edge.until("a heartbeat", |_| ground_control.heartbeats().iter().any(&so)).await;
+    ground_control.heartbeats().into_iter().rev().find(so).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_answer_is_asked_for_again_with_the_same_nonce() {
+    let (_registry, ground_control) = fleet(Kind::Ours).await;
+    ground_control.book.lock().unwrap().lose_answers = 1;
+    let mut edge = with_token(&ground_control, &ground_control.token());
+    edge.until("the first try", |_| !ground_control.asked().is_empty()).await;
+    // The power goes before the answer is there; the nonce is on the disk.
+    let dir = edge.stop().await;
+    let edge = Edge::open(dir, towards(&ground_control));
+    edge.token.send_replace(Some(SecretString::from(ground_control.token())));
+    let edge = edge.start();
+    let status = edge.until("registration", |status| status.registration.state == RegistrationState::Registered).await;
+    assert_eq!(status.name.as_deref(), Some("edge-01"));
+    let nonces: Vec<Value> = ground_control.asked().iter().map(|asked| asked["nonce"].clone()).collect();
+    assert!(nonces.len() >= 2 && nonces.iter().all(|nonce| *nonce == nonces[0]), "{nonces:?}");
+    assert_eq!(nonces[0].as_str().unwrap().len(), 32);
+    let kept = edge.vault.state().registration.clone().unwrap();
+    assert_eq!(kept.auth.password.expose_secret(), ROBOT_SECRET);
+    assert!(edge.vault.state().claim.is_none());
+
+    // Replication follows at once, registration has done its work.
+    edge.until("the image", |status| status.images.len() == 1).await;
+    let status = edge.until("retirement", |status| status.schedulers["registration"].done).await;
+    assert_eq!(status.schedulers["registration"].last_error, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_heartbeat_says_what_is_here_and_what_failed() {
+    let (registry, ground_control) = fleet(Kind::Ours).await;
+    let edge = with_token(&ground_control, &ground_control.token());
+    let heartbeat = heartbeat_where(&edge, &ground_control, |heartbeat| {
+        heartbeat["image_count"] == 1 && heartbeat["failed"].is_array()
+    })
+    .await;
+    let digest = registry.tag_of("library/app", "1").unwrap();
+    let host = registry.url.trim_start_matches("http://");
+    assert_eq!(heartbeat["name"], "edge-01");
+    assert_eq!(heartbeat["cached_images"][0]["reference"], format!("{host}/library/app:1@{digest}"));
+    assert!(heartbeat["cached_images"][0]["size_bytes"].as_u64().unwrap() > 4096);
+    assert_eq!(heartbeat["failed"][0]["reference"], format!("{host}/library/lost:1"));
+    assert!(heartbeat["failed"][0]["reason"].as_str().unwrap().contains("404"), "{heartbeat}");
+    assert!(heartbeat["failed"][0]["since"].is_string());
+    assert_eq!(heartbeat["state_report_interval"], "@every 1s");
+    assert!(heartbeat["latest_state_digest"].as_str().unwrap().starts_with("sha256:"));
+    assert!(heartbeat["memory_used_bytes"].as_u64().unwrap() > 1 << 20);
+    assert!(heartbeat["storage_used_bytes"].as_u64().unwrap() > 4096);
+    assert!(heartbeat["cpu_percent"].is_number() && heartbeat["last_sync_duration_ms"].is_number());
+    assert!(heartbeat["activity"].is_string() && heartbeat["request_created_time"].is_string());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deployed_ground_control_is_spoken_to_in_its_own_form() {
+    let (_registry, ground_control) = fleet(Kind::Deployed).await;
+    let edge = with_token(&ground_control, &ground_control.token());
+    edge.until("registration", |status| status.registration.state == RegistrationState::Registered).await;
+    assert_eq!(ground_control.asked(), [json!({"path": ground_control.token()})]);
+    edge.until("the image", |status| status.images.len() == 1).await;
+    heartbeat_where(&edge, &ground_control, |heartbeat| heartbeat["image_count"] == 1).await;
+    let status = edge.until("a good heartbeat", |status| status.schedulers["heartbeat"].last_duration_ms.is_some());
+    assert_eq!(status.await.schedulers["heartbeat"].last_error, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_used_token_is_said_clearly_and_a_new_one_is_taken_without_a_restart() {
+    let (_registry, ground_control) = fleet(Kind::Ours).await;
+    ground_control.book.lock().unwrap().bound_nonce = Some("somebody else's".to_owned());
+    let edge = with_token(&ground_control, &ground_control.token());
+    let status = edge.until("the refusal", |status| status.registration.state == RegistrationState::Refused).await;
+    let message = status.registration.message.unwrap();
+    assert!(message.contains("the token was used") && message.contains("make a new one"), "{message}");
+    assert!(!message.contains(&ground_control.token()), "a token is a secret");
+    let entry = edge.until("the next try", |status| status.schedulers["registration"].next_run.is_some()).await;
+    assert!(!entry.schedulers["registration"].done, "it goes on trying");
+
+    let new = "ffffffffffffffffffffffffffffffff";
+    {
+        let mut book = ground_control.book.lock().unwrap();
+        new.clone_into(&mut book.token);
+        book.bound_nonce = None;
+    }
+    edge.token.send_replace(Some(SecretString::from(new)));
+    edge.until("registration", |status| status.registration.state == RegistrationState::Registered).await;
+    edge.until("the image", |status| status.images.len() == 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_heartbeat_never_throws_credentials_away() {
+    let (_registry, ground_control) = fleet(Kind::Ours).await;
+    let edge = with_token(&ground_control, &ground_control.token());
+    heartbeat_where(&edge, &ground_control, |_| true).await;
+    ground_control.book.lock().unwrap().heartbeat_answer =
+        Some((axum::http::StatusCode::UNAUTHORIZED, "the database is away".to_owned()));
+    let status = edge
+        .until("a failed heartbeat", |status| status.schedulers["heartbeat"].last_error.is_some())
+        .await;
+    let error = status.schedulers["heartbeat"].last_error.clone().unwrap();
+    assert!(error.contains("401") && error.contains("the database is away"), "{error}");
+    assert!(!error.contains(ROBOT_SECRET));
+    assert_eq!(status.registration.state, RegistrationState::Registered);
+    assert!(edge.vault.state().registration.is_some());
+    ground_control.book.lock().unwrap().heartbeat_answer = Some((axum::http::StatusCode::OK, r#"{"events":[],"new":1}"#.to_owned()));
+    edge.until("a good heartbeat", |status| status.schedulers["heartbeat"].last_error.is_none()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_token_it_says_so_and_waits() {
+    let (_registry, ground_control) = fleet(Kind::Ours).await;
+    let edge = Edge::open(tempfile::tempdir().unwrap(), towards(&ground_control)).start();
+    let status = edge.until("the word", |status| status.registration.state == RegistrationState::NotConfigured).await;
+    assert!(status.registration.message.unwrap().contains("TOKEN"));
+    edge.token.send_replace(Some(SecretString::from(ground_control.token())));
+    edge.until("registration", |status| status.registration.state == RegistrationState::Registered).await;
+}
