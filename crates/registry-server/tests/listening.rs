@@ -176,6 +176,53 @@ async fn tls_speaks_both_versions_and_takes_new_certificates() {
     assert_eq!(client(&newer, false).get(&url).send().await.unwrap().status(), 200);
 }
 
+/// Handlers of any router learn who is at the other end.
+#[tokio::test]
+async fn peers_are_known_to_handlers() {
+    use axum::extract::{ConnectInfo, Request};
+    use registry_server::listen::{self, PeerCertificates};
+
+    async fn told(request: Request) -> String {
+        let peer = request.extensions().get::<ConnectInfo<std::net::SocketAddr>>().map(|info| info.0.ip());
+        let shown = request.extensions().get::<PeerCertificates>().map_or(0, |chain| chain.0.len());
+        format!("{peer:?} {shown}")
+    }
+
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let made = rcgen::generate_simple_self_signed(["edge".to_owned()]).unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(made.cert.der().clone()).unwrap();
+    let verifier = rustls::server::WebPkiClientVerifier::builder(Arc::new(roots))
+        .allow_unauthenticated()
+        .build()
+        .unwrap();
+    let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = PrivateKeyDer::try_from(own.signing_key.serialize_der()).unwrap();
+    let config = ServerConfig::builder()
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(vec![own.cert.der().clone()], key)
+        .unwrap();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://localhost:{}/", listener.local_addr().unwrap().port());
+    let router = axum::Router::new().route("/", axum::routing::get(told));
+    let tls = Some(TlsServer::new(Arc::new(config)));
+    tokio::spawn(listen::serve(listener, tls, router, Limits::default(), std::future::pending()));
+
+    let builder = || {
+        reqwest::Client::builder()
+            .no_proxy()
+            .resolve("localhost", "127.0.0.1:1".parse().unwrap())
+            .tls_certs_only([reqwest::Certificate::from_pem(own.cert.pem().as_bytes()).unwrap()])
+    };
+    let nobody = builder().build().unwrap().get(&url).send().await.unwrap().text().await.unwrap();
+    assert_eq!(nobody, "Some(127.0.0.1) 0");
+    let identity = format!("{}{}", made.signing_key.serialize_pem(), made.cert.pem());
+    let identity = reqwest::Identity::from_pem(identity.as_bytes()).unwrap();
+    let somebody =
+        builder().identity(identity).build().unwrap().get(&url).send().await.unwrap().text().await.unwrap();
+    assert_eq!(somebody, "Some(127.0.0.1) 1");
+}
+
 #[tokio::test]
 async fn plain_http_on_a_tls_port_is_told_so() {
     let (config, _) = certificate();
