@@ -297,6 +297,9 @@ impl Loop {
         if jobs.is_empty() {
             return;
         }
+        if let Err(e) = self.put_journal_back() {
+            tracing::error!(error = %e, "the journal was removed and cannot be written again");
+        }
         let mut result = self.try_commit(&mut jobs);
         if matches!(result, Attempt::NotBegun(_)) && self.repair_index().is_ok() {
             result = self.try_commit(&mut jobs);
@@ -372,6 +375,19 @@ impl Loop {
             Err(e) if begun => Attempt::Failed(e),
             Err(e) => Attempt::NotBegun(e),
         }
+    }
+
+    /// Writes the journal again where somebody has removed it under the running store: else what is acknowledged from
+    /// here on would be gone with the process.
+    fn put_journal_back(&mut self) -> Result<(), StoreError> {
+        if self.journal.is_in_place() {
+            return Ok(());
+        }
+        tracing::error!(path = %self.journal.path().display(), "the journal was removed, writing it again");
+        self.shared.layout.make_directories()?;
+        self.journal = recover::rewrite(&self.shared.layout, &self.shared.index)?;
+        self.position = Position { journal: self.journal.header().id, offset: self.journal.end() };
+        Ok(())
     }
 
     /// Opens the index again after an I/O error and replays what it has lost.
@@ -467,3 +483,6 @@ enum Attempt {
     NotBegun(StoreError),
     Failed(StoreError),
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,7 @@ use oci::{Algorithm, Digest};
 
 use crate::error::{StoreError, at};
 use crate::index::read;
+use crate::layout::list;
 use crate::record::Record;
 use crate::shared::now;
 use crate::sink::hash_prefix;
@@ -112,12 +113,8 @@ impl Store {
         let mut orphans = 0;
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
             let directory = self.inner.shared.layout.blobs().join(algorithm.as_str());
-            let shards = blocking(move || {
-                let entries = fs::read_dir(&directory).map_err(at("list", &directory))?;
-                Ok(entries.flatten().map(|e| e.path()).collect::<Vec<_>>())
-            })
-            .await?;
-            for shard in shards {
+            let shards = blocking(move || list(&directory)).await?;
+            for shard in shards.iter().map(fs::DirEntry::path) {
                 let store = self.clone();
                 let unknown = blocking(move || store.unknown_files(&shard, algorithm)).await?;
                 for digest in unknown {
@@ -135,7 +132,7 @@ impl Store {
         algorithm: Algorithm,
     ) -> Result<Vec<Digest>, StoreError> {
         let mut unknown = Vec::new();
-        for entry in fs::read_dir(shard).map_err(at("list", shard))?.flatten() {
+        for entry in list(shard)? {
             let name = entry.file_name().to_string_lossy().into_owned();
             let Ok(digest) = format!("{algorithm}:{name}").parse::<Digest>() else {
                 tracing::warn!(path = %entry.path().display(), "not a file of the store, left alone");
@@ -182,7 +179,7 @@ impl Store {
         let idle = u64::try_from(self.inner.shared.options.partial_idle.as_millis()).unwrap_or(u64::MAX);
         let (directory, before) = (self.inner.shared.layout.quarantine(), now().saturating_sub(idle));
         blocking(move || {
-            for entry in fs::read_dir(&directory).map_err(at("list", &directory))?.flatten() {
+            for entry in list(&directory)? {
                 let path = entry.path();
                 if newest_change(&path) <= before {
                     fs::remove_file(&path).map_err(at("remove", &path))?;

@@ -11,6 +11,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::codec::{Decoder, Encoder};
@@ -162,6 +163,16 @@ impl Journal {
 
     pub(crate) fn path(&self) -> &Path {
         self.file.path()
+    }
+
+    /// Whether the name still stands for the open file: somebody may have removed the store's files under it.
+    pub(crate) fn is_in_place(&self) -> bool {
+        let inode = |m: fs::Metadata| (m.dev(), m.ino());
+        match (self.file.file().metadata(), fs::metadata(self.path())) {
+            (Ok(open), Ok(named)) => inode(open) == inode(named),
+            (_, Err(e)) => e.kind() != io::ErrorKind::NotFound,
+            _ => true,
+        }
     }
 
     /// Appends a batch and returns once it is on the disk. A failure leaves the journal as it was; where even that

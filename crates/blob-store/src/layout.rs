@@ -1,8 +1,13 @@
 //! Where things are below the store's root.
 
+use std::fs::{self, DirEntry};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use oci::{Algorithm, Digest};
+
+use crate::durable;
+use crate::error::{StoreError, at};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
@@ -83,8 +88,31 @@ impl Layout {
         self.temporary().join(uuid::Uuid::new_v4().simple().to_string())
     }
 
+    /// Makes every directory that is not there.
+    pub(crate) fn make_directories(&self) -> Result<(), StoreError> {
+        for directory in self.directories() {
+            durable::create_dir_all(&directory).map_err(at("create", &directory))?;
+        }
+        Ok(())
+    }
+
+    /// Makes a file; once more with all directories where somebody has removed them under the running store.
+    pub(crate) fn making<T>(
+        &self,
+        path: &Path,
+        make: impl Fn(&Path) -> io::Result<T>,
+    ) -> Result<T, StoreError> {
+        match make(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                self.make_directories()?;
+                make(path).map_err(at("create", path))
+            }
+            other => other.map_err(at("create", path)),
+        }
+    }
+
     /// All directories, parents first.
-    pub(crate) fn directories(&self) -> Vec<PathBuf> {
+    fn directories(&self) -> Vec<PathBuf> {
         let mut directories = vec![
             self.root.clone(),
             self.root.join("journal"),
@@ -109,4 +137,12 @@ pub(crate) fn flat(digest: &Digest) -> String {
 /// Reads back [`flat`].
 pub(crate) fn parse_flat(name: &str) -> Option<Digest> {
     name.replacen('-', ":", 1).parse().ok()
+}
+
+/// What is in a directory; nothing where it is gone.
+pub(crate) fn list(directory: &Path) -> Result<Vec<DirEntry>, StoreError> {
+    match fs::read_dir(directory) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        other => Ok(other.map_err(at("list", directory))?.flatten().collect()),
+    }
 }

@@ -118,7 +118,7 @@ impl Store {
         blocking(move || {
             let directory = layout.partials();
             let mut expired = 0;
-            for entry in fs::read_dir(&directory).map_err(at("list", &directory))?.flatten() {
+            for entry in layout::list(&directory)? {
                 let path = entry.path();
                 let name = entry.file_name().to_string_lossy().into_owned();
                 let digest = layout::parse_flat(name.strip_suffix(".json").unwrap_or(&name));
@@ -138,7 +138,7 @@ impl Store {
 
 fn open(shared: &Shared, digest: &Digest, size: u64) -> Result<(DurableFile, u64, oci::Hasher), StoreError> {
     let path = shared.layout.partial(digest);
-    let file = DurableFile::open_or_create(&path, durable::PRIVATE_FILE).map_err(at("open", &path))?;
+    let file = shared.layout.making(&path, |p| DurableFile::open_or_create(p, durable::PRIVATE_FILE))?;
     let length = file.len().map_err(at("read", &path))?;
     let sidecar = Sidecar::read(&path);
     let offset = believed(sidecar.as_ref(), &shared.boot, size, length);

@@ -8,7 +8,7 @@ use redb::{ReadTransaction, ReadableTable};
 
 use crate::durable::{self, DurableFile};
 use crate::error::{StoreError, at};
-use crate::index::{CONTENTS, Index, LINKED, LOST, MANIFESTS, Position, TAGS, VISIBILITY, failed};
+use crate::index::{CONTENTS, Index, LINKED, LOST, MANIFESTS, Position, TAGS, VISIBILITY, failed, read};
 use crate::journal::{Draft, FIRST, Found, Header, Journal};
 use crate::key;
 use crate::layout::Layout;
@@ -109,8 +109,7 @@ fn with_journal(
     match from {
         Some(from) if from <= journal.end() => {
             let replayed = replay(&index, &mut journal, from)?;
-            let rewritten = replayed.damaged || journal.is_headless();
-            let journal = if rewritten { rewrite(layout, &index)? } else { journal };
+            let journal = heal(layout, &index, journal, replayed)?;
             Ok((index, journal, Recovery { replayed: replayed.records, rebuilt: false }))
         }
         Some(_) => {
@@ -139,12 +138,43 @@ fn rebuild(
     if replayed.records > 0 {
         tracing::info!(records = replayed.records, "index rebuilt from the journal");
     }
-    let journal = if replayed.damaged || journal.is_headless() { rewrite(layout, &index)? } else { journal };
+    let journal = heal(layout, &index, journal, replayed)?;
     Ok((index, journal, Recovery { replayed: replayed.records, rebuilt: true }))
 }
 
+/// After damage: what manifests name and the index does not know, because the record of it was lost, is known again
+/// where its file is there with the right size (a file gets its name only when it is whole and synced). Then a new
+/// journal says it all.
+fn heal(layout: &Layout, index: &Index, journal: Journal, replayed: Replayed) -> Result<Journal, StoreError> {
+    if !replayed.damaged {
+        return if journal.is_headless() { rewrite(layout, index) } else { Ok(journal) };
+    }
+    let state = index.snapshot()?;
+    let contents = state.open_table(CONTENTS).map_err(failed)?;
+    let mut found = Vec::new();
+    for row in state.open_table(MANIFESTS).map_err(failed)?.iter().map_err(failed)? {
+        let (place, value) = row.map_err(failed)?;
+        let Some((_, digest)) = split(place.value(), key::parse_digest) else { continue };
+        let Some(row) = ManifestRow::decode(value.value()) else { continue };
+        let named = row.blobs.iter().map(|b| (b.digest, b.size)).chain([(digest, row.size)]);
+        for (digest, size) in named {
+            let length = fs::metadata(layout.blob(&digest)).map(|m| m.len()).ok();
+            if length == Some(size) && read::content(&contents, &digest)?.is_none() {
+                found.push(Record::Content { digest, size, at: 0 });
+            }
+        }
+    }
+    let position = index.position()?;
+    index.write(true, |tables| {
+        found.iter().try_for_each(|record| tables.apply(record, 0))?;
+        tables.finish(position)
+    })?;
+    tracing::info!(contents = found.len(), "files that the journal had lost are known again");
+    rewrite(layout, index)
+}
+
 /// A new journal that says what the index says. The old one is kept beside it.
-fn rewrite(layout: &Layout, index: &Index) -> Result<Journal, StoreError> {
+pub(crate) fn rewrite(layout: &Layout, index: &Index) -> Result<Journal, StoreError> {
     let path = layout.journal();
     keep_damaged(&path);
     let journal = Journal::create(&path, Header::fresh(), |draft| write_snapshot(&index.snapshot()?, draft))?;

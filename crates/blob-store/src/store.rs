@@ -1,6 +1,6 @@
 //! The store's handle, its options and how it is opened.
 
-use std::fs;
+use std::fs::{self, DirEntry};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -14,7 +14,7 @@ use crate::cache::Cache;
 use crate::committer::Committer;
 use crate::durable::{self, DurableFile};
 use crate::error::{StoreError, at};
-use crate::layout::Layout;
+use crate::layout::{Layout, list};
 use crate::partial::Writers;
 use crate::pins::{Pin, Pins};
 use crate::recover::{self, Recovery};
@@ -93,9 +93,7 @@ impl Store {
     /// time that does not depend on how much is stored, except where the index has to be rebuilt.
     pub fn open(dir: impl AsRef<Path>, options: Options) -> Result<Self, StoreError> {
         let layout = Layout::new(dir.as_ref());
-        for directory in layout.directories() {
-            durable::create_dir_all(&directory).map_err(at("create", &directory))?;
-        }
+        layout.make_directories()?;
         let lock = recover::lock(&layout)?;
         clear_temporary(&layout)?;
         let (index, journal, recovery) = recover::open(&layout, options.index_cache)?;
@@ -189,7 +187,7 @@ impl Inner {
             shared.require_space(bytes.len() as u64)?;
             let temporary = Temporary(shared.layout.temporary_file());
             let path = temporary.path();
-            let file = DurableFile::create(path, durable::PRIVATE_FILE).map_err(at("create", path))?;
+            let file = shared.layout.making(path, |p| DurableFile::create(p, durable::PRIVATE_FILE))?;
             file.write_at(&bytes, 0).map_err(at("write", path))?;
             file.sync_all().map_err(at("sync", path))?;
             Ok(temporary)
@@ -201,11 +199,7 @@ impl Inner {
 /// Empties `tmp/` beside the start: what is in it was never published.
 fn clear_temporary(layout: &Layout) -> Result<(), StoreError> {
     let temporary = layout.temporary();
-    let mut leftovers: Vec<PathBuf> = fs::read_dir(&temporary)
-        .map_err(at("list", &temporary))?
-        .flatten()
-        .map(|entry| entry.path())
-        .collect();
+    let mut leftovers: Vec<PathBuf> = list(&temporary)?.iter().map(DirEntry::path).collect();
     if leftovers.is_empty() {
         return Ok(());
     }

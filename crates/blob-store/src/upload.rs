@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use crate::durable::{self, DurableFile};
 use crate::error::{StoreError, at};
+use crate::layout::list;
 use crate::record::Record;
 use crate::shared::now;
 use crate::sink::{Sink, hash_prefix};
@@ -269,8 +270,8 @@ impl Store {
     pub(crate) async fn expire_uploads(&self) -> Result<u64, StoreError> {
         let uploads = self.inner.shared.layout.uploads();
         let listed = blocking(move || {
-            let entries = fs::read_dir(&uploads).map_err(at("list", &uploads))?;
-            Ok(entries.flatten().map(|e| (e.path(), newest_change(&e.path()))).collect::<Vec<_>>())
+            let entries = list(&uploads)?;
+            Ok(entries.iter().map(|e| (e.path(), newest_change(&e.path()))).collect::<Vec<_>>())
         })
         .await?;
         let idle = u64::try_from(self.inner.shared.options.upload_idle.as_millis()).unwrap_or(u64::MAX);
