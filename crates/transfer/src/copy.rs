@@ -304,9 +304,11 @@ impl Copy<'_> {
     async fn blob(&self, blob: &Descriptor) -> Result<(), CopyError> {
         let part = || format!("blob {}", blob.digest);
         let destination = &self.engine.destination;
+        let observer = &self.engine.options.observer;
         let mut last = None;
         for _ in 0..MAX_BOARDINGS {
-            let seat = self.engine.flights.board(blob.digest, self.stop.clone(), || self.flight(blob));
+            let seat =
+                self.engine.flights.board(blob.digest, self.stop.clone(), observer, || self.flight(blob));
             let own = seat.own;
             match seat.land().await {
                 Some(Ok(landed)) => {

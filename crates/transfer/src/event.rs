@@ -58,6 +58,11 @@ pub enum Event {
         /// Why.
         error: String,
     },
+    /// Nobody waits for a blob any more, or the engine stops; what has arrived of it is kept.
+    BlobStopped {
+        /// The blob.
+        digest: Digest,
+    },
     /// A transfer was cut and is about to be continued.
     Retrying {
         /// The blob.

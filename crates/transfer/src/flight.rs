@@ -11,6 +11,7 @@ use oci::Digest;
 use tokio::sync::watch;
 
 use crate::error::Cause;
+use crate::event::{Event, Observer};
 use crate::seam::Held;
 
 /// What became of a flight.
@@ -46,8 +47,15 @@ impl Seat {
 }
 
 impl Flights {
-    /// Joins the flight of this blob, or begins it with `work`. `stop` ends it early.
-    pub(crate) fn board<W, F>(self: &Arc<Self>, digest: Digest, stop: watch::Receiver<bool>, work: W) -> Seat
+    /// Joins the flight of this blob, or begins it with `work`. `stop` ends it early; a flight that ends before its
+    /// work is told to the observer, since nobody may be left to hear of it otherwise.
+    pub(crate) fn board<W, F>(
+        self: &Arc<Self>,
+        digest: Digest,
+        stop: watch::Receiver<bool>,
+        observer: &Arc<dyn Observer>,
+        work: W,
+    ) -> Seat
     where
         W: FnOnce() -> F,
         F: Future<Output = Result<Landed, Cause>> + Send + 'static,
@@ -60,13 +68,16 @@ impl Flights {
         let sender = Arc::new(sender);
         airborne.insert(digest, Arc::downgrade(&sender));
         let flights = Arc::downgrade(self);
-        let work = work();
+        let (work, observer) = (work(), observer.clone());
         tokio::spawn(async move {
             let landed = tokio::select! {
                 landed = work => Some(landed),
                 () = stopped(stop) => Some(Err(Cause::Stopped)),
                 () = sender.closed() => None,
             };
+            if matches!(landed, None | Some(Err(Cause::Stopped))) {
+                observer.observe(&Event::BlobStopped { digest });
+            }
             // Off the list first: who comes now finds the blob in the destination, or begins anew.
             if let Some(flights) = flights.upgrade() {
                 let mut airborne = flights.airborne();

@@ -208,3 +208,39 @@ async fn other_lengths_than_the_descriptors_are_refused() {
     let error = site.engine.copy(&upstream.request(REPOSITORY, image)).await.unwrap_err();
     assert!(matches!(&error.cause, Cause::Source(e) if e.kind == SourceErrorKind::Corrupt), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn however_often_connections_break_every_byte_comes_once() {
+    for seed in 1..=5_u64 {
+        let mut content = Content::default();
+        let layers: Vec<_> = (0..8).map(|n| bytes(seed * 100 + n, 30_000 + 40_000 * n as usize)).collect();
+        let image = content.image(seed, &layers);
+        let sent = Arc::new(AtomicUsize::new(0));
+        let (total, dice) = (sent.clone(), AtomicUsize::new(seed as usize));
+        let upstream = Upstream::with_fault(content.clone(), move |request, blob, _| {
+            let roll = dice.fetch_add(0x9E37_79B9, Ordering::SeqCst).wrapping_mul(0x2545_F491) >> 7;
+            let rest = blob.len() - request.range().unwrap_or(0);
+            // Two of three connections break, somewhere; some of them before the first byte.
+            let length = if roll % 3 == 0 { rest } else { (roll / 3) % rest };
+            total.fetch_add(length, Ordering::SeqCst);
+            Some(Reply::blob(request, blob).cut(length))
+        })
+        .await;
+        let mut site = Site::new();
+        let mut copied = false;
+        for _ in 0..100 {
+            match site.engine.copy(&upstream.request(REPOSITORY, image)).await {
+                Ok(_) => {
+                    copied = true;
+                    break;
+                }
+                Err(error) => assert!(error.is_retryable(), "{error}"),
+            }
+            site = site.restart().await;
+        }
+        assert!(copied);
+        site.assert_holds(REPOSITORY, &content).await;
+        let unique: usize = content.blobs.values().map(Vec::len).sum();
+        assert_eq!(sent.load(Ordering::SeqCst), unique, "seed {seed}");
+    }
+}

@@ -91,6 +91,7 @@ async fn a_flight_without_passengers_ends_and_is_continued() {
     until(&site, |e| matches!(e, Event::BlobProgress { digest, .. } if *digest == layer)).await;
     copy.abort();
     let _ = copy.await;
+    until(&site, |e| matches!(e, Event::BlobStopped { digest } if *digest == layer)).await;
     // The next copy begins a flight of its own, from where the bytes are.
     let outcome = site.engine.copy(&upstream.request("a", a)).await.unwrap();
     let asked = upstream.asked(&layer);
