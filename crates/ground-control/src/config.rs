@@ -259,8 +259,7 @@ impl Config {
         if matches!(database, Location::Postgres { .. }) && flags.secret_key_file.is_none() {
             return Err(ConfigError::of(
                 "SECRET_KEY_FILE",
-                "needed with PostgreSQL, since every replica must use the same key; make one with \
-                 `head -c 32 /dev/urandom | base64 > FILE` and mode 0600",
+                "needed with PostgreSQL, since every replica must use the same key; the first start makes it",
             ));
         }
         let passwords = PasswordPolicy {

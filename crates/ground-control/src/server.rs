@@ -92,8 +92,9 @@ async fn open_database(config: &Config) -> Result<(ServerKey, SharedStore), Star
     let data_dir = &config.data_dir;
     blob_store::durable::create_dir_all(data_dir)
         .map_err(|source| StartError::DataDir { path: data_dir.clone(), source })?;
-    let key = ServerKey::open(config.secret_key_file.as_deref(), data_dir)?;
     let store = store::open(&config.database).await.map_err(StartError::Database)?;
+    let fresh = !store.has_users().await?;
+    let key = ServerKey::open(config.secret_key_file.as_deref(), data_dir, fresh)?;
     Ok((key, store))
 }
 

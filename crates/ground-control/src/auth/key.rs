@@ -31,6 +31,12 @@ pub enum KeyError {
     /// The file holds too little.
     #[error("the server key {0} is no base64 of at least 32 bytes; restore it from a backup")]
     Malformed(PathBuf),
+    /// The file is gone, and the database holds what was kept under it.
+    #[error(
+        "the server key {0} is missing though the database is in use; restore it from a backup, for without it \
+         every satellite has to be registered again"
+    )]
+    Lost(PathBuf),
     /// Others on the machine can read it.
     #[error("the server key {0} is readable by others; `chmod 600` it")]
     Permissions(PathBuf),
@@ -47,18 +53,19 @@ impl std::fmt::Debug for ServerKey {
 }
 
 impl ServerKey {
-    /// Reads the key file: the given one, or one in the data folder, which is made if absent.
-    ///
-    /// A file that was named and is not there is an error: making another key would lock out every robot.
+    /// Reads the key file: the given one, or the one in the data folder. It is made if it is absent and `fresh` says
+    /// that the database has nothing yet that was kept under another: a new key beside old data would lock out
+    /// every robot.
     ///
     /// # Errors
     /// [`KeyError`].
-    pub fn open(given: Option<&Path>, data_dir: &Path) -> Result<Self, KeyError> {
+    pub fn open(given: Option<&Path>, data_dir: &Path, fresh: bool) -> Result<Self, KeyError> {
         let path = given.map_or_else(|| data_dir.join(FILE), Path::to_path_buf);
         match Self::read(&path) {
-            Err(KeyError::Io { source, .. })
-                if source.kind() == std::io::ErrorKind::NotFound && path.starts_with(data_dir) =>
-            {
+            Err(KeyError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                if !fresh {
+                    return Err(KeyError::Lost(path));
+                }
                 Self::make(&path)?;
                 Self::read(&path)
             }
@@ -164,31 +171,38 @@ mod tests {
     #[test]
     fn the_key_is_made_once_and_read_again() {
         let dir = tempfile::tempdir().unwrap();
-        let first = ServerKey::open(None, dir.path()).unwrap();
-        let again = ServerKey::open(None, dir.path()).unwrap();
+        let first = ServerKey::open(None, dir.path(), true).unwrap();
+        let again = ServerKey::open(None, dir.path(), false).unwrap();
         assert_eq!(first.0, again.0);
         let mode = std::fs::metadata(dir.path().join(FILE)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }
 
     #[test]
-    fn a_named_file_elsewhere_is_never_made() {
+    fn a_lost_key_is_not_made_again() {
         let dir = tempfile::tempdir().unwrap();
-        let other = tempfile::tempdir().unwrap();
-        let named = other.path().join("key");
-        assert!(matches!(ServerKey::open(Some(&named), dir.path()), Err(KeyError::Io { what: "read", .. })));
+        let named = dir.path().join("named");
+        assert!(matches!(ServerKey::open(Some(&named), dir.path(), false), Err(KeyError::Lost(_))));
+        ServerKey::open(Some(&named), dir.path(), true).unwrap();
+        ServerKey::open(Some(&named), dir.path(), false).unwrap();
+    }
+
+    #[test]
+    fn a_key_that_is_too_short_or_open_to_others_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let named = dir.path().join("named");
         let mut file = std::fs::File::create(&named).unwrap();
         file.write_all(b"short").unwrap();
         std::fs::set_permissions(&named, std::fs::Permissions::from_mode(0o600)).unwrap();
-        assert!(matches!(ServerKey::open(Some(&named), dir.path()), Err(KeyError::Malformed(_))));
+        assert!(matches!(ServerKey::open(Some(&named), dir.path(), true), Err(KeyError::Malformed(_))));
         std::fs::set_permissions(&named, std::fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(matches!(ServerKey::open(Some(&named), dir.path()), Err(KeyError::Permissions(_))));
+        assert!(matches!(ServerKey::open(Some(&named), dir.path(), true), Err(KeyError::Permissions(_))));
     }
 
     #[test]
     fn purposes_and_borders_are_kept_apart() {
         let dir = tempfile::tempdir().unwrap();
-        let key = ServerKey::open(None, dir.path()).unwrap();
+        let key = ServerKey::open(None, dir.path(), true).unwrap();
         let robot = key.derive("robot");
         assert_ne!(robot.hex(&[b"a"]), key.derive("token").hex(&[b"a"]));
         assert_ne!(robot.hex(&[b"ab", b"c"]), robot.hex(&[b"a", b"bc"]));

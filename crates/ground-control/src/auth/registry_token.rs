@@ -115,7 +115,7 @@ mod tests {
 
     fn tokens() -> RegistryTokens {
         let dir = tempfile::tempdir().unwrap();
-        RegistryTokens::new(&ServerKey::open(None, dir.path()).unwrap())
+        RegistryTokens::new(&ServerKey::open(None, dir.path(), true).unwrap())
     }
 
     #[test]

@@ -97,8 +97,8 @@ pub(crate) struct Flags {
     #[arg(long, help_heading = "Storage", value_parser = value::secret)]
     pub(crate) db_password: Option<SecretString>,
 
-    /// File with the server's secret key; made (mode 0600) in DATA_DIR if absent. Required with PostgreSQL.
-    /// Who loses it loses every robot's credentials.
+    /// File with the server's secret key; made (mode 0600) at the first start. Default: `secret.key` in DATA_DIR;
+    /// required with PostgreSQL. Who loses it loses every robot's credentials.
     #[arg(long, help_heading = "Storage")]
     pub(crate) secret_key_file: Option<PathBuf>,
 

@@ -10,3 +10,4 @@ mod registration;
 mod registry;
 mod roles;
 mod support;
+mod tls;
