@@ -1,6 +1,6 @@
 //! Blobs: their bytes from an offset on, with the answer's promises checked while they stream.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONTENT_RANGE, RANGE};
@@ -13,6 +13,10 @@ use crate::error::{Error, ErrorKind};
 use crate::manifest::length;
 use crate::send::{Call, transport};
 
+/// So many bytes within the stall timeout are progress. Fewer are a connection that holds a place and brings
+/// nothing.
+const PROGRESS: u64 = 4096;
+
 /// The bytes of a blob as they arrive. They are not verified: whoever keeps them hashes them.
 #[derive(Debug)]
 pub struct BlobBody {
@@ -21,6 +25,10 @@ pub struct BlobBody {
     position: u64,
     answer: reqwest::Response,
     stall: Duration,
+    /// How long was waited since the last progress, and what came in that time. Time that the reader takes
+    /// for itself does not count.
+    waited: Duration,
+    came: u64,
     operation: String,
     registry: String,
 }
@@ -60,10 +68,12 @@ impl BlobBody {
     /// The next piece, or `None` at the end, which is reached exactly at the promised size.
     ///
     /// # Errors
-    /// [`ErrorKind::Interrupted`] where the connection broke, [`ErrorKind::Stalled`] where nothing came for
-    /// the stall timeout, [`ErrorKind::Length`] where fewer or more bytes came than promised.
+    /// [`ErrorKind::Interrupted`] where the connection broke, [`ErrorKind::Stalled`] where next to nothing came
+    /// in the stall timeout, [`ErrorKind::Length`] where fewer or more bytes came than promised.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
-        let chunk = match tokio::time::timeout(self.stall, self.answer.chunk()).await {
+        let began = Instant::now();
+        let patience = self.stall.saturating_sub(self.waited);
+        let chunk = match tokio::time::timeout(patience, self.answer.chunk()).await {
             Ok(Ok(chunk)) => chunk,
             Ok(Err(error)) => return Err(self.error(transport(error))),
             Err(_) => return Err(self.error(ErrorKind::Stalled(self.stall))),
@@ -71,6 +81,11 @@ impl BlobBody {
         match (chunk, self.total) {
             (Some(chunk), total) => {
                 self.position += chunk.len() as u64;
+                self.came += chunk.len() as u64;
+                self.waited += began.elapsed();
+                if self.came >= PROGRESS {
+                    (self.came, self.waited) = (0, Duration::ZERO);
+                }
                 match total {
                     Some(total) if self.position > total => {
                         Err(self.error(ErrorKind::Length { expected: total, actual: self.position }))
@@ -136,6 +151,8 @@ impl Client {
             position: offset,
             answer,
             stall: self.inner.options.stall_timeout,
+            waited: Duration::ZERO,
+            came: 0,
             operation,
             registry: self.inner.name.clone(),
         })

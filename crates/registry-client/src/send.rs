@@ -161,6 +161,7 @@ impl Client {
         let url = token_url(self.inner.endpoint.url(), plain, realm, service, scopes).map_err(|reason| {
             self.error(operation, ErrorKind::Realm { realm: crate::endpoint::redacted(realm), reason })
         })?;
+        let operation = &format!("{operation}, token of {}", url.host_str().unwrap_or_default());
         let mut headers = HeaderMap::new();
         if let Some(basic) = self.inner.auth.credentials().basic_header() {
             headers.insert(AUTHORIZATION, basic);

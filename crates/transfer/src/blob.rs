@@ -13,7 +13,7 @@ use crate::seam::{BlobRead, Source};
 
 /// A connection that brought this many bytes before it broke counts as progress: the failures before it are
 /// forgotten. Less than this, again and again, is a source that does not work.
-const PROGRESS: u64 = 1 << 20;
+const PROGRESS: u64 = 64 << 10;
 /// Progress is told in steps of so many bytes.
 const EVENT_STEP: u64 = 4 << 20;
 /// How often a source that ignores ranges may send a blob from its beginning within one transfer.

@@ -24,7 +24,7 @@ pub struct EngineOptions {
     /// Manifests of one graph at most, referrers included.
     pub max_manifests: usize,
     /// When a transfer that was cut is continued. The failures that count are those in a row that brought
-    /// less than a megabyte.
+    /// less than 64 KiB.
     pub retry: RetryPolicy,
     /// Is told what happens.
     pub observer: Arc<dyn Observer>,

@@ -195,3 +195,19 @@ async fn silence_is_an_error() {
     assert!(matches!(error.kind(), ErrorKind::Stalled(_)) && error.is_retryable(), "{error}");
     assert!(started.elapsed() < Duration::from_secs(5));
 }
+
+#[tokio::test]
+async fn a_trickle_is_no_progress() {
+    let server =
+        Hostile::start(|_, _| Reply::status(200).body("x").announce(1 << 20).end(End::Trickle)).await;
+    let error = blob(&client(&server.url()), b"", 0).await.unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Stalled(_)), "{error}");
+}
+
+#[tokio::test]
+async fn a_reader_that_takes_its_time_is_no_stall() {
+    let server = Hostile::start(|_, _| Reply::status(200).body("0123456789")).await;
+    let mut body = client(&server.url()).blob(&repository(), &Digest::sha256(b""), 0).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    assert_eq!(read(&mut body).await.unwrap(), b"0123456789");
+}

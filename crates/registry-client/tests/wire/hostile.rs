@@ -39,6 +39,8 @@ pub(crate) enum End {
     Close,
     /// The connection stays open and silent.
     Stall,
+    /// The connection stays open and brings one byte again and again.
+    Trickle,
 }
 
 /// An answer, byte for byte.
@@ -119,6 +121,12 @@ impl Reply {
             stream.write_all(&self.body).await?;
         }
         stream.flush().await?;
+        if self.end == End::Trickle {
+            loop {
+                stream.write_all(b"x").await?;
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        }
         if self.end == End::Stall {
             // Until the other side has had enough.
             let mut rest = [0_u8; 1024];
