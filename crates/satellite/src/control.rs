@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::status::Status;
+use crate::transfers::TransferStatus;
 
 pub mod client;
 pub mod server;
@@ -35,6 +36,9 @@ pub struct StatusDocument {
     pub process: ProcessStatus,
     /// The local registry.
     pub registry: RegistryStatus,
+    /// Blobs on their way at this moment.
+    #[serde(default)]
+    pub transfers: Vec<TransferStatus>,
     /// Registration, schedulers, desired state, artifacts.
     pub satellite: Status,
 }

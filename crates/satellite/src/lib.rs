@@ -28,3 +28,4 @@ pub mod schedulers;
 pub mod sealed;
 pub mod serve;
 pub mod status;
+pub mod transfers;

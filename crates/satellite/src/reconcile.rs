@@ -13,6 +13,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use jiff::Timestamp;
 use oci::Digest;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use transfer::{RegistrySource, Source as _};
 
@@ -56,6 +57,8 @@ pub(crate) struct Reconciler {
     /// Digests of the documents that the last turn worked with: other ones mean another try for what failed.
     documents: Vec<Option<Digest>>,
     converged: bool,
+    /// A heartbeat shall tell at once that all is here.
+    wake_heartbeat: Arc<Notify>,
 }
 
 /// What one turn did.
@@ -75,6 +78,7 @@ impl Reconciler {
         store: blob_store::Store,
         state_dir: &Path,
         events: Events,
+        wake_heartbeat: Arc<Notify>,
     ) -> Self {
         let in_force = config.kept_digest();
         if let Some(digest) = in_force {
@@ -92,6 +96,7 @@ impl Reconciler {
             look_again: BTreeMap::new(),
             documents: Vec::new(),
             converged: false,
+            wake_heartbeat,
         }
     }
 
@@ -101,11 +106,16 @@ impl Reconciler {
         let Some(registration) = &state.registration else { return Next::Park };
         let began = (Instant::now(), Timestamp::now());
         let config = self.config.current();
-        if let Err(error) = Works::prepare(&mut self.works, registration, &config, &self.store) {
+        let transfers = self.events.status().transfers();
+        if let Err(error) = Works::prepare(&mut self.works, registration, &config, &self.store, transfers) {
             self.activity("waiting: the configuration cannot be worked with");
             return Next::Failed { error, not_before: None };
         }
         let Some(works) = &self.works else { return Next::Park };
+        if !works.is_busy() {
+            // Downloads that were stopped do not tell that they ended.
+            transfers.clear();
+        }
         let upstream = works.upstream.clone();
         let desired = self.reader.read(&upstream, &registration.state).await;
         show::desired(&self.events, &desired);
@@ -146,7 +156,7 @@ impl Reconciler {
         match (outcome, desired.error) {
             (Err(error), _) => Next::Failed { error, not_before: None },
             _ if running => Next::AtOnce,
-            (Ok(()), Some(error)) => Next::Failed { error, not_before: None },
+            (Ok(()), Some(error)) => Next::Failed { error, not_before: desired.retry_after },
             (Ok(()), None) => Next::Again,
         }
     }
@@ -229,6 +239,7 @@ impl Reconciler {
         let settled = desired.complete && plan.make.is_empty() && !busy && self.failures.count() == 0;
         if settled && (!self.converged || turn.replicated + turn.removed > 0) {
             self.events.emit(Event::Converged { artifacts: plan.wanted.len() });
+            self.wake_heartbeat.notify_one();
         }
         self.converged = settled;
         Ok(())
@@ -393,7 +404,8 @@ impl Reconciler {
                     }
                 }
                 Fetch::Graph | Fetch::Referrers if reachable => {
-                    if let Err(error) = works.start(upstream, make, config) {
+                    let attempts = self.failures.attempts(&make.artifact);
+                    if let Err(error) = works.start(upstream, make, attempts, config) {
                         self.failed(make, Failed { reason: error, temporary: false, retry_after: None });
                     }
                 }

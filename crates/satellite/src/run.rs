@@ -47,7 +47,7 @@ enum RunError {
     )]
     ConfigDir { path: PathBuf, source: std::io::Error },
     #[error("store {path} cannot be opened: {source}; --registry-data-dir (REGISTRY_DATA_DIR) names it")]
-    Store { path: PathBuf, source: blob_store::StoreError },
+    Store { path: PathBuf, source: Box<blob_store::StoreError> },
     #[error(transparent)]
     Serve(#[from] ServeError),
     #[error(transparent)]
@@ -107,8 +107,10 @@ async fn live(site: Site, boot: Effective, log: &LogControl) -> Result<(), RunEr
     let mut end = Signals::new().map_err(RunError::Runtime)?;
 
     let options = blob_store::Options { grace: boot.gc_grace, ..blob_store::Options::default() };
-    let store = Store::open(&site.registry_data_dir, options)
-        .map_err(|source| RunError::Store { path: site.registry_data_dir.clone(), source })?;
+    let store = Store::open(&site.registry_data_dir, options).map_err(|source| RunError::Store {
+        path: site.registry_data_dir.clone(),
+        source: Box::new(source),
+    })?;
     let mut registry = if boot.byo_wanted {
         None
     } else {

@@ -9,6 +9,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use crate::transfers::Transfers;
+
 /// Everything that `satellite status` and `satellite images` show.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -122,6 +124,8 @@ pub struct DesiredStatus {
     pub read_at: Option<Timestamp>,
     /// Every document was read; only then is anything removed.
     pub whole: bool,
+    /// Removals that wait because not every document could be read.
+    pub removals_held_back: u64,
     /// Why the satellite state itself could not be read, if so.
     pub error: Option<String>,
     /// The groups.
@@ -246,15 +250,23 @@ pub struct LastSync {
 #[derive(Debug, Clone)]
 pub struct StatusBoard {
     sender: watch::Sender<Status>,
+    transfers: Transfers,
 }
 
 impl Default for StatusBoard {
     fn default() -> Self {
-        Self { sender: watch::Sender::new(Status::default()) }
+        Self { sender: watch::Sender::new(Status::default()), transfers: Transfers::default() }
     }
 }
 
 impl StatusBoard {
+    /// What is on its way at this moment. Apart from the rest, because it changes with every few megabytes and wakes
+    /// nobody.
+    #[must_use]
+    pub fn transfers(&self) -> &Transfers {
+        &self.transfers
+    }
+
     /// The status now.
     #[must_use]
     pub fn snapshot(&self) -> Status {

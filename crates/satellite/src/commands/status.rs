@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::text::{bytes, duration, lines, relative, table};
+use super::text::{bytes, duration, lines, relative, short_digest, table};
 use crate::control::StatusDocument;
 use crate::status::RegistrationState;
 
@@ -98,6 +98,21 @@ pub(super) fn render(document: &StatusDocument) -> String {
             ]);
         }
         text.push_str(&lines(&schedulers));
+    }
+    if !document.transfers.is_empty() {
+        text.push_str("\ntransfers:\n");
+        let mut transfers = table(["BLOB", "HERE", "SIZE", "SINCE", "RETRIES", "LAST ERROR"]);
+        for transfer in &document.transfers {
+            transfers.add_row([
+                short_digest(&transfer.digest),
+                bytes(transfer.position_bytes),
+                bytes(transfer.size_bytes),
+                relative(Some(transfer.since), now),
+                transfer.retries.to_string(),
+                transfer.last_error.clone().unwrap_or_else(|| "-".to_owned()),
+            ]);
+        }
+        text.push_str(&lines(&transfers));
     }
     if !satellite.desired.groups.is_empty() {
         text.push_str("\ngroups:\n");

@@ -154,3 +154,6 @@ fn write_boot(config_dir: &Path, next: &Effective) {
         tracing::warn!(path = %path.display(), %error, "settings for the next start not kept");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -236,6 +236,7 @@ pub fn document(subject: &Subject) -> StatusDocument {
             tags: usage.tags,
             repositories: usage.repositories,
         },
+        transfers: subject.board.transfers().snapshot(),
         satellite,
     }
 }

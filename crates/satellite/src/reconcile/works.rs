@@ -15,6 +15,7 @@ use crate::config::{ByoRegistry, Effective, TlsTrust};
 use crate::desired::Upstream;
 use crate::destination::Place;
 use crate::plan::{Artifact, Fetch, Make, Want};
+use crate::transfers::Transfers;
 
 /// Artifacts on their way at once. Their blobs share the engine's own bound.
 const ARTIFACTS: usize = 3;
@@ -111,6 +112,7 @@ impl Works {
         registration: &StateConfig,
         config: &Effective,
         store: &blob_store::Store,
+        transfers: &Transfers,
     ) -> Result<(), String> {
         let basis = Basis::new(registration, config);
         if works.as_ref().is_some_and(|works| works.basis.is(&basis)) {
@@ -122,7 +124,10 @@ impl Works {
         let place =
             Place::open(config, store).map_err(|error| format!("the destination cannot be used: {error}"))?;
         let name = config.byo_registry.as_ref().map(|site| site.url.to_string()).unwrap_or_default();
-        let engine = Engine::new(place.transfer(), EngineOptions::default());
+        let engine = Engine::new(
+            place.transfer(),
+            EngineOptions { observer: Arc::new(transfers.clone()), ..EngineOptions::default() },
+        );
         *works = Some(Self {
             basis,
             name,
@@ -162,12 +167,13 @@ impl Works {
         &mut self,
         upstream: &Upstream,
         make: &Make,
+        attempts: u32,
         config: &Effective,
     ) -> Result<(), String> {
         if self.running.contains_key(&make.artifact) {
             return Ok(());
         }
-        let mut request = self.request(upstream, make, config)?;
+        let mut request = self.request(upstream, make, attempts, config)?;
         request.tags.clear();
         let (engine, permits) = (self.engine.clone(), self.permits.clone());
         let only_referrers = make.fetch == Fetch::Referrers;
@@ -219,7 +225,7 @@ impl Works {
         make: &Make,
         config: &Effective,
     ) -> Result<Outcome, Failed> {
-        let mut request = self.request(upstream, make, config).map_err(|reason| Failed {
+        let mut request = self.request(upstream, make, 0, config).map_err(|reason| Failed {
             reason,
             temporary: false,
             retry_after: None,
@@ -228,9 +234,16 @@ impl Works {
         Ok(self.engine.copy(&request).await?)
     }
 
-    fn request(&self, upstream: &Upstream, make: &Make, config: &Effective) -> Result<CopyRequest, String> {
-        // Further registries are for later: one source is asked at a time.
-        let registry = make.registries.first().ok_or("no registry is named for it")?;
+    /// Where groups name several registries for the same digest, each try goes to the next one.
+    fn request(
+        &self,
+        upstream: &Upstream,
+        make: &Make,
+        attempts: u32,
+        config: &Effective,
+    ) -> Result<CopyRequest, String> {
+        let turn = attempts as usize % make.registries.len().max(1);
+        let registry = make.registries.get(turn).ok_or("no registry is named for it")?;
         let client = upstream
             .endpoint(registry)
             .and_then(|endpoint| upstream.client(&endpoint))

@@ -1,6 +1,12 @@
 //! The built program as people and service managers see it: exit codes, messages, the local registry, the status
 //! socket, and what survives a kill.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests, which clippy exempts only inside #[test]"
+)]
+
 mod harness;
 mod identity;
 mod serving;
