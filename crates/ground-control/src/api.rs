@@ -9,6 +9,7 @@ mod extract;
 mod groups;
 mod health;
 mod middleware;
+mod openapi;
 mod people;
 mod satellites;
 mod state;
@@ -65,7 +66,8 @@ pub fn router(state: AppState, registry: Router) -> Router {
     let open = Router::new()
         .route("/ping", get(health::ping))
         .route("/health", get(health::live))
-        .route("/health/ready", get(health::ready));
+        .route("/health/ready", get(health::ready))
+        .route("/openapi.json", get(openapi::document));
     let api = Router::new()
         .merge(small)
         .merge(usual)

@@ -126,3 +126,36 @@ async fn a_method_that_a_route_does_not_take_is_405_with_those_it_takes() {
         assert_eq!(answer.body["code"], 405);
     }
 }
+
+/// The served document says what each route takes and whether it needs an account, and all of that is so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_openapi_document_tells_the_truth() {
+    let server = Server::start().await;
+    let document = server.send(As::Nobody, "GET", "/openapi.json", None).await.expect(200).body;
+    assert_eq!(document["openapi"], "3.1.0");
+    let in_the_path = |path: &str| {
+        let segments: Vec<&str> =
+            path.split('/').map(|s| if s.starts_with('{') { "nothing" } else { s }).collect();
+        segments.join("/")
+    };
+    for (template, operations) in document["paths"].as_object().unwrap() {
+        let path = in_the_path(template);
+        let refused = server.send(As::Nobody, "PUT", &path, None).await.expect(405);
+        let mut allowed: Vec<String> =
+            refused.header("allow").split(',').map(|method| method.trim().to_lowercase()).collect();
+        allowed.retain(|method| method != "head");
+        allowed.sort_unstable();
+        let operations = operations.as_object().unwrap();
+        let documented: Vec<&String> = operations.keys().collect();
+        assert_eq!(documented, allowed.iter().collect::<Vec<_>>(), "{template}");
+        for (method, operation) in operations {
+            let open = operation["security"] == json!([]);
+            let status = server.send(As::Nobody, &method.to_uppercase(), &path, None).await.status.as_u16();
+            // The form of the token service needs no header, its content is the credential.
+            assert!(open || status == 401, "{method} {template}: {status}");
+            assert!(!open || status != 401 || template == "/service/token", "{method} {template}: {status}");
+            let known = operation["responses"].get(status.to_string()).is_some();
+            assert!(known || status == 503, "{method} {template}: {status} is not in the document");
+        }
+    }
+}

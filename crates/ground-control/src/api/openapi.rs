@@ -1,0 +1,282 @@
+//! The OpenAPI 3.1 document of every route, made from one table and served at `/openapi.json`.
+//!
+//! A test compares the table with the router in both directions. What lies under `/v2/` is OCI Distribution 1.1 and
+//! described there.
+
+mod schemas;
+
+use std::sync::LazyLock;
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, header};
+use serde_json::{Map, Value, json};
+
+/// Who may ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Who {
+    Anybody,
+    Viewer,
+    Admin,
+    SystemAdmin,
+    /// A satellite's robot by HTTP Basic.
+    Robot,
+    /// HTTP Basic of a person or a robot.
+    Account,
+}
+
+/// What is answered when all went well.
+#[derive(Debug, Clone, Copy)]
+enum Gives {
+    /// A JSON object of this schema.
+    One(&'static str),
+    /// A page of these.
+    Page(&'static str),
+    /// Plain text.
+    Text,
+    /// No body.
+    Nothing,
+}
+
+struct Operation(
+    &'static str,
+    &'static str,
+    &'static str,
+    Who,
+    Option<&'static str>,
+    u16,
+    Gives,
+    &'static [u16],
+);
+
+/// Method, path, what it does, who may, body, status, answer, and how it can fail besides the usual.
+#[rustfmt::skip]
+const OPERATIONS: &[Operation] = {
+    use Gives::{Nothing, One, Page, Text};
+    use Who::{Account, Admin, Anybody, Robot, SystemAdmin, Viewer};
+    &[
+        Operation("get", "/ping", "Whether the process answers", Anybody, None, 200, Text, &[]),
+        Operation("get", "/health", "Whether process and database answer", Anybody, None, 200, One("Health"), &[503]),
+        Operation("get", "/health/ready", "Whether requests may be sent here, and how far publishing is behind", Anybody, None, 200, One("Readiness"), &[503]),
+        Operation("get", "/openapi.json", "This document", Anybody, None, 200, One("Empty"), &[]),
+        Operation("post", "/login", "A session for a name and a password", Anybody, Some("LoginRequest"), 200, One("LoginAnswer"), &[400, 401, 413, 415, 429]),
+        Operation("post", "/api/logout", "Ends the session that asks", Viewer, None, 204, Nothing, &[]),
+        Operation("get", "/api/users", "Accounts, by name", Admin, None, 200, Page("User"), &[]),
+        Operation("post", "/api/users", "Makes an account", SystemAdmin, Some("NewUser"), 201, One("User"), &[400, 409, 413, 415]),
+        Operation("get", "/api/users/{user}", "An account", Admin, None, 200, One("User"), &[404]),
+        Operation("delete", "/api/users/{user}", "Deletes an account; not oneself, not the last system_admin", SystemAdmin, None, 204, Nothing, &[404, 409]),
+        Operation("patch", "/api/users/password", "Changes one's own password; one's sessions end", Viewer, Some("ChangePassword"), 204, Nothing, &[400, 413, 415]),
+        Operation("patch", "/api/users/{user}/password", "Sets a password; that account's sessions end", SystemAdmin, Some("SetPassword"), 204, Nothing, &[400, 404, 413, 415]),
+        Operation("get", "/api/groups", "Groups, by name", Viewer, None, 200, Page("Group"), &[]),
+        Operation("post", "/api/groups/sync", "Replaces a group's artifacts; makes the group if it is not there", Admin, Some("GroupState"), 200, One("Group"), &[400, 413, 415]),
+        Operation("get", "/api/groups/{group}", "A group", Viewer, None, 200, One("Group"), &[404]),
+        Operation("delete", "/api/groups/{group}", "Deletes a group; its satellites lose it", SystemAdmin, None, 200, One("Empty"), &[404]),
+        Operation("get", "/api/groups/{group}/satellites", "Satellites of a group, by name", Viewer, None, 200, Page("Satellite"), &[404]),
+        Operation("post", "/api/groups/satellite", "Puts a satellite into a group", Admin, Some("GroupMember"), 200, One("Message"), &[400, 404, 413, 415]),
+        Operation("delete", "/api/groups/satellite", "Takes a satellite out of a group", Admin, Some("GroupMember"), 200, One("Message"), &[400, 404, 413, 415]),
+        Operation("get", "/api/configs", "Configs, by name", Viewer, None, 200, Page("Config"), &[]),
+        Operation("post", "/api/configs", "Makes a config", Admin, Some("NewConfig"), 201, One("Config"), &[400, 409, 413, 415]),
+        Operation("get", "/api/configs/{config}", "A config", Viewer, None, 200, One("Config"), &[404]),
+        Operation("patch", "/api/configs/{config}", "Applies a merge patch (RFC 7396) to a config's document", Admin, Some("Document"), 200, One("Config"), &[400, 404, 413, 415]),
+        Operation("delete", "/api/configs/{config}", "Deletes a config that no satellite has", Admin, None, 200, One("Empty"), &[400, 404]),
+        Operation("post", "/api/configs/satellite", "Gives a satellite a config", Admin, Some("ConfigAssignment"), 200, One("Empty"), &[400, 404, 413, 415]),
+        Operation("get", "/api/satellites", "Satellites, by name", Viewer, None, 200, Page("Satellite"), &[]),
+        Operation("post", "/api/satellites", "Makes a satellite; its one-time token is shown here only", Admin, Some("NewSatellite"), 200, One("NewSatelliteAnswer"), &[400, 404, 409, 413, 415]),
+        Operation("get", "/api/satellites/active", "Satellites whose heartbeats come", Viewer, None, 200, Page("Satellite"), &[]),
+        Operation("get", "/api/satellites/stale", "Satellites whose heartbeats stay away", Viewer, None, 200, Page("Satellite"), &[]),
+        Operation("get", "/api/satellites/{satellite}", "A satellite", Viewer, None, 200, One("Satellite"), &[404]),
+        Operation("delete", "/api/satellites/{satellite}", "Deletes a satellite; its credentials end at once", Admin, None, 200, One("Empty"), &[404]),
+        Operation("get", "/api/satellites/{satellite}/status", "What a satellite said of itself last; 404 before its first heartbeat", Viewer, None, 200, One("SatelliteStatus"), &[404]),
+        Operation("get", "/api/satellites/{satellite}/images", "Images that a satellite holds", Viewer, None, 200, Page("SatelliteImage"), &[404]),
+        Operation("post", "/satellites/ztr", "Registers a satellite by its one-time token and a nonce", Anybody, Some("ZtrRequest"), 200, One("StateConfig"), &[400, 401, 403, 413, 415]),
+        Operation("get", "/satellites/ztr/{token}", "Registers a satellite by its one-time token: the earlier form, without a nonce", Anybody, None, 200, One("StateConfig"), &[400, 401, 403]),
+        Operation("post", "/satellites/sync", "A satellite's heartbeat", Robot, Some("Heartbeat"), 200, One("HeartbeatAnswer"), &[400, 413, 415]),
+        Operation("get", "/service/token", "A token for the registry at /v2/", Account, None, 200, One("RegistryToken"), &[400]),
+        Operation("post", "/service/token", "A token for the registry at /v2/, in the OAuth2 form", Anybody, Some("TokenForm"), 200, One("RegistryToken"), &[400, 401, 403, 413, 429]),
+    ]
+};
+
+/// `GET /openapi.json`.
+pub(crate) async fn document() -> Response {
+    static TEXT: LazyLock<String> = LazyLock::new(|| build().to_string());
+    let kind = HeaderValue::from_static("application/json");
+    ([(header::CONTENT_TYPE, kind)], TEXT.as_str()).into_response()
+}
+
+fn build() -> Value {
+    let mut paths: Map<String, Value> = Map::new();
+    for operation in OPERATIONS {
+        let path = paths.entry(operation.1).or_insert_with(|| json!({}));
+        path[operation.0] = describe(operation);
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Ground Control",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "The control plane of Harbor Satellite. The central registry is at /v2/ (OCI Distribution 1.1). \
+                            Every answer carries X-Request-ID, taken from the request (1 to 128 of A-Z a-z 0-9 . _ -) or made.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "paths": paths,
+        "components": {
+            "securitySchemes": {
+                "session": {"type": "http", "scheme": "bearer", "description": "The token of POST /login."},
+                "basic": {"type": "http", "scheme": "basic"},
+            },
+            "parameters": {
+                "page": {"name": "page", "in": "query", "schema": {"type": "integer", "minimum": 1, "default": 1}},
+                "page_size": {"name": "page_size", "in": "query",
+                              "schema": {"type": "integer", "minimum": 1, "maximum": 100, "default": 100}},
+            },
+            "schemas": schemas::all(),
+        },
+    })
+}
+
+fn describe(Operation(method, path, summary, who, body, status, gives, failures): &Operation) -> Value {
+    let mut parameters: Vec<Value> = path
+        .split('/')
+        .filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'))
+        .map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}))
+        .collect();
+    if matches!(gives, Gives::Page(_)) {
+        parameters.extend(
+            ["page", "page_size"].map(|name| json!({"$ref": format!("#/components/parameters/{name}")})),
+        );
+    }
+    if *path == "/service/token" && body.is_none() {
+        let field = |name: &str, schema: Value| json!({"name": name, "in": "query", "schema": schema});
+        parameters.push(field("service", json!({"const": crate::registry::SERVICE})));
+        parameters.push(field("scope", json!({"type": "array", "items": {"type": "string"}})));
+    }
+    let mut responses = Map::new();
+    responses.insert(status.to_string(), success(*gives));
+    let usual: &[u16] = match who {
+        Who::Anybody => &[],
+        Who::Viewer => &[401, 429],
+        Who::Admin | Who::SystemAdmin | Who::Account => &[401, 403, 429],
+        Who::Robot => &[401, 403],
+    };
+    let paged: &[u16] = if matches!(gives, Gives::Page(_)) { &[400] } else { &[] };
+    for failure in usual.iter().chain(*failures).chain(paged) {
+        responses.insert(failure.to_string(), self::failure(path, *failure));
+    }
+    let mut operation = json!({
+        "summary": summary,
+        "operationId": format!("{method}{}", path.replace(['/', '.'], "_").replace(['{', '}'], "")),
+        "responses": responses,
+    });
+    if !parameters.is_empty() {
+        operation["parameters"] = Value::from(parameters);
+    }
+    if let Some(schema) = body {
+        let kind =
+            if *path == "/service/token" { "application/x-www-form-urlencoded" } else { "application/json" };
+        operation["requestBody"] =
+            json!({"required": true, "content": {kind: {"schema": reference(schema)}}});
+    }
+    match who {
+        Who::Anybody => operation["security"] = json!([]),
+        Who::Robot | Who::Account => operation["security"] = json!([{"basic": []}]),
+        Who::Viewer | Who::Admin | Who::SystemAdmin => {
+            operation["security"] = json!([{"session": []}, {"basic": []}]);
+            let role = match who {
+                Who::Viewer => "viewer",
+                Who::Admin => "admin",
+                _ => "system_admin",
+            };
+            operation["description"] = Value::from(format!("Needs the role {role}."));
+        }
+    }
+    operation
+}
+
+fn reference(schema: &str) -> Value {
+    json!({"$ref": format!("#/components/schemas/{schema}")})
+}
+
+fn success(gives: Gives) -> Value {
+    match gives {
+        Gives::One(schema) => {
+            json!({"description": "Done.", "content": {"application/json": {"schema": reference(schema)}}})
+        }
+        Gives::Page(schema) => json!({
+            "description": "One page of the list.",
+            "headers": {
+                "X-Total-Count": {"schema": {"type": "integer"}, "description": "Length of the whole list."},
+                "Link": {"schema": {"type": "string"}, "description": "Pages beside this one (RFC 8288)."},
+            },
+            "content": {"application/json": {"schema": {"type": "array", "items": reference(schema)}}},
+        }),
+        Gives::Text => {
+            json!({"description": "Done.", "content": {"text/plain": {"schema": {"type": "string"}}}})
+        }
+        Gives::Nothing => json!({"description": "Done."}),
+    }
+}
+
+fn failure(path: &str, status: u16) -> Value {
+    let schema = match (path, status) {
+        ("/service/token", _) => "RegistryError",
+        ("/health", 503) => "Health",
+        ("/health/ready", 503) => "Readiness",
+        _ => "Error",
+    };
+    let description = match status {
+        400 => "The request is wrong; the message says how.",
+        401 => "Wrong or missing credentials.",
+        403 => "Known, and not entitled.",
+        404 => "It does not exist.",
+        409 => "It exists already, or something stands in the way.",
+        413 => "The body is too large.",
+        415 => "The body is not JSON.",
+        429 => "Too many attempts; see Retry-After.",
+        _ => "Not at present.",
+    };
+    json!({"description": description, "content": {"application/json": {"schema": reference(schema)}}})
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// The paths that the sources of the routers name.
+    fn routed() -> BTreeSet<&'static str> {
+        [include_str!("../api.rs"), include_str!("../registry/token.rs")]
+            .into_iter()
+            .flat_map(|source| source.split(".route(").skip(1))
+            .filter_map(|rest| rest.trim_start().strip_prefix('"')?.split('"').next())
+            .collect()
+    }
+
+    #[test]
+    fn the_document_has_every_route_and_no_other() {
+        let documented: BTreeSet<&str> = OPERATIONS.iter().map(|operation| operation.1).collect();
+        assert_eq!(documented, routed());
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere_and_every_schema_is_used() {
+        let document = build();
+        let text = document.to_string();
+        let used: BTreeSet<&str> =
+            text.split("#/components/schemas/").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+        let defined: BTreeSet<&str> =
+            document["components"]["schemas"].as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(used, defined);
+    }
+
+    #[test]
+    fn operation_ids_are_unique() {
+        let document = build();
+        let mut ids = BTreeSet::new();
+        for path in document["paths"].as_object().unwrap().values() {
+            for operation in path.as_object().unwrap().values() {
+                assert!(ids.insert(operation["operationId"].to_string()), "{operation}");
+            }
+        }
+        assert_eq!(ids.len(), OPERATIONS.len());
+    }
+}

@@ -1,0 +1,203 @@
+//! The shapes of bodies and answers, in JSON Schema.
+
+use serde_json::{Map, Value, json};
+
+/// An object of these properties, all of them always there in an answer.
+fn object(properties: Value) -> Value {
+    let required: Vec<&String> = properties.as_object().into_iter().flat_map(Map::keys).collect();
+    json!({"type": "object", "required": required, "properties": properties})
+}
+
+/// An object of which only these properties have to be given.
+fn partly(required: &[&str], properties: Value) -> Value {
+    json!({"type": "object", "required": required, "properties": properties})
+}
+
+fn reference(schema: &str) -> Value {
+    json!({"$ref": format!("#/components/schemas/{schema}")})
+}
+
+fn list(schema: &str) -> Value {
+    json!({"type": "array", "items": reference(schema)})
+}
+
+/// Every schema by its name.
+pub(super) fn all() -> Value {
+    let text = || json!({"type": "string"});
+    let secret = || json!({"type": "string", "format": "password"});
+    let number = || json!({"type": "integer"});
+    let truth = || json!({"type": "boolean"});
+    let time = || json!({"type": "string", "format": "date-time"});
+    let maybe = |kind: &str| json!({"type": [kind, "null"]});
+    let texts = || json!({"type": "array", "items": {"type": "string"}});
+    let hex = || json!({"type": "string", "pattern": "^[0-9a-fA-F]{32}$"});
+    let name = || json!({"type": "string", "pattern": "^[a-z0-9]+(?:[._-][a-z0-9]+)*$", "maxLength": 63});
+    let role = || json!({"enum": ["viewer", "admin", "system_admin"]});
+    let schemas = [
+        ("Error", object(json!({"message": text(), "code": number()}))),
+        ("Empty", json!({"type": "object"})),
+        ("Message", object(json!({"message": text()}))),
+        ("Health", object(json!({"status": {"enum": ["healthy", "unhealthy"]}}))),
+        (
+            "Readiness",
+            object(json!({
+                "status": {"enum": ["ready", "not ready"]},
+                "database": object(json!({"kind": {"enum": ["sqlite", "postgresql"]}, "ok": truth()})),
+                "registry": object(json!({"ok": truth()})),
+                "publisher": object(json!({
+                    "ok": truth(), "waiting": number(), "failing": number(), "oldest": maybe("string"),
+                })),
+                "version": text(),
+            })),
+        ),
+        ("LoginRequest", object(json!({"username": text(), "password": secret()}))),
+        ("LoginAnswer", object(json!({"token": secret(), "expires_at": time()}))),
+        ("User", object(json!({"id": text(), "username": text(), "role": role(), "created_at": time()}))),
+        (
+            "NewUser",
+            partly(
+                &["username", "password"],
+                json!({
+                    "username": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}$"},
+                    "password": secret(), "role": {"enum": ["viewer", "admin", "system_admin"], "default": "admin"},
+                }),
+            ),
+        ),
+        ("ChangePassword", object(json!({"current_password": secret(), "new_password": secret()}))),
+        ("SetPassword", object(json!({"new_password": secret()}))),
+        (
+            "Artifact",
+            partly(
+                &["repository"],
+                json!({
+                    "repository": text(),
+                    "tag": {"description": "A list; a single string is read too.", "type": ["array", "string"], "items": text()},
+                    "labels": {"type": ["array", "null"], "items": {"type": ["string", "object"]}},
+                    "type": {"type": ["string", "null"], "default": "image"},
+                    "digest": {"type": ["string", "null"], "description": "Authoritative; where absent, the tag is resolved."},
+                    "deleted": {"type": "boolean", "default": false},
+                }),
+            ),
+        ),
+        (
+            "GroupState",
+            partly(
+                &["group"],
+                json!({
+                    "group": name(), "registry": {"type": "string", "description": "Read and ignored."},
+                    "artifacts": list("Artifact"),
+                }),
+            ),
+        ),
+        (
+            "Group",
+            object(json!({
+                "id": text(), "group_name": text(), "registry_url": text(), "projects": texts(),
+                "artifacts": list("Artifact"), "created_at": time(), "updated_at": time(),
+            })),
+        ),
+        ("GroupMember", object(json!({"satellite": text(), "group": text()}))),
+        (
+            "Document",
+            json!({"type": "object", "description": "A satellite's config document, or a merge patch of one."}),
+        ),
+        (
+            "Config",
+            object(json!({
+                "id": text(), "config_name": text(), "registry_url": text(), "config": reference("Document"),
+                "created_at": time(), "updated_at": time(),
+            })),
+        ),
+        (
+            "NewConfig",
+            partly(
+                &["config_name", "config"],
+                json!({
+                    "config_name": name(), "registry": {"type": ["string", "null"], "description": "Read and ignored."},
+                    "config": reference("Document"),
+                }),
+            ),
+        ),
+        ("ConfigAssignment", object(json!({"satellite": text(), "config_name": text()}))),
+        (
+            "Satellite",
+            object(json!({
+                "id": text(), "name": text(), "region": text(), "spiffe_id": maybe("string"),
+                "state": {"enum": ["pending", "awaiting_approval", "online", "stale", "revoked"]},
+                "groups": texts(), "config_name": maybe("string"), "last_seen": maybe("string"),
+                "heartbeat_interval": maybe("string"), "created_at": time(), "updated_at": time(),
+            })),
+        ),
+        (
+            "NewSatellite",
+            partly(
+                &["name"],
+                json!({
+                    "name": name(), "groups": {"type": ["array", "null"], "items": text()},
+                    "config_name": {"type": ["string", "null"], "description": "Absent or empty: default."},
+                }),
+            ),
+        ),
+        ("NewSatelliteAnswer", object(json!({"token": hex()}))),
+        (
+            "SatelliteStatus",
+            json!({"allOf": [reference("Heartbeat"), object(json!({"received_at": time()}))]}),
+        ),
+        (
+            "SatelliteImage",
+            object(json!({
+                "reference": text(), "digest": maybe("string"), "size_bytes": number(),
+            })),
+        ),
+        ("ZtrRequest", object(json!({"token": hex(), "nonce": hex()}))),
+        (
+            "StateConfig",
+            object(json!({
+                "auth": object(json!({"url": text(), "username": text(), "password": secret()})), "state": text(),
+            })),
+        ),
+        (
+            "Heartbeat",
+            partly(
+                &[],
+                json!({
+                    "name": text(), "activity": text(), "state_report_interval": text(), "latest_state_digest": text(),
+                    "latest_config_digest": text(), "memory_used_bytes": number(), "storage_used_bytes": number(),
+                    "cpu_percent": {"type": "number"}, "request_created_time": maybe("string"),
+                    "last_sync_duration_ms": number(), "image_count": number(),
+                    "cached_images": {"type": ["array", "null"], "items": object(json!({
+                        "reference": text(), "size_bytes": number(),
+                    }))},
+                    "failed": {"type": "array", "items": {"type": "object"}},
+                    "conflicts": {"type": "array", "items": {"type": "object"}},
+                    "config_refusals": texts(), "document_errors": {"type": "array", "items": {"type": "object"}},
+                    "version": text(),
+                }),
+            ),
+        ),
+        ("HeartbeatAnswer", partly(&[], json!({"events": texts()}))),
+        (
+            "TokenForm",
+            partly(
+                &["grant_type", "username", "password"],
+                json!({
+                    "grant_type": {"const": "password"}, "username": text(), "password": secret(),
+                    "service": {"const": "ground-control"}, "scope": text(), "client_id": text(),
+                }),
+            ),
+        ),
+        (
+            "RegistryToken",
+            object(json!({
+                "token": secret(), "access_token": secret(), "expires_in": number(), "issued_at": time(),
+            })),
+        ),
+        (
+            "RegistryError",
+            object(json!({
+                "errors": {"type": "array", "items": object(json!({"code": text(), "message": text()}))},
+            })),
+        ),
+    ];
+    schemas.into_iter().map(|(name, schema)| (name.to_owned(), schema)).collect::<Map<_, _>>().into()
+}
