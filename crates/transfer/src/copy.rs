@@ -222,7 +222,7 @@ impl Copy<'_> {
                 at_a_time(limits.parallel_manifests, children),
             );
             blobs.into_iter().collect::<Result<(), _>>()?;
-            children.into_iter().map(|child| child.map(drop)).collect::<Result<(), _>>()?;
+            children.into_iter().try_for_each(|child| child.map(drop))?;
             if !present {
                 self.engine
                     .destination
@@ -311,13 +311,12 @@ impl Copy<'_> {
                 self.engine.flights.board(blob.digest, self.stop.clone(), observer, || self.flight(blob));
             let own = seat.own;
             match seat.land().await {
-                Some(Ok(landed)) => {
-                    if own || destination.shares_blobs() {
-                        self.count(blob, own, &landed);
-                        return Ok(());
-                    }
-                    // It came for another repository, perhaps. Our own flight finds it here, or mounts it.
+                Some(Ok(landed)) if own || destination.shares_blobs() => {
+                    self.count(blob, own, &landed);
+                    return Ok(());
                 }
+                // It came for another repository, perhaps. Our own flight finds it here, or mounts it.
+                Some(Ok(_)) => {}
                 Some(Err(cause)) if own => {
                     if blob.is_non_distributable()
                         && matches!(&cause, Cause::Source(e) if e.kind == SourceErrorKind::NotFound)
@@ -464,7 +463,7 @@ impl Copy<'_> {
 
     fn error(&self, part: String, digest: Option<Digest>, cause: Cause) -> CopyError {
         let artifact = format!("{}@{}", self.request.repository, self.request.digest);
-        CopyError { artifact, part, digest, cause }
+        CopyError { artifact: artifact.into(), part: part.into(), digest, cause: Box::new(cause) }
     }
 }
 

@@ -148,19 +148,19 @@ pub enum Cause {
 #[error("{artifact}: {part}: {cause}")]
 pub struct CopyError {
     /// The artifact: `library/nginx@sha256:…`.
-    pub artifact: String,
+    pub artifact: Box<str>,
     /// The part of it: `blob sha256:…`, `manifest sha256:…`, `tag 1.27`.
-    pub part: String,
+    pub part: Box<str>,
     /// The digest of the part, where it has one.
     pub digest: Option<Digest>,
     /// Why.
-    pub cause: Cause,
+    pub cause: Box<Cause>,
 }
 
 impl CopyError {
     /// Whether trying again later may help without anybody doing anything.
     pub fn is_retryable(&self) -> bool {
-        match &self.cause {
+        match &*self.cause {
             Cause::Source(error) => error.is_retryable(),
             Cause::Destination(error) => error.retryable,
             Cause::Stopped => true,
@@ -170,7 +170,7 @@ impl CopyError {
 
     /// When the other side wants to be asked again, if it said so.
     pub fn retry_after(&self) -> Option<Duration> {
-        match &self.cause {
+        match &*self.cause {
             Cause::Source(error) => error.retry_after,
             Cause::Destination(error) => error.retry_after,
             _ => None,
@@ -179,16 +179,16 @@ impl CopyError {
 
     /// Whether the source does not have what is asked for.
     pub fn is_not_found(&self) -> bool {
-        matches!(&self.cause, Cause::Source(error) if error.kind == SourceErrorKind::NotFound)
+        matches!(&*self.cause, Cause::Source(error) if error.kind == SourceErrorKind::NotFound)
     }
 
     /// Whether the source refused the credentials. One such answer is no proof that they are wrong.
     pub fn is_denied(&self) -> bool {
-        matches!(&self.cause, Cause::Source(error) if error.kind == SourceErrorKind::Denied)
+        matches!(&*self.cause, Cause::Source(error) if error.kind == SourceErrorKind::Denied)
     }
 
     /// Whether the destination has no space left.
     pub fn is_no_space(&self) -> bool {
-        matches!(&self.cause, Cause::Destination(error) if error.no_space)
+        matches!(&*self.cause, Cause::Destination(error) if error.no_space)
     }
 }

@@ -120,7 +120,7 @@ async fn restarts_are_bounded() {
     .await;
     let site = Site::new();
     let error = site.engine.copy(&upstream.request(REPOSITORY, image)).await.unwrap_err();
-    assert!(matches!(error.cause, Cause::Source(_)), "{error}");
+    assert!(matches!(*error.cause, Cause::Source(_)), "{error}");
     assert!(upstream.asked(&Digest::sha256(&layer)).len() <= 12);
     assert!(!site.has_manifest(REPOSITORY, &image));
 }
@@ -137,7 +137,7 @@ async fn a_wrong_range_is_refused() {
     .await;
     let site = Site::new();
     let error = site.engine.copy(&upstream.request(REPOSITORY, image)).await.unwrap_err();
-    assert!(matches!(&error.cause, Cause::Source(e) if e.kind == SourceErrorKind::Corrupt), "{error}");
+    assert!(matches!(&*error.cause, Cause::Source(e) if e.kind == SourceErrorKind::Corrupt), "{error}");
     assert!(!site.has_manifest(REPOSITORY, &image));
 }
 
@@ -159,7 +159,7 @@ async fn wrong_bytes_get_one_more_chance() {
         assert!(site.events().iter().any(|e| matches!(e, Event::Mismatch { .. })));
         if always {
             let error = copied.unwrap_err();
-            assert!(matches!(error.cause, Cause::Mismatch(_)) && !error.is_retryable(), "{error}");
+            assert!(matches!(*error.cause, Cause::Mismatch(_)) && !error.is_retryable(), "{error}");
             assert!(!site.has_manifest(REPOSITORY, &image));
             assert_eq!(site.tag(REPOSITORY, "t"), None);
             assert!(!site.store.has_blob_anywhere(&digest).unwrap());
@@ -196,7 +196,7 @@ async fn other_lengths_than_the_descriptors_are_refused() {
         .await;
         let site = Site::new();
         let error = site.engine.copy(&upstream.request(REPOSITORY, image)).await.unwrap_err();
-        assert!(matches!(&error.cause, Cause::Source(e) if e.kind == SourceErrorKind::Corrupt), "{error}");
+        assert!(matches!(&*error.cause, Cause::Source(e) if e.kind == SourceErrorKind::Corrupt), "{error}");
     }
     // More than the descriptor says, and no length announced.
     let (content, image, _) = one_layer(300_000);
@@ -206,7 +206,7 @@ async fn other_lengths_than_the_descriptors_are_refused() {
     .await;
     let site = Site::new();
     let error = site.engine.copy(&upstream.request(REPOSITORY, image)).await.unwrap_err();
-    assert!(matches!(&error.cause, Cause::Source(e) if e.kind == SourceErrorKind::Corrupt), "{error}");
+    assert!(matches!(&*error.cause, Cause::Source(e) if e.kind == SourceErrorKind::Corrupt), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

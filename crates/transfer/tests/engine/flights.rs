@@ -110,7 +110,7 @@ async fn shutdown_stops_everything_and_keeps_what_is_here() {
     until(&site, |e| matches!(e, Event::BlobProgress { digest, .. } if *digest == layer)).await;
     site.engine.shutdown();
     let error = copy.await.unwrap().unwrap_err();
-    assert!(matches!(error.cause, Cause::Stopped) && error.is_retryable(), "{error}");
+    assert!(matches!(*error.cause, Cause::Stopped) && error.is_retryable(), "{error}");
     let site = site.restart().await;
     site.engine.copy(&upstream.request("a", a)).await.unwrap();
     let asked = upstream.asked(&layer);

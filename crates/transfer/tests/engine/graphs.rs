@@ -215,9 +215,9 @@ async fn graphs_without_end_are_refused() {
         options
     });
     let error = site.engine.copy(&upstream.request(REPOSITORY, top)).await.unwrap_err();
-    assert!(matches!(error.cause, Cause::TooDeep(_)), "{error}");
+    assert!(matches!(*error.cause, Cause::TooDeep(_)), "{error}");
     let error = site.engine.copy(&upstream.request(REPOSITORY, wide)).await.unwrap_err();
-    assert!(matches!(error.cause, Cause::TooLarge(20)), "{error}");
+    assert!(matches!(*error.cause, Cause::TooLarge(20)), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -231,9 +231,9 @@ async fn manifests_that_lie_are_refused() {
     let nonsense = content.manifest(media_type::OCI_MANIFEST, &json!(["no manifest"]));
     let (upstream, site) = (Upstream::new(content).await, Site::new());
     let error = site.engine.copy(&upstream.request(REPOSITORY, index)).await.unwrap_err();
-    assert!(matches!(error.cause, Cause::ManifestSize { expected: 5, .. }), "{error}");
+    assert!(matches!(*error.cause, Cause::ManifestSize { expected: 5, .. }), "{error}");
     let error = site.engine.copy(&upstream.request(REPOSITORY, nonsense)).await.unwrap_err();
-    assert!(matches!(error.cause, Cause::Manifest(_)), "{error}");
+    assert!(matches!(*error.cause, Cause::Manifest(_)), "{error}");
 }
 
 struct Doorman;
@@ -255,7 +255,7 @@ async fn what_is_not_admitted_gets_no_tag() {
         options
     });
     let error = site.engine.copy(&tagged(upstream.request(REPOSITORY, index), "1.0")).await.unwrap_err();
-    assert!(matches!(&error.cause, Cause::Refused(why) if why.contains("not signed")), "{error}");
+    assert!(matches!(&*error.cause, Cause::Refused(why) if why.contains("not signed")), "{error}");
     assert_eq!(site.tag(REPOSITORY, "1.0"), None);
     site.assert_holds(REPOSITORY, &content).await;
 }

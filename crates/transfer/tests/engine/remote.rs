@@ -223,7 +223,7 @@ async fn wrong_bytes_never_arrive() {
         .await;
         let (engine, _) = engine(&registry);
         let error = engine.copy(&upstream.request(REPOSITORY, index)).await.unwrap_err();
-        assert!(matches!(error.cause, Cause::Mismatch(_)), "{error}");
+        assert!(matches!(*error.cause, Cause::Mismatch(_)), "{error}");
         let repository: RepositoryName = REPOSITORY.parse().unwrap();
         assert!(registry.client.has_blob(&repository, &shared).await.unwrap().is_none());
         assert!(registry.client.head_manifest(&repository, &index.into()).await.unwrap().is_none());
