@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use fleet_protocol::config::ConfigDocument;
 use fleet_protocol::state::{SatelliteState, parse_document_url};
@@ -46,8 +47,10 @@ pub struct Desired {
     pub state_digest: Option<Digest>,
     /// Why the satellite state could not be read this time.
     pub error: Option<String>,
-    /// The registry could not be reached at all.
+    /// The registry is away.
     pub unreachable: bool,
+    /// When the registry wants to be asked again, if it said so.
+    pub retry_after: Option<Duration>,
     /// Every document of what is wanted was read.
     pub complete: bool,
     /// What the groups list.
@@ -126,13 +129,18 @@ impl Reader {
     /// Reads all documents that have changed.
     pub async fn read(&mut self, upstream: &Upstream, state_url: &str) -> Desired {
         let mut changed = false;
-        let (state, error, reachable) = match self.read_state(upstream, state_url).await {
+        let mut retry_after = None;
+        let (error, reachable) = match self.read_state(upstream, state_url).await {
             Ok(new) => {
                 changed |= new;
-                (self.state_of(state_url), None, true)
+                (None, true)
             }
-            Err(error) => (self.state_of(state_url), Some(error.to_string()), !error.is_network()),
+            Err(error) => {
+                retry_after = error.retry_after();
+                (Some(error.to_string()), !error.is_outage())
+            }
         };
+        let state = self.state_of(state_url);
         let mut desired = Desired {
             state_digest: self
                 .kept
@@ -142,6 +150,7 @@ impl Reader {
                 .map(|kept| kept.digest),
             complete: error.is_none(),
             unreachable: !reachable,
+            retry_after,
             error,
             ..Desired::default()
         };
@@ -155,11 +164,9 @@ impl Reader {
             (_, false) => ConfigRead::NotAsked,
             (url, true) => self.read_config(upstream, url).await,
         };
-        if changed {
-            if let Err(error) = self.kept.store(&self.file) {
-                // It is in force all the same; only a restart without a network would not know it.
-                tracing::warn!(file = %self.file.display(), %error, "the desired state cannot be kept on disk");
-            }
+        if changed && let Err(error) = self.kept.store(&self.file) {
+            // It is in force all the same; only a restart without a network would not know it.
+            tracing::warn!(file = %self.file.display(), %error, "the desired state cannot be kept on disk");
         }
         desired
     }

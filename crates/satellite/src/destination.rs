@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use oci::{Digest, Manifest, PlatformFilter, Reference, RepositoryName, Tag};
+use oci::{Digest, Manifest, PlatformFilter, RepositoryName, Tag};
 use transfer::{Destination, LocalDestination, RemoteDestination};
 
 use crate::config::Effective;
@@ -200,21 +200,12 @@ impl Place {
             if !seen.insert(digest) || !held.manifests.contains_key(&digest) {
                 continue;
             }
-            if let Some(facts) = self.known(artifact, &digest) {
+            if let Some(facts) = self.facts.get(&digest) {
                 size = size.saturating_add(facts.size);
-                queue.extend(facts.children);
+                queue.extend(facts.children.iter().copied());
             }
         }
         size
-    }
-
-    fn known(&self, artifact: &Artifact, digest: &Digest) -> Option<Facts> {
-        if let Some(facts) = self.facts.get(digest) {
-            return Some(facts.clone());
-        }
-        let Kind::Local(store) = &self.kind else { return None };
-        let manifest = store.manifest(&artifact.repository, &Reference::Digest(*digest)).ok()??;
-        Some(Facts::read(&manifest.media_type, &manifest.bytes))
     }
 
     /// What a graph in a registry consists of, for the record of what is ours: its manifests with what they name, and

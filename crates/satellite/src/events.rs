@@ -241,8 +241,8 @@ fn log(event: &Event) {
         }
         Event::TokenRefused { reason } => tracing::error!(
             %reason,
-            "ground control refuses the token; make a new one (`groundctl satellite` or the API) and restart with it, \
-             what is held is served meanwhile"
+            "ground control refuses the token: make a new one there and start the satellite with it, what is held is \
+             served meanwhile"
         ),
         Event::DesiredRead { state, groups, whole } => {
             tracing::debug!(state = state.map(tracing::field::display), groups, whole, "desired state read");

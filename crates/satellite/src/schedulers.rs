@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::{Effective, LiveConfig, Shared};
 use crate::events::{Event, Events, Scheduler};
-use crate::ground_control::GroundControl;
+use crate::ground_control::{GroundControl, GroundControlError};
 use crate::heartbeat::{self, ProcessMeter};
 use crate::reconcile::Reconciler;
 use crate::registration::{self, RegistrationError};
@@ -104,11 +104,13 @@ impl Core {
 
         let job = shared.clone();
         let first = tasks.spawn(registration.run(async move || job.register().await));
-        let mut reconciler = Reconciler::new(config, vault, store, &state_dir, events);
+        let mut reconciler =
+            Reconciler::new(config, vault, store, &state_dir, events, shared.wake_heartbeat.clone());
         let second = tasks.spawn(replication.run(async move || reconciler.run().await));
         let wake_replication = shared.wake_replication.clone();
-        let mut meter = ProcessMeter::default();
-        let third = tasks.spawn(heartbeat.run(async move || shared.heartbeat(&mut meter).await));
+        let (mut meter, mut connection) = (ProcessMeter::default(), Connection::default());
+        let third =
+            tasks.spawn(heartbeat.run(async move || shared.heartbeat(&mut meter, &mut connection).await));
         let fourth =
             tasks.spawn(stop.clone().run_until_cancelled_owned(follow_token(token, wake_registration)));
         tasks.close();
@@ -195,13 +197,13 @@ impl Shell {
         }
     }
 
-    async fn heartbeat(&self, meter: &mut ProcessMeter) -> Next {
+    async fn heartbeat(&self, meter: &mut ProcessMeter, connection: &mut Connection) -> Next {
         let state = self.vault.state();
         let config = self.config.current();
         let (Some(registration), Some(url)) = (&state.registration, &config.ground_control_url) else {
             return Next::Park;
         };
-        let ground_control = match GroundControl::new(url, &config.tls, config.use_unsecure) {
+        let ground_control = match connection.to(url, &config) {
             Ok(ground_control) => ground_control,
             Err(error) => return Next::Failed { error: error.to_string(), not_before: None },
         };
@@ -224,6 +226,25 @@ impl Shell {
             }
             Err(error) => Next::Failed { error: error.to_string(), not_before: error.retry_after() },
         }
+    }
+}
+
+/// The client of the heartbeats: kept, so that its connection is, until the settings change.
+#[derive(Debug, Default)]
+struct Connection(Option<(url::Url, crate::config::TlsTrust, bool, GroundControl)>);
+
+impl Connection {
+    fn to(&mut self, url: &url::Url, config: &Effective) -> Result<GroundControl, GroundControlError> {
+        if let Some((known, tls, unsecure, ground_control)) = &self.0
+            && known == url
+            && *tls == config.tls
+            && *unsecure == config.use_unsecure
+        {
+            return Ok(ground_control.clone());
+        }
+        let ground_control = GroundControl::new(url, &config.tls, config.use_unsecure)?;
+        self.0 = Some((url.clone(), config.tls.clone(), config.use_unsecure, ground_control.clone()));
+        Ok(ground_control)
     }
 }
 

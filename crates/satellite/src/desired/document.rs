@@ -1,5 +1,7 @@
 //! Reading one state document from its registry.
 
+use std::time::Duration;
+
 use fleet_protocol::state_image::{self, StateImageError};
 use oci::{Descriptor, Digest, ImageReference, Manifest, Reference};
 use registry_client::{Client, Fault};
@@ -52,10 +54,19 @@ impl DocumentError {
         Self::NotAsked { url: url.to_owned() }
     }
 
-    /// Whether the registry could not be reached at all.
+    /// Whether the registry is away, so that asking it for anything else is in vain for now.
     #[must_use]
-    pub fn is_network(&self) -> bool {
-        matches!(self, Self::Registry { error, .. } if error.fault() == Fault::Network)
+    pub fn is_outage(&self) -> bool {
+        matches!(self, Self::Registry { error, .. } if error.is_retryable() || error.fault() == Fault::Network)
+    }
+
+    /// When the registry wants to be asked again, if it said so.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Registry { error, .. } => error.retry_after(),
+            _ => None,
+        }
     }
 
     /// The digest of the document that is at fault.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use blob_store::{Store, StoreError};
-use oci::{Digest, PlatformFilter, Reference, RepositoryName, media_type};
+use oci::{Digest, PlatformFilter, Reference, RepositoryName};
 
 use super::{Facts, PlaceError};
 use crate::plan::{Artifact, Asked, Held, Node, Present};
@@ -50,13 +50,13 @@ async fn repository_of(
             let artifact = Artifact { repository: repository.clone(), digest: entry.digest };
             let matters = !entry.tags.is_empty() || asked.artifacts.contains(&artifact);
             let whole = matters && is_whole(store, repository, &entry.digest, platforms).await?;
-            let children = if is_index(&entry.media_type) {
-                children(store, facts, repository, &entry.digest)?
-            } else {
-                Vec::new()
-            };
+            let children =
+                facts_of(store, facts, repository, &entry.digest)?.map(|facts| facts.children.clone());
+            let children = children.unwrap_or_default();
             held.manifests.insert(entry.digest, Node { whole, children, subject: entry.subject });
         }
+        // The same threads answer pulls.
+        tokio::task::yield_now().await;
         match page.items.last().filter(|_| page.more) {
             Some(entry) => last = Some(entry.digest),
             None => return Ok(held),
@@ -74,25 +74,18 @@ async fn is_whole(
     Ok(wholeness.is_whole() && !wholeness.absent_children.iter().any(|child| platforms.selects(child)))
 }
 
-fn is_index(kind: &str) -> bool {
-    matches!(kind, media_type::OCI_INDEX | media_type::DOCKER_LIST)
-}
-
-fn children(
+/// What a manifest says; read once. `None` where its file is gone, until it is here again.
+fn facts_of<'f>(
     store: &Store,
-    facts: &mut HashMap<Digest, Facts>,
+    facts: &'f mut HashMap<Digest, Facts>,
     repository: &RepositoryName,
     digest: &Digest,
-) -> Result<Vec<Digest>, StoreError> {
-    if let Some(facts) = facts.get(digest) {
-        return Ok(facts.children.clone());
+) -> Result<Option<&'f Facts>, PlaceError> {
+    if !facts.contains_key(digest) {
+        let Some(manifest) = store.manifest(repository, &Reference::Digest(*digest))? else {
+            return Ok(None);
+        };
+        facts.insert(*digest, Facts::read(&manifest.media_type, &manifest.bytes));
     }
-    // An index whose file is gone keeps its children until it is here again.
-    let Some(manifest) = store.manifest(repository, &Reference::Digest(*digest))? else {
-        return Ok(Vec::new());
-    };
-    let read = Facts::read(&manifest.media_type, &manifest.bytes);
-    let children = read.children.clone();
-    facts.insert(*digest, read);
-    Ok(children)
+    Ok(facts.get(digest))
 }

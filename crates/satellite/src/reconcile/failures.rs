@@ -123,6 +123,11 @@ impl Failures {
         self.entries.contains_key(&Failing::Get(artifact.clone()))
     }
 
+    /// How often in a row an artifact failed.
+    pub(super) fn attempts(&self, artifact: &Artifact) -> u32 {
+        self.entries.get(&Failing::Get(artifact.clone())).map_or(0, |failure| failure.attempts)
+    }
+
     pub(super) fn list(&self) -> Vec<FailedArtifact> {
         self.entries
             .iter()

@@ -64,6 +64,7 @@ pub(super) fn desired(events: &Events, desired: &Desired) {
             read_at,
             whole: desired.complete,
             error: desired.error.clone(),
+            removals_held_back: status.desired.removals_held_back,
             groups: desired
                 .groups
                 .iter()
@@ -167,6 +168,7 @@ pub(super) fn result(
                 status.failed.iter().find(|old| old.reference == failure.reference && old.attempts == 0);
             failure.since = before.map_or(failure.since, |old| old.since);
         }
+        status.desired.removals_held_back = plan.held_back as u64;
         status.images = images;
         status.failed = failed;
         status.conflicts = conflicts;

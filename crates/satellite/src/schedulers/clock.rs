@@ -73,6 +73,8 @@ impl Clock {
     pub(super) async fn run(mut self, mut job: impl AsyncFnMut() -> Next) {
         let scheduler = self.scheduler;
         let mut failures = 0_u32;
+        let schedule = (self.pick)(&self.config.borrow()).to_string();
+        tracing::info!(scheduler = scheduler.name(), %schedule, "scheduler starts");
         loop {
             // What wakes the job from here on concerns the next run.
             let schedule = (self.pick)(&self.config.borrow_and_update()).clone();
@@ -141,6 +143,7 @@ impl Clock {
                     // What was parked may have what it lacked; what waits, waits by the new schedule if that is sooner.
                     let Some(old) = due else { return true };
                     if new != schedule {
+                        tracing::info!(scheduler = self.scheduler.name(), schedule = %new, "rescheduled");
                         let candidate = Instant::now() + delay(&new, &Zoned::now(), 0, chance());
                         due = Some(if new.interval() < schedule.interval() { candidate.min(old) } else { candidate });
                         schedule = new;

@@ -35,7 +35,8 @@ async fn only_what_the_satellite_brought_is_removed() {
     edge.until("the update", |_| site.tag_of("library/app", "1") == Some(new.digest)).await;
     edge.turn().await;
     edge.converged(1).await;
-    let at_site = |digest| site.store.manifest(&repository("library/app"), &oci::Reference::Digest(digest)).unwrap();
+    let at_site =
+        |digest| site.store.manifest(&repository("library/app"), &oci::Reference::Digest(digest)).unwrap();
     assert!(at_site(old.digest).is_none(), "the old version went when the new one was whole");
     assert!(at_site(child.digest).is_some() && at_site(signature.digest).is_some());
     assert!(at_site(theirs.digest).is_some());

@@ -1,6 +1,5 @@
 //! A central registry with content, and a satellite that follows it.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -31,38 +30,38 @@ use tokio::task::JoinHandle;
 
 /// Long enough for a machine that does other things at the same time.
 const PATIENCE: Duration = Duration::from_secs(60);
-pub const STATE_REPOSITORY: &str = "satellite/satellite-state/edge-01/state";
+pub(crate) const STATE_REPOSITORY: &str = "satellite/satellite-state/edge-01/state";
 
-pub fn repository(name: &str) -> RepositoryName {
+pub(crate) fn repository(name: &str) -> RepositoryName {
     name.parse().unwrap()
 }
 
-pub fn tag(name: &str) -> Tag {
+pub(crate) fn tag(name: &str) -> Tag {
     name.parse().unwrap()
 }
 
 /// What goes wrong at the registry.
 #[derive(Debug, Default)]
-pub struct Faults {
+pub(crate) struct Faults {
     /// Everything is 503.
-    pub down: bool,
+    pub(crate) down: bool,
     /// Requests whose path holds one of these are 404.
-    pub missing: BTreeSet<String>,
+    pub(crate) missing: Vec<String>,
     /// Requests whose path holds one of these wait until it is removed.
-    pub held: BTreeSet<String>,
+    pub(crate) held: Vec<String>,
     /// `DELETE` of a tag is 405.
-    pub keeps_tags: bool,
+    pub(crate) keeps_tags: bool,
     /// Every request as `METHOD path`.
-    pub log: Vec<String>,
+    pub(crate) log: Vec<String>,
 }
 
 /// A registry in this process.
-pub struct Registry {
-    pub url: String,
-    pub store: Store,
-    pub client: Client,
-    pub faults: Arc<Mutex<Faults>>,
-    pub released: Arc<Notify>,
+pub(crate) struct Registry {
+    pub(crate) url: String,
+    pub(crate) store: Store,
+    pub(crate) client: Client,
+    pub(crate) faults: Arc<Mutex<Faults>>,
+    pub(crate) released: Arc<Notify>,
     server: JoinHandle<()>,
     _dir: TempDir,
 }
@@ -107,15 +106,15 @@ async fn gate(State(gate): State<Gate>, request: Request, next: Next) -> Respons
 
 /// An image that was pushed: its digest, and those of its layers.
 #[derive(Debug, Clone)]
-pub struct Image {
-    pub digest: Digest,
-    pub size: u64,
-    pub layers: Vec<Digest>,
-    pub bytes: Bytes,
+pub(crate) struct Image {
+    pub(crate) digest: Digest,
+    pub(crate) size: u64,
+    pub(crate) layers: Vec<Digest>,
+    pub(crate) bytes: Bytes,
 }
 
 impl Registry {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), Options::default()).unwrap();
         let faults = Arc::<Mutex<Faults>>::default();
@@ -131,17 +130,17 @@ impl Registry {
         Self { url, store, client, faults, released, server, _dir: dir }
     }
 
-    pub fn fault(&self, change: impl FnOnce(&mut Faults)) {
+    pub(crate) fn fault(&self, change: impl FnOnce(&mut Faults)) {
         change(&mut self.faults.lock().unwrap());
         self.released.notify_waiters();
     }
 
     /// Requests since the last time that this was asked.
-    pub fn requests(&self) -> Vec<String> {
+    pub(crate) fn requests(&self) -> Vec<String> {
         std::mem::take(&mut self.faults.lock().unwrap().log)
     }
 
-    pub async fn push_blob(&self, repository: &RepositoryName, bytes: Vec<u8>) -> Descriptor {
+    pub(crate) async fn push_blob(&self, repository: &RepositoryName, bytes: Vec<u8>) -> Descriptor {
         let digest = Digest::sha256(&bytes);
         let size = bytes.len() as u64;
         let content = futures_util::stream::iter([Ok::<_, std::io::Error>(Bytes::from(bytes))]);
@@ -149,7 +148,13 @@ impl Registry {
         Descriptor::new(media_type::OCI_LAYER, digest, size)
     }
 
-    async fn put(&self, repository: &RepositoryName, tag: Option<&str>, kind: &str, document: &Value) -> Image {
+    async fn put(
+        &self,
+        repository: &RepositoryName,
+        tag: Option<&str>,
+        kind: &str,
+        document: &Value,
+    ) -> Image {
         let bytes = Bytes::from(document.to_string());
         let digest = Digest::sha256(&bytes);
         let reference = tag.map_or(Reference::Digest(digest), |tag| Reference::Tag(tag.parse().unwrap()));
@@ -160,7 +165,7 @@ impl Registry {
     }
 
     /// An image of two layers, the first of which all images share.
-    pub async fn image(&self, name: &str, tag: Option<&str>, seed: &str) -> Image {
+    pub(crate) async fn image(&self, name: &str, tag: Option<&str>, seed: &str) -> Image {
         let repository = repository(name);
         let mut config = self.push_blob(&repository, format!("{{\"seed\":{seed:?}}}").into_bytes()).await;
         config.media_type = media_type::OCI_CONFIG.to_owned();
@@ -173,7 +178,7 @@ impl Registry {
     }
 
     /// An index over these images.
-    pub async fn index(&self, name: &str, tag: Option<&str>, children: &[(&Image, &str)]) -> Image {
+    pub(crate) async fn index(&self, name: &str, tag: Option<&str>, children: &[(&Image, &str)]) -> Image {
         let manifests: Vec<Value> = children
             .iter()
             .map(|(image, architecture)| {
@@ -189,7 +194,7 @@ impl Registry {
     }
 
     /// Something that refers to an image, such as a signature.
-    pub async fn referrer(&self, name: &str, subject: &Image, kind: &str, seed: &str) -> Image {
+    pub(crate) async fn referrer(&self, name: &str, subject: &Image, kind: &str, seed: &str) -> Image {
         let repository = repository(name);
         let mut config = self.push_blob(&repository, b"{}".to_vec()).await;
         config.media_type = media_type::OCI_EMPTY.to_owned();
@@ -203,67 +208,70 @@ impl Registry {
     }
 
     /// Publishes a state document.
-    pub async fn publish(&self, name: &str, document: &Value) -> Digest {
+    pub(crate) async fn publish(&self, name: &str, document: &Value) -> Digest {
         let repository = repository(name);
         let image = StateImage::encode(document).unwrap();
         self.push_blob(&repository, image.config).await;
         self.push_blob(&repository, image.layer).await;
         let reference = Reference::Tag(tag("latest"));
-        self.client.put_manifest(&repository, &reference, image.media_type, image.manifest.into()).await.unwrap();
+        self.client
+            .put_manifest(&repository, &reference, image.media_type, image.manifest.into())
+            .await
+            .unwrap();
         image.digest
     }
 
-    pub async fn publish_group(&self, group: &str, artifacts: Value) -> Digest {
+    pub(crate) async fn publish_group(&self, group: &str, artifacts: Value) -> Digest {
         let document = json!({"group": group, "registry": self.url, "artifacts": artifacts});
         self.publish(&format!("satellite/group-state/{group}/state"), &document).await
     }
 
-    pub async fn publish_satellite(&self, groups: &[&str], config: Option<&str>) -> Digest {
+    pub(crate) async fn publish_satellite(&self, groups: &[&str], config: Option<&str>) -> Digest {
         let url = |kind: &str, name: &str| format!("{}/satellite/{kind}/{name}/state:latest", self.url);
         let states: Vec<String> = groups.iter().map(|group| url("group-state", group)).collect();
         let config = config.map(|name| url("config-state", name)).unwrap_or_default();
         self.publish(STATE_REPOSITORY, &json!({"states": states, "config": config})).await
     }
 
-    pub fn state_url(&self) -> String {
+    pub(crate) fn state_url(&self) -> String {
         format!("{}/{STATE_REPOSITORY}:latest", self.url)
     }
 
-    pub fn tag_of(&self, name: &str, name_of_tag: &str) -> Option<Digest> {
+    pub(crate) fn tag_of(&self, name: &str, name_of_tag: &str) -> Option<Digest> {
         self.store.resolve_tag(&repository(name), &tag(name_of_tag)).unwrap()
     }
 }
 
 /// An entry of a group's list.
-pub fn entry(name: &str, tags: &[&str], image: &Image) -> Value {
+pub(crate) fn entry(name: &str, tags: &[&str], image: &Image) -> Value {
     json!({"repository": name, "tag": tags, "type": "image", "labels": [], "digest": image.digest, "deleted": false})
 }
 
 /// A satellite's core, with its directories.
-pub struct Edge {
-    pub dir: TempDir,
-    pub store: Store,
-    pub board: StatusBoard,
-    pub vault: Vault,
-    pub config: LiveConfig,
-    pub replicate: Arc<Notify>,
-    pub token: watch::Sender<Option<SecretString>>,
+pub(crate) struct Edge {
+    pub(crate) dir: TempDir,
+    pub(crate) store: Store,
+    pub(crate) board: StatusBoard,
+    pub(crate) vault: Vault,
+    pub(crate) config: LiveConfig,
+    pub(crate) replicate: Arc<Notify>,
+    pub(crate) token: watch::Sender<Option<SecretString>>,
     core: Option<Core>,
 }
 
 impl Edge {
     /// A satellite that is registered at the registry.
-    pub async fn registered(registry: &Registry) -> Self {
+    pub(crate) async fn registered(registry: &Registry) -> Self {
         Self::registered_with(registry, Layer::default()).await
     }
 
-    pub async fn registered_with(registry: &Registry, layer: Layer) -> Self {
+    pub(crate) async fn registered_with(registry: &Registry, layer: Layer) -> Self {
         let edge = Self::open(tempfile::tempdir().unwrap(), layer);
         edge.register(registry).await;
         edge.start()
     }
 
-    pub async fn register(&self, registry: &Registry) {
+    pub(crate) async fn register(&self, registry: &Registry) {
         let auth = RegistryCredentials {
             url: registry.url.clone(),
             username: "robot$edge-01".to_owned(),
@@ -274,7 +282,7 @@ impl Edge {
     }
 
     /// Opens the directories of a satellite; the core does not run yet.
-    pub fn open(dir: TempDir, layer: Layer) -> Self {
+    pub(crate) fn open(dir: TempDir, layer: Layer) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let site = Arc::new(site(dir.path(), layer));
         blob_store::durable::create_dir_all(&dir.path().join("state")).unwrap();
@@ -289,7 +297,7 @@ impl Edge {
         Self { dir, store, board, vault, config, replicate, token, core: None }
     }
 
-    pub fn start(mut self) -> Self {
+    pub(crate) fn start(mut self) -> Self {
         self.core = Some(Core::start(Parts {
             config: self.config.clone(),
             token: self.token.subscribe(),
@@ -303,13 +311,13 @@ impl Edge {
     }
 
     /// Stops the core and starts another on the same directories, as after a restart.
-    pub async fn restart(mut self, layer: Layer) -> Self {
+    pub(crate) async fn restart(mut self, layer: Layer) -> Self {
         let dir = self.stop().await;
         Self::open(dir, layer).start()
     }
 
     /// Stops the core and lets go of everything but the directory.
-    pub async fn stop(&mut self) -> TempDir {
+    pub(crate) async fn stop(&mut self) -> TempDir {
         if let Some(core) = self.core.take() {
             core.shutdown(Duration::from_secs(10)).await;
         }
@@ -321,7 +329,7 @@ impl Edge {
     }
 
     /// Waits until the status is so.
-    pub async fn until(&self, what: &str, so: impl Fn(&Status) -> bool) -> Status {
+    pub(crate) async fn until(&self, what: &str, so: impl Fn(&Status) -> bool) -> Status {
         let mut changes = self.board.subscribe();
         let waited = tokio::time::timeout(PATIENCE, async {
             loop {
@@ -341,7 +349,7 @@ impl Edge {
     }
 
     /// Runs one whole turn of the replication, begun after now, and waits for its end.
-    pub async fn turn(&self) -> Status {
+    pub(crate) async fn turn(&self) -> Status {
         let runs = self.board.read(|status| {
             let entry = status.schedulers.get("replication").cloned().unwrap_or_default();
             // One that is under way may have read the desired state already.
@@ -349,37 +357,39 @@ impl Edge {
         });
         self.replicate.notify_one();
         self.until("a turn", |status| {
-            status.schedulers.get("replication").is_some_and(|entry| {
-                (entry.runs > runs && !entry.running) || entry.runs > runs + 1
-            })
+            status
+                .schedulers
+                .get("replication")
+                .is_some_and(|entry| (entry.runs > runs && !entry.running) || entry.runs > runs + 1)
         })
         .await
     }
 
-    /// Waits until everything that is wanted is here and nothing is under way.
-    pub async fn converged(&self, images: usize) -> Status {
-        self.replicate.notify_one();
+    /// Waits until everything that is wanted from now on is here and nothing is under way.
+    pub(crate) async fn converged(&self, images: usize) -> Status {
+        self.turn().await;
         self.until(&format!("{images} images, all in order"), |status| {
-            status.images.len() == images && status.failed.is_empty() && status.activity == "idle" && status.desired.whole
+            let settled = status.activity == "idle" && status.failed.is_empty() && status.desired.whole;
+            status.images.len() == images && settled
         })
         .await
     }
 
-    pub fn tag_of(&self, name: &str, name_of_tag: &str) -> Option<Digest> {
+    pub(crate) fn tag_of(&self, name: &str, name_of_tag: &str) -> Option<Digest> {
         self.store.resolve_tag(&repository(name), &tag(name_of_tag)).unwrap()
     }
 
-    pub fn has(&self, name: &str, digest: &Digest) -> bool {
+    pub(crate) fn has(&self, name: &str, digest: &Digest) -> bool {
         self.store.manifest(&repository(name), &Reference::Digest(*digest)).unwrap().is_some()
     }
 
-    pub async fn is_whole(&self, name: &str, digest: &Digest) -> bool {
+    pub(crate) async fn is_whole(&self, name: &str, digest: &Digest) -> bool {
         let wholeness = self.store.wholeness(&repository(name), digest).await.unwrap();
         wholeness.is_whole() && wholeness.absent_children.is_empty()
     }
 }
 
-pub fn site(config_dir: &Path, layer: Layer) -> Site {
+pub(crate) fn site(config_dir: &Path, layer: Layer) -> Site {
     Site {
         token: None,
         config_dir: config_dir.to_owned(),

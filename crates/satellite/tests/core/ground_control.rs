@@ -12,11 +12,11 @@ use base64::Engine as _;
 use serde_json::{Value, json};
 use url::Url;
 
-pub const ROBOT_SECRET: &str = "robot-secret";
+pub(crate) const ROBOT_SECRET: &str = "robot-secret";
 
 /// What kind of Ground Control it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// Ours: the token travels in a body, with a nonce.
     Ours,
     /// Deployed: the token travels in the path, and `POST` is unknown.
@@ -24,30 +24,28 @@ pub enum Kind {
 }
 
 #[derive(Debug)]
-pub struct Book {
-    pub kind: Kind,
-    pub token: String,
-    pub state_url: String,
-    pub registry_url: String,
-    pub bound_nonce: Option<String>,
+pub(crate) struct Book {
+    pub(crate) token: String,
+    pub(crate) state_url: String,
+    pub(crate) registry_url: String,
+    pub(crate) bound_nonce: Option<String>,
     /// Claim the token, and then lose the answer.
-    pub lose_answers: usize,
-    pub asked: Vec<Value>,
-    pub heartbeats: Vec<Value>,
+    pub(crate) lose_answers: usize,
+    pub(crate) asked: Vec<Value>,
+    pub(crate) heartbeats: Vec<Value>,
     /// Answer to heartbeats; `None` is 200 with an empty body.
-    pub heartbeat_answer: Option<(StatusCode, String)>,
+    pub(crate) heartbeat_answer: Option<(StatusCode, String)>,
 }
 
 #[derive(Debug, Clone)]
-pub struct StandIn {
-    pub url: Url,
-    pub book: Arc<Mutex<Book>>,
+pub(crate) struct StandIn {
+    pub(crate) url: Url,
+    pub(crate) book: Arc<Mutex<Book>>,
 }
 
 impl StandIn {
-    pub async fn start(kind: Kind, registry_url: &str, state_url: &str) -> Self {
+    pub(crate) async fn start(kind: Kind, registry_url: &str, state_url: &str) -> Self {
         let book = Arc::new(Mutex::new(Book {
-            kind,
             token: "0123456789abcdef0123456789abcdef".to_owned(),
             state_url: state_url.to_owned(),
             registry_url: registry_url.to_owned(),
@@ -70,15 +68,15 @@ impl StandIn {
         Self { url, book }
     }
 
-    pub fn token(&self) -> String {
+    pub(crate) fn token(&self) -> String {
         self.book.lock().unwrap().token.clone()
     }
 
-    pub fn heartbeats(&self) -> Vec<Value> {
+    pub(crate) fn heartbeats(&self) -> Vec<Value> {
         self.book.lock().unwrap().heartbeats.clone()
     }
 
-    pub fn asked(&self) -> Vec<Value> {
+    pub(crate) fn asked(&self) -> Vec<Value> {
         self.book.lock().unwrap().asked.clone()
     }
 }

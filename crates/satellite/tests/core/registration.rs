@@ -21,8 +21,13 @@ async fn fleet(kind: Kind) -> (Registry, StandIn) {
     let registry = Registry::start().await;
     let image = registry.image("library/app", Some("1"), "app").await;
     let lost = registry.image("library/lost", Some("1"), "lost").await;
-    registry.publish_group("g1", json!([entry("library/app", &["1"], &image), entry("library/lost", &["1"], &lost)])).await;
-    registry.fault(|faults| drop(faults.missing.insert("library/lost".to_owned())));
+    registry
+        .publish_group(
+            "g1",
+            json!([entry("library/app", &["1"], &image), entry("library/lost", &["1"], &lost)]),
+        )
+        .await;
+    registry.fault(|faults| faults.missing.push("library/lost".to_owned()));
     registry.publish_satellite(&["g1"], None).await;
     let ground_control = StandIn::start(kind, &registry.url, &registry.state_url()).await;
     (registry, ground_control)
@@ -50,7 +55,8 @@ async fn a_lost_answer_is_asked_for_again_with_the_same_nonce() {
     let edge = Edge::open(dir, towards(&ground_control));
     edge.token.send_replace(Some(SecretString::from(ground_control.token())));
     let edge = edge.start();
-    let status = edge.until("registration", |status| status.registration.state == RegistrationState::Registered).await;
+    let status =
+        edge.until("registration", |status| status.registration.state == RegistrationState::Registered).await;
     assert_eq!(status.name.as_deref(), Some("edge-01"));
     let nonces: Vec<Value> = ground_control.asked().iter().map(|asked| asked["nonce"].clone()).collect();
     assert!(nonces.len() >= 2 && nonces.iter().all(|nonce| *nonce == nonces[0]), "{nonces:?}");
@@ -97,7 +103,8 @@ async fn a_deployed_ground_control_is_spoken_to_in_its_own_form() {
     assert_eq!(ground_control.asked(), [json!({"path": ground_control.token()})]);
     edge.until("the image", |status| status.images.len() == 1).await;
     heartbeat_where(&edge, &ground_control, |heartbeat| heartbeat["image_count"] == 1).await;
-    let status = edge.until("a good heartbeat", |status| status.schedulers["heartbeat"].last_duration_ms.is_some());
+    let status =
+        edge.until("a good heartbeat", |status| status.schedulers["heartbeat"].last_duration_ms.is_some());
     assert_eq!(status.await.schedulers["heartbeat"].last_error, None);
 }
 
@@ -106,11 +113,13 @@ async fn a_used_token_is_said_clearly_and_a_new_one_is_taken_without_a_restart()
     let (_registry, ground_control) = fleet(Kind::Ours).await;
     ground_control.book.lock().unwrap().bound_nonce = Some("somebody else's".to_owned());
     let edge = with_token(&ground_control, &ground_control.token());
-    let status = edge.until("the refusal", |status| status.registration.state == RegistrationState::Refused).await;
+    let status =
+        edge.until("the refusal", |status| status.registration.state == RegistrationState::Refused).await;
     let message = status.registration.message.unwrap();
     assert!(message.contains("the token was used") && message.contains("make a new one"), "{message}");
     assert!(!message.contains(&ground_control.token()), "a token is a secret");
-    let entry = edge.until("the next try", |status| status.schedulers["registration"].next_run.is_some()).await;
+    let entry =
+        edge.until("the next try", |status| status.schedulers["registration"].next_run.is_some()).await;
     assert!(!entry.schedulers["registration"].done, "it goes on trying");
 
     let new = "ffffffffffffffffffffffffffffffff";
@@ -131,15 +140,15 @@ async fn a_refused_heartbeat_never_throws_credentials_away() {
     heartbeat_where(&edge, &ground_control, |_| true).await;
     ground_control.book.lock().unwrap().heartbeat_answer =
         Some((axum::http::StatusCode::UNAUTHORIZED, "the database is away".to_owned()));
-    let status = edge
-        .until("a failed heartbeat", |status| status.schedulers["heartbeat"].last_error.is_some())
-        .await;
+    let status =
+        edge.until("a failed heartbeat", |status| status.schedulers["heartbeat"].last_error.is_some()).await;
     let error = status.schedulers["heartbeat"].last_error.clone().unwrap();
     assert!(error.contains("401") && error.contains("the database is away"), "{error}");
     assert!(!error.contains(ROBOT_SECRET));
     assert_eq!(status.registration.state, RegistrationState::Registered);
     assert!(edge.vault.state().registration.is_some());
-    ground_control.book.lock().unwrap().heartbeat_answer = Some((axum::http::StatusCode::OK, r#"{"events":[],"new":1}"#.to_owned()));
+    ground_control.book.lock().unwrap().heartbeat_answer =
+        Some((axum::http::StatusCode::OK, r#"{"events":[],"new":1}"#.to_owned()));
     edge.until("a good heartbeat", |status| status.schedulers["heartbeat"].last_error.is_none()).await;
 }
 
@@ -147,7 +156,8 @@ async fn a_refused_heartbeat_never_throws_credentials_away() {
 async fn without_a_token_it_says_so_and_waits() {
     let (_registry, ground_control) = fleet(Kind::Ours).await;
     let edge = Edge::open(tempfile::tempdir().unwrap(), towards(&ground_control)).start();
-    let status = edge.until("the word", |status| status.registration.state == RegistrationState::NotConfigured).await;
+    let status =
+        edge.until("the word", |status| status.registration.state == RegistrationState::NotConfigured).await;
     assert!(status.registration.message.unwrap().contains("TOKEN"));
     edge.token.send_replace(Some(SecretString::from(ground_control.token())));
     edge.until("registration", |status| status.registration.state == RegistrationState::Registered).await;

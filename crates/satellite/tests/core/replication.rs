@@ -10,7 +10,12 @@ async fn what_two_groups_share_stays_until_both_let_it_go() {
     let registry = Registry::start().await;
     let shared = registry.image("library/nginx", Some("1"), "nginx").await;
     let own = registry.image("library/redis", Some("7"), "redis").await;
-    registry.publish_group("g1", json!([entry("library/nginx", &["1"], &shared), entry("library/redis", &["7"], &own)])).await;
+    registry
+        .publish_group(
+            "g1",
+            json!([entry("library/nginx", &["1"], &shared), entry("library/redis", &["7"], &own)]),
+        )
+        .await;
     registry.publish_group("g2", json!([entry("library/nginx", &["1", "latest"], &shared)])).await;
     let state = registry.publish_satellite(&["g1", "g2"], None).await;
     let edge = Edge::registered(&registry).await;
@@ -48,8 +53,13 @@ async fn the_old_version_is_served_until_the_new_one_is_whole() {
     let new = registry.image("library/app", Some("stable"), "new").await;
     let beside = registry.image("library/beside", Some("1"), "beside").await;
     let last_layer = new.layers[1].to_string();
-    registry.fault(|faults| drop(faults.held.insert(last_layer.clone())));
-    registry.publish_group("g", json!([entry("library/app", &["stable"], &new), entry("library/beside", &["1"], &beside)])).await;
+    registry.fault(|faults| faults.held.push(last_layer.clone()));
+    registry
+        .publish_group(
+            "g",
+            json!([entry("library/app", &["stable"], &new), entry("library/beside", &["1"], &beside)]),
+        )
+        .await;
     edge.replicate.notify_one();
     // The one that hangs holds up nobody, and its old version is served whole.
     edge.until("the other artifact", |_| edge.tag_of("library/beside", "1") == Some(beside.digest)).await;
@@ -69,7 +79,8 @@ async fn an_index_arrives_with_children_and_referrers_and_goes_with_them() {
     let arm64 = registry.image("library/multi", None, "arm64").await;
     let index = registry.index("library/multi", Some("1"), &[(&amd64, "amd64"), (&arm64, "arm64")]).await;
     let signature = registry.referrer("library/multi", &index, media_type::OCI_INDEX, "signature").await;
-    let of_signature = registry.referrer("library/multi", &signature, media_type::OCI_MANIFEST, "of the signature").await;
+    let of_signature =
+        registry.referrer("library/multi", &signature, media_type::OCI_MANIFEST, "of the signature").await;
     registry.publish_group("g", json!([entry("library/multi", &["1"], &index)])).await;
     registry.publish_group("other", json!([entry("library/multi", &[], &arm64)])).await;
     registry.publish_satellite(&["g", "other"], None).await;
@@ -78,7 +89,11 @@ async fn an_index_arrives_with_children_and_referrers_and_goes_with_them() {
     for image in [&index, &amd64, &arm64, &signature, &of_signature] {
         assert!(edge.has("library/multi", &image.digest));
     }
-    let kept = edge.store.manifest(&crate::fleet::repository("library/multi"), &index.digest.into()).unwrap().unwrap();
+    let kept = edge
+        .store
+        .manifest(&crate::fleet::repository("library/multi"), &index.digest.into())
+        .unwrap()
+        .unwrap();
     assert_eq!(kept.bytes, index.bytes, "bytes as they came");
 
     registry.publish_satellite(&["other"], None).await;
@@ -106,7 +121,7 @@ async fn a_tag_without_a_digest_is_followed() {
     assert_eq!(edge.tag_of("library/edge", "edge"), Some(second.digest));
     assert!(!edge.has("library/edge", &first.digest));
 
-    registry.fault(|faults| drop(faults.missing.insert("library/edge/manifests/edge".to_owned())));
+    registry.fault(|faults| faults.missing.push("library/edge/manifests/edge".to_owned()));
     let status = edge.turn().await;
     assert_eq!(status.failed.len(), 1, "{:?}", status.failed);
     assert!(status.failed[0].reference.ends_with("library/edge:edge"), "{:?}", status.failed);
@@ -126,7 +141,12 @@ async fn nothing_is_asked_for_that_has_not_changed() {
     edge.turn().await;
     let asked = registry.requests();
     assert!(!asked.is_empty());
-    assert!(asked.iter().all(|request| request.starts_with("HEAD ") && request.ends_with("/state/manifests/latest")), "{asked:?}");
+    assert!(
+        asked
+            .iter()
+            .all(|request| request.starts_with("HEAD ") && request.ends_with("/state/manifests/latest")),
+        "{asked:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -152,13 +172,20 @@ async fn two_digests_for_one_tag_leave_it_where_it_is() {
     let registry = Registry::start().await;
     let one = registry.image("library/app", None, "one").await;
     let two = registry.image("library/app", None, "two").await;
-    registry.publish_group("g1", json!([entry("library/app", &["1"], &one), entry("library/app", &["2"], &one)])).await;
+    registry
+        .publish_group("g1", json!([entry("library/app", &["1"], &one), entry("library/app", &["2"], &one)]))
+        .await;
     registry.publish_group("g2", json!([entry("library/app", &["2"], &two)])).await;
     registry.publish_satellite(&["g1"], None).await;
     let edge = Edge::registered(&registry).await;
     edge.converged(1).await;
 
-    registry.publish_group("g1", json!([entry("library/app", &["1", "3"], &one), entry("library/app", &["2"], &one)])).await;
+    registry
+        .publish_group(
+            "g1",
+            json!([entry("library/app", &["1", "3"], &one), entry("library/app", &["2"], &one)]),
+        )
+        .await;
     registry.publish_group("g2", json!([entry("library/app", &["2", "3"], &two)])).await;
     registry.publish_satellite(&["g1", "g2"], None).await;
     let status = edge.converged(2).await;
