@@ -1,0 +1,89 @@
+//! One suite for the store, run on SQLite and on PostgreSQL.
+//!
+//! On SQLite every case is a test of its own, with a file of its own. On PostgreSQL all cases are one test, which starts a
+//! private server (or uses the one at `TEST_POSTGRES_URL`, an administrator's URL) and gives each case a database of
+//! its own. Where PostgreSQL is not installed that test fails, unless `SATELLITE_TEST_SKIP_POSTGRES` says why it is left out.
+
+#[path = "store/fixture.rs"]
+mod fixture;
+#[path = "store/fleet.rs"]
+mod fleet;
+#[path = "store/outbox.rs"]
+mod outbox;
+#[path = "store/people.rs"]
+mod people;
+#[path = "store/publishing.rs"]
+mod publishing;
+#[path = "store/registration.rs"]
+mod registration;
+#[path = "store/reports.rs"]
+mod reports;
+
+use fixture::Fixture;
+
+macro_rules! suite {
+    ($($module:ident :: $case:ident,)*) => {
+        mod sqlite {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    super::$module::$case(super::Fixture::sqlite()).await;
+                }
+            )*
+        }
+
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn postgresql() {
+            let Some(server) = fixture::Server::start().await else { return };
+            let mut failed = Vec::new();
+            $(
+                let fixture = server.database().await;
+                let case = tokio::spawn($module::$case(fixture));
+                if case.await.is_err() {
+                    failed.push(stringify!($module::$case));
+                }
+            )*
+            assert!(failed.is_empty(), "failed on PostgreSQL: {failed:?}");
+        }
+    };
+}
+
+suite! {
+    people::accounts_are_managed,
+    people::the_last_system_admin_and_oneself_stay,
+    people::the_first_account_is_made_once,
+    people::sessions_end,
+    people::failed_logins_add_up,
+    fleet::satellites_are_created_listed_and_deleted,
+    fleet::a_satellite_that_cannot_be_created_leaves_nothing_behind,
+    fleet::a_name_comes_back_as_another_satellite,
+    fleet::lists_are_filtered_and_paged,
+    fleet::memberships_and_configs_change,
+    fleet::a_robot_may_pull_exactly_what_is_its_own,
+    fleet::a_group_keeps_its_list_as_given,
+    fleet::a_group_that_goes_takes_its_memberships_along,
+    fleet::configs_are_created_patched_and_deleted,
+    fleet::text_that_no_database_should_take_is_no_failure,
+    registration::a_nonce_is_answered_until_the_first_heartbeat,
+    registration::a_source_is_answered_for_ten_minutes,
+    registration::tokens_expire_and_end,
+    registration::of_two_claims_at_once_one_is_granted,
+    registration::a_previous_secret_is_good_until_the_new_one_is_used,
+    reports::reports_are_recorded,
+    reports::the_history_is_bounded,
+    reports::images_are_replaced_and_paged,
+    reports::many_reports_share_a_commit,
+    outbox::a_change_and_its_intent_are_one,
+    outbox::a_newer_change_is_not_swallowed,
+    outbox::two_publishers_never_claim_the_same,
+    outbox::failures_and_postponements_come_back_in_time,
+    outbox::generations_grow_and_manifests_are_superseded,
+    outbox::everything_can_be_asked_for_again,
+    publishing::what_was_committed_is_published_after_a_restart,
+    publishing::documents_follow_the_records,
+    publishing::what_is_named_is_published_first,
+    publishing::a_registry_that_fails_is_tried_again,
+    publishing::superseded_manifests_go_after_their_grace,
+    publishing::a_wiped_registry_is_filled_again,
+    publishing::two_publishers_share_the_work,
+}
