@@ -46,7 +46,7 @@ pub struct DeviceFacts {
     pub field: FieldFacts,
 }
 
-/// The facts as the deployed Go satellite picks them (`docs/configuration.md`, "Coming from 0.0.4").
+/// The facts as the deployed Go satellite picks them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct FieldFacts {
     /// MAC of the first interface that is up and no loopback.

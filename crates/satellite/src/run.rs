@@ -4,13 +4,13 @@
 //! containers start with the network gone; then the status socket; then, off the threads that serve, the sealed state
 //! is opened, which costs a deliberately slow key derivation; and only then what talks to the cloud.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use blob_store::{Store, durable};
-use fleet_protocol::registration::StateConfig;
 use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
@@ -25,7 +25,7 @@ use crate::logging::{self, LogControl};
 use crate::maintenance;
 use crate::schedulers::{Core, Parts};
 use crate::sealed::{Notice, Vault};
-use crate::serve::{LocalRegistry, ServeError};
+use crate::serve::{LocalRegistry, ServeError, namespaces};
 use crate::status::StatusBoard;
 
 /// Two threads serve and replicate; an edge machine has other work.
@@ -88,6 +88,12 @@ fn harden() {
 fn start(site: Site, boot: Effective, log: &LogControl) -> Result<(), RunError> {
     durable::create_dir_all(&site.config_dir)
         .map_err(|source| RunError::ConfigDir { path: site.config_dir.clone(), source })?;
+    if let Ok(metadata) = std::fs::metadata(&site.config_dir)
+        && metadata.permissions().mode() & 0o077 != 0
+    {
+        let path = site.config_dir.display();
+        tracing::warn!(%path, "configuration directory is open to other accounts, set its mode to 0700");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .max_blocking_threads(BLOCKING_THREADS)
@@ -114,7 +120,13 @@ async fn live(site: Site, boot: Effective, log: &LogControl) -> Result<(), RunEr
     let mut registry = if boot.byo_wanted {
         None
     } else {
-        let registry = LocalRegistry::start(store.clone(), boot.listen.address, shutdown_timeout).await?;
+        let registry = LocalRegistry::start(
+            store.clone(),
+            boot.listen.address,
+            &namespaces::kept(&site.config_dir),
+            shutdown_timeout,
+        )
+        .await?;
         tracing::info!(address = %registry.address(), "local registry serves");
         Some(registry)
     };
@@ -132,8 +144,8 @@ async fn live(site: Site, boot: Effective, log: &LogControl) -> Result<(), RunEr
     let control = ControlServer::start(&site.control_socket, Arc::clone(&subject))?;
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
-    let namespaces = registry.as_ref().map(|registry| registry.namespaces().clone());
-    tasks.spawn(replicate(Arc::clone(&subject), boot, log.clone(), namespaces, stop.clone(), tasks.clone()));
+    let hosts = registry.as_ref().map(|registry| registry.namespaces().clone());
+    tasks.spawn(replicate(Arc::clone(&subject), boot, log.clone(), hosts, stop.clone(), tasks.clone()));
 
     let failed = async {
         match &mut registry {
@@ -175,7 +187,7 @@ async fn replicate(
     subject: Arc<Subject>,
     boot: Effective,
     log: LogControl,
-    namespaces: Option<registry_server::Namespaces>,
+    hosts: Option<registry_server::Namespaces>,
     stop: CancellationToken,
     tasks: TaskTracker,
 ) {
@@ -190,11 +202,11 @@ async fn replicate(
     drop(subject.opened.set(Opened { config: config.clone(), vault: vault.clone() }));
 
     tasks.spawn(stop.clone().run_until_cancelled_owned(follow_log_level(config.clone(), log)));
-    if let Some(namespaces) = namespaces {
-        tasks.spawn(stop.clone().run_until_cancelled_owned(follow_namespaces(
+    if let Some(hosts) = hosts {
+        tasks.spawn(stop.clone().run_until_cancelled_owned(namespaces::follow(
             config.clone(),
             vault.clone(),
-            namespaces,
+            hosts,
         )));
     }
     tasks.spawn(
@@ -258,45 +270,6 @@ async fn follow_log_level(config: LiveConfig, log: LogControl) {
         let level = changes.borrow_and_update().log_level;
         log.set(level);
     }
-}
-
-/// Keeps the hosts that the local registry stands in for up to date.
-async fn follow_namespaces(config: LiveConfig, vault: Vault, hosts: registry_server::Namespaces) {
-    let mut configs = config.subscribe();
-    let mut states = vault.subscribe();
-    loop {
-        let state = states.borrow_and_update().clone();
-        let effective = configs.borrow_and_update().clone();
-        if let Some(registration) = &state.registration {
-            hosts.replace(namespaces(registration, &effective));
-        }
-        let gone = tokio::select! {
-            changed = configs.changed() => changed.is_err(),
-            changed = states.changed() => changed.is_err(),
-        };
-        if gone {
-            return;
-        }
-    }
-}
-
-/// The names under which clients may ask for what the central registry holds.
-pub(crate) fn namespaces(registration: &StateConfig, config: &Effective) -> Vec<String> {
-    let mut hosts: Vec<String> = [registration.auth.url.as_str(), registration.state.as_str()]
-        .into_iter()
-        .chain(config.harbor_registry_url.as_ref().map(url::Url::as_str))
-        .filter_map(host)
-        .collect();
-    hosts.sort();
-    hosts.dedup();
-    hosts
-}
-
-/// `host[:port]` of a URL or of a reference without a scheme.
-fn host(reference: &str) -> Option<String> {
-    let rest = reference.split_once("://").map_or(reference, |(_, rest)| rest);
-    let host = rest.split('/').next().unwrap_or_default();
-    (!host.is_empty()).then(|| host.to_ascii_lowercase())
 }
 
 /// SIGTERM and SIGINT.

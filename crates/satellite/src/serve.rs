@@ -15,6 +15,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+pub mod namespaces;
+
 /// Connections at the same time: the container runtimes of one machine or a small site.
 const CONNECTIONS: usize = 512;
 
@@ -49,14 +51,19 @@ pub enum ServeError {
 }
 
 impl LocalRegistry {
-    /// Binds `address` and serves `store` on it.
+    /// Binds `address` and serves `store` on it, under the names of the upstream `hosts`.
     ///
     /// # Errors
     /// [`ServeError::Bind`].
-    pub async fn start(store: Store, address: SocketAddr, drain: Duration) -> Result<Self, ServeError> {
+    pub async fn start(
+        store: Store,
+        address: SocketAddr,
+        hosts: &[String],
+        drain: Duration,
+    ) -> Result<Self, ServeError> {
         let listener = TcpListener::bind(address).await.map_err(|source| bind_error(address, source))?;
         let address = listener.local_addr().unwrap_or(address);
-        let namespaces = Namespaces::default();
+        let namespaces = Namespaces::new(hosts);
         let options = Options { namespaces: namespaces.clone(), ..Options::default() };
         let router = registry_server::router(store, Arc::new(AnonymousRead), options);
         let limits = Limits { connections: CONNECTIONS, drain, ..Limits::default() };
@@ -72,7 +79,7 @@ impl LocalRegistry {
         self.address
     }
 
-    /// The upstream hosts that it stands in for (`?ns=`); none until they are known.
+    /// The upstream hosts that it stands in for (`?ns=`).
     #[must_use]
     pub fn namespaces(&self) -> &Namespaces {
         &self.namespaces

@@ -135,3 +135,79 @@ pub(super) fn render(document: &StatusDocument) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::images;
+    use super::*;
+
+    /// As it comes over the socket, from a process of a later release that says more.
+    fn document() -> StatusDocument {
+        serde_json::from_value(serde_json::json!({
+            "api_version": 1, "healthy": false, "problems": ["library/broken:v1 is not here: 404"], "later": {},
+            "process": {"pid": 7, "version": "9.9.9", "started_at": "2026-11-01T00:00:00Z", "uptime_seconds": 3700,
+                "config_dir": "/c", "ground_control_url": "https://gc.example.com/", "state_url": "https://h/state:latest"},
+            "registry": {"address": "127.0.0.1:8585", "namespaces": ["h"], "data_dir": "/data", "bytes": 2048,
+                "repositories": 1, "tags": 2},
+            "transfers": [{"digest": format!("sha256:{}", "a".repeat(64)), "size_bytes": 4096, "position_bytes": 1024,
+                "since": "2026-11-01T00:00:00Z", "retries": 3, "last_error": "reset"}],
+            "satellite": {
+                "name": "edge-01", "activity": "replicating", "registration": {"state": "registered"},
+                "schedulers": {"heartbeat": {"schedule": "@every 30s", "runs": 4, "last_error": "503", "failures_in_a_row": 2}},
+                "images": [{"repository": "library/app", "tags": ["v1", "v2"], "digest": format!("sha256:{}", "b".repeat(64)),
+                    "size_bytes": 1_048_576, "groups": ["site"], "whole": true}],
+                "failed": [{"reference": "library/broken:v1", "reason": "404", "attempts": 2}],
+                "conflicts": [{"reference": "library/app:v3", "wanted": {"sha256:c": ["one"], "sha256:d": ["two"]}}],
+                "config": {"digest": "sha256:e", "restart_needed": ["zot_config.http"], "warnings": ["new: not honoured"]}
+            }
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn everything_that_matters_is_said() {
+        let text = render(&document());
+        for expected in [
+            "edge-01",
+            "needs attention",
+            "up 1h 1m",
+            "registered",
+            "http://127.0.0.1:8585, for h",
+            "2.0 KiB in 1 repositories, 2 tags",
+            "1 here, 1 missing",
+            "zot_config.http",
+            "sha256:aaaaaaaaaaaa",
+            "1.0 KiB",
+            "reset",
+            "@every 30s",
+            "library/broken:v1 is not here: 404",
+            "new: not honoured",
+        ] {
+            assert!(text.contains(expected), "{expected} is not in\n{text}");
+        }
+        assert!(text.lines().all(|line| line.trim_end() == line), "{text}");
+    }
+
+    #[test]
+    fn images_are_listed_with_what_is_missing_and_what_is_disputed() {
+        let document = document();
+        let listing = images::listing(&document);
+        let text = images::render(&listing);
+        for expected in [
+            "library/app",
+            "v1,v2",
+            "1.0 MiB",
+            "whole",
+            "library/broken:v1",
+            "404",
+            "library/app:v3",
+            "not set",
+            "two",
+        ] {
+            assert!(text.contains(expected), "{expected} is not in\n{text}");
+        }
+        let json: serde_json::Value = serde_json::from_str(&super::super::text::json(&listing)).unwrap();
+        assert_eq!(json["images"][0]["digest"], format!("sha256:{}", "b".repeat(64)));
+        assert_eq!(json["failed"][0]["reason"], "404");
+    }
+}

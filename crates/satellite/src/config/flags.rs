@@ -65,7 +65,7 @@ pub struct Flags {
     #[arg(long, value_name = "TOKEN", value_parser = secret, help_heading = "Control plane")]
     pub token: Option<SecretString>,
     /// Replaces scheme and host of every registry URL that Ground Control hands out (a proxy or a site-local name).
-    #[arg(long, value_name = "URL", value_parser = http_url, help_heading = "Control plane")]
+    #[arg(long, value_name = "URL", value_parser = registry_url, help_heading = "Control plane")]
     pub harbor_registry_url: Option<Url>,
     /// Allow plain HTTP to registries and Ground Control beyond loopback. Never turns certificate checks off.
     #[arg(long, value_name = "BOOL", value_parser = boolean, num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Control plane")]

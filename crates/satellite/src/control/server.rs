@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 use super::{API_VERSION, Message, NewToken, ProcessStatus, RegistryStatus, SocketPath, StatusDocument};
 use crate::config::{LiveConfig, Site};
 use crate::sealed::Vault;
+use crate::serve::namespaces;
 use crate::status::{RegistrationState, Status, StatusBoard};
 
 /// Questions at the same time; a script that asks more often waits.
@@ -224,7 +225,7 @@ pub fn document(subject: &Subject) -> StatusDocument {
         registry: RegistryStatus {
             address: subject.registry_address.map(|address| address.to_string()),
             namespaces: match (registration, &config) {
-                (Some(registration), Some(config)) => crate::run::namespaces(registration, config),
+                (Some(registration), Some(config)) => namespaces::of(registration, config),
                 _ => Vec::new(),
             },
             byo_registry: config

@@ -110,7 +110,11 @@ fn a_new_token_is_taken_without_a_restart_and_the_identity_kept_over_one() {
     }
 
     let asked = ground_control.asked_for_registration();
+    site.put_index("library/app", "v1");
     let satellite = site.start();
+    // Known from the first moment on, before the sealed state is open.
+    let named = format!("/v2/library/app/manifests/v1?ns={host}");
+    assert_eq!(satellite.request("GET", &named).0, 200);
     let status = site.status_when(registered);
     assert_eq!(status["satellite"]["name"], "edge-01");
     satellite.kill();
