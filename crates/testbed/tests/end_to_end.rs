@@ -324,7 +324,11 @@ async fn robots_and_tokens_open_only_their_own_doors() {
     assert_eq!(user, Some("robot$edge-01"));
     let robot = testbed::registry::Registry::basic(&world.place.url(), user.unwrap(), password.unwrap());
     assert!(robot.verify("shop/mine", "1").await.unwrap().is_some());
-    assert!(robot.manifest("satellite/satellite-state/edge-01/state", "latest").await.unwrap().is_some());
+    wait_for("its own state", LIMIT, async || {
+        robot.manifest("satellite/satellite-state/edge-01/state", "latest").await.unwrap().map(drop)
+    })
+    .await
+    .unwrap();
     for repository in ["shop/other", "satellite/satellite-state/edge-02/state"] {
         let refused = robot.manifest(repository, "1").await;
         assert!(!matches!(refused, Ok(Some(_))), "{repository} is open");
@@ -344,7 +348,8 @@ async fn republish_makes_the_registry_match_the_database_again() {
     let published = wait_for("the group's state", LIMIT, async || registry.digest(state, "latest").await.ok()?).await;
     let published = published.unwrap();
     let path = format!("/v2/{state}/manifests/{published}");
-    registry.send(Method::DELETE, &path, Default::default(), Default::default()).await.unwrap();
+    let answer = registry.send(Method::DELETE, &path, Default::default(), Default::default()).await.unwrap();
+    assert_eq!(answer.status(), 202, "{}", answer.text().await.unwrap());
     assert_eq!(registry.digest(state, "latest").await.unwrap(), None);
     world.ground_control.take().unwrap().stop().await.unwrap();
 
