@@ -7,6 +7,7 @@ use ground_control::config::{Command, Config, ConfigError};
 use ground_control::server::{self, Republished};
 use secrecy::ExposeSecret as _;
 use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
 
 /// Exit code of a start or a run that failed.
 const FAILED: u8 = 1;
@@ -103,13 +104,32 @@ async fn republish(config: &Config) -> ExitCode {
 
 fn start_log(config: &Config) {
     let terminal = std::io::stderr().is_terminal();
-    let level = config.log_level;
-    let builder = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr);
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(log_filter(config.log_level)).with_writer(std::io::stderr);
     if config.json_logging.unwrap_or(!terminal) {
         builder.json().flatten_event(true).with_current_span(true).with_span_list(false).init();
     } else {
         builder.with_ansi(terminal).init();
     }
+}
+
+/// The level asked for holds for this program. Libraries stay at `info`, for what they tell below that may hold
+/// paths and headers; the database's driver at `warn`, for it repeats what the server says.
+fn log_filter(level: tracing::Level) -> EnvFilter {
+    let others = level.min(tracing::Level::INFO);
+    let driver = level.min(tracing::Level::WARN);
+    let ours = [
+        "ground_control",
+        "ground_control_sqlite",
+        "ground_control_postgres",
+        "registry_server",
+        "blob_store",
+    ];
+    let mut text = format!("{others},sqlx={driver}");
+    for name in ours {
+        text.push_str(&format!(",{name}={level}"));
+    }
+    EnvFilter::new(text)
 }
 
 /// Help on standard output, a mistake on standard error; the log is not there yet.

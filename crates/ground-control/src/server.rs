@@ -90,6 +90,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 /// The data folder, the key and the database.
 async fn open_database(config: &Config) -> Result<(ServerKey, SharedStore), StartError> {
     let data_dir = &config.data_dir;
+    // For this user only: password hashes and the key lie in it.
     blob_store::durable::create_dir_all(data_dir)
         .map_err(|source| StartError::DataDir { path: data_dir.clone(), source })?;
     let store = store::open(&config.database).await.map_err(StartError::Database)?;

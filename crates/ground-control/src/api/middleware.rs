@@ -50,13 +50,14 @@ pub(crate) async fn context(request: Request, next: Next) -> Response {
     let start = Instant::now();
     async move {
         let mut response = next.run(request).await;
-        let (status, elapsed) = (response.status(), start.elapsed());
+        let status = response.status();
+        let elapsed_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
         if status.is_server_error() {
-            tracing::warn!(status = status.as_u16(), ?elapsed, "answered");
+            tracing::warn!(status = status.as_u16(), elapsed_ms, "answered");
         } else if registry {
-            tracing::debug!(status = status.as_u16(), ?elapsed, "answered");
+            tracing::debug!(status = status.as_u16(), elapsed_ms, "answered");
         } else {
-            tracing::info!(status = status.as_u16(), ?elapsed, "answered");
+            tracing::info!(status = status.as_u16(), elapsed_ms, "answered");
         }
         if let Ok(value) = HeaderValue::from_str(&id) {
             response.headers_mut().insert(REQUEST_ID, value);

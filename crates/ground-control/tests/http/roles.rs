@@ -159,3 +159,27 @@ async fn the_openapi_document_tells_the_truth() {
         }
     }
 }
+
+/// With the database gone nobody is told that their credentials are wrong: clients throw good ones away on that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outage_of_the_database_is_never_a_401() {
+    let server = Server::start().await;
+    let (name, secret) = server.robot("edge-01", &[]).await;
+    let (robot, admin) = (As::Basic(&name, &secret), As::Basic("admin", ADMIN_PASSWORD));
+    server.running.state.store.close().await;
+    let health = server.send(As::Nobody, "GET", "/health", None).await.expect(503);
+    assert_eq!(health.body, json!({"status": "unhealthy"}));
+    server.send(As::Nobody, "GET", "/health/ready", None).await.expect(503);
+    for (who, method, path) in [
+        (As::Session(server.admin.as_str()), "GET", "/api/groups"),
+        (admin, "GET", "/api/groups"),
+        (admin, "GET", "/v2/"),
+        (admin, "GET", "/service/token"),
+        (robot, "GET", "/v2/"),
+        (robot, "GET", "/service/token"),
+        (robot, "POST", "/satellites/sync"),
+    ] {
+        let status = server.send(who, method, path, None).await.status;
+        assert!(status.is_server_error(), "{method} {path}: {status}");
+    }
+}
