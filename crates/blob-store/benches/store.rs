@@ -2,6 +2,8 @@
 //!
 //! `cargo bench -p blob-store`; figures of a machine are only to be compared with figures of the same one.
 
+#![expect(clippy::expect_used, reason = "a benchmark that cannot go on ends")]
+
 use std::path::Path;
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -74,7 +76,9 @@ fn fill() -> TempDir {
 /// The directory as a kill leaves it: with what the index had not synced.
 fn copy_without_blobs(from: &Path) -> TempDir {
     let to = tempfile::tempdir().expect("a directory");
-    std::fs::create_dir(to.path().join("journal")).expect("a directory");
+    for directory in ["journal", "blobs/sha256", "blobs/sha512", "uploads", "partials", "quarantine", "tmp"] {
+        std::fs::create_dir_all(to.path().join(directory)).expect("a directory");
+    }
     for file in ["index.redb", "journal/journal"] {
         std::fs::copy(from.join(file), to.path().join(file)).expect("a copy");
     }

@@ -83,9 +83,9 @@ pub enum StoreError {
     #[error("the content has digest {actual} and {expected} was asked for")]
     DigestMismatch {
         /// What it should have been.
-        expected: Digest,
+        expected: Box<Digest>,
         /// What the bytes are.
-        actual: Digest,
+        actual: Box<Digest>,
     },
     /// The content is longer or shorter than its descriptor says.
     #[error("{digest} has {actual} bytes and its descriptor says {expected}")]
@@ -169,6 +169,11 @@ impl StoreError {
             return Self::NoSpace { path: path.to_owned() };
         }
         Self::Io { action, path: path.to_owned(), source }
+    }
+
+    /// The bytes are not those that were asked for.
+    pub(crate) fn mismatch(expected: Digest, actual: Digest) -> Self {
+        Self::DigestMismatch { expected: Box::new(expected), actual: Box::new(actual) }
     }
 
     /// The same failure for another one who waited for the same commit.

@@ -250,7 +250,7 @@ impl Partial {
                 .await?;
                 if actual != digest {
                     self.discard().await?;
-                    return Err(StoreError::DigestMismatch { expected: digest, actual });
+                    return Err(StoreError::mismatch(digest, actual));
                 }
                 Some(self.inner.shared.layout.blob(&digest))
             }
@@ -258,7 +258,7 @@ impl Partial {
                 let actual = sink.digest(digest.algorithm()).await?;
                 if actual != digest {
                     self.discard().await?;
-                    return Err(StoreError::DigestMismatch { expected: digest, actual });
+                    return Err(StoreError::mismatch(digest, actual));
                 }
                 sink.sync_last().await?;
                 Some(self.inner.shared.layout.partial(&digest))
@@ -293,7 +293,13 @@ impl Partial {
         let (shared, digest) = (Arc::clone(&self.inner.shared), self.digest);
         match self.state {
             State::Held => Ok(()),
-            State::Download(_) => blocking(move || Ok(remove_files(&shared, &digest))).await,
+            State::Download(_) => {
+                blocking(move || {
+                    remove_files(&shared, &digest);
+                    Ok(())
+                })
+                .await
+            }
             State::Unregistered => {
                 self.inner
                     .committer

@@ -252,7 +252,7 @@ impl Store {
         let (digest, repository) = (*digest, repository.as_str().to_owned());
         let actual = Digest::of(digest.algorithm(), &bytes);
         if actual != digest {
-            return Err(StoreError::DigestMismatch { expected: digest, actual });
+            return Err(StoreError::mismatch(digest, actual));
         }
         let size = bytes.len() as u64;
         let temporary = self.inner.write_temporary(bytes).await?;
@@ -350,7 +350,7 @@ impl Upload {
         let actual = sink.digest(digest.algorithm()).await?;
         if actual != digest {
             self.inner.end_session(&self.session, &mut slot).await;
-            return Err(StoreError::DigestMismatch { expected: digest, actual });
+            return Err(StoreError::mismatch(digest, actual));
         }
         sink.sync_last().await?;
         let (size, path) = (sink.offset(), self.session.data());

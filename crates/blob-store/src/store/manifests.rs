@@ -109,7 +109,7 @@ impl Store {
     pub async fn put_manifest(&self, put: PutManifest) -> Result<PutOutcome, StoreError> {
         let actual = Digest::of(put.digest.algorithm(), &put.bytes);
         if actual != put.digest {
-            return Err(StoreError::DigestMismatch { expected: put.digest, actual });
+            return Err(StoreError::mismatch(put.digest, actual));
         }
         let manifest = Manifest::parse(put.media_type.as_deref(), &put.bytes)?;
         let needed: Arc<[Descriptor]> =

@@ -76,7 +76,7 @@ async fn a_wrong_digest_leaves_nothing_and_a_cancelled_upload_neither() {
             upload.cancel().await.unwrap();
         } else {
             let result = upload.finish(&wrong).await;
-            assert!(matches!(result, Err(StoreError::DigestMismatch { expected, .. }) if expected == wrong));
+            assert!(matches!(result, Err(StoreError::DigestMismatch { expected, .. }) if *expected == wrong));
         }
         assert!(matches!(store.upload(&name, upload.id()).await, Err(StoreError::UnknownUpload)));
     }
