@@ -225,6 +225,11 @@ impl Config {
             }
             None => None,
         };
+        if tls.is_none() && !listen.ip().is_loopback() {
+            warnings.push(format!(
+                "LISTEN: {listen} is beyond loopback and without TLS; only a proxy with TLS should reach it"
+            ));
+        }
         let data_dir = flags.data_dir.unwrap_or_else(|| PathBuf::from("./ground-control-data"));
         let parts = flags.db_host.is_some()
             || flags.db_database.is_some()

@@ -46,6 +46,8 @@ pub(crate) async fn context(request: Request, next: Next) -> Response {
     let registry = request.uri().path().starts_with("/v2/");
     // Names of repositories are no secrets and are what one looks for in a registry's log.
     let shown = if registry { request.uri().path() } else { route.as_deref().unwrap_or("(no such route)") };
+    // What machines ask all day long is of interest only when it fails.
+    let frequent = registry || matches!(shown, "/satellites/sync" | "/ping" | "/health" | "/health/ready");
     let span = tracing::info_span!("request", id = %id, method = %request.method(), route = %shown);
     let start = Instant::now();
     async move {
@@ -54,7 +56,7 @@ pub(crate) async fn context(request: Request, next: Next) -> Response {
         let elapsed_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
         if status.is_server_error() {
             tracing::warn!(status = status.as_u16(), elapsed_ms, "answered");
-        } else if registry {
+        } else if frequent && !status.is_client_error() {
             tracing::debug!(status = status.as_u16(), elapsed_ms, "answered");
         } else {
             tracing::info!(status = status.as_u16(), elapsed_ms, "answered");
@@ -124,7 +126,39 @@ fn valid_request_id(id: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use axum::Router;
+    use axum::middleware::from_fn_with_state;
+    use axum::routing::get;
+    use tower::ServiceExt as _;
+    use tower_http::catch_panic::CatchPanicLayer;
+
     use super::*;
+
+    async fn through(router: Router) -> Response {
+        router.oneshot(Request::get("/").body(Body::empty()).unwrap()).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_full_gate_turns_away_and_says_when_to_come_back() {
+        let router = || Router::new().route("/", get(|| async { "served" }));
+        let gate = Gate(Arc::new(Semaphore::new(1)));
+        let behind = router().layer(from_fn_with_state(gate.clone(), limit));
+        assert_eq!(through(behind.clone()).await.status(), StatusCode::OK);
+        assert_eq!(through(behind.clone()).await.status(), StatusCode::OK, "a permit is given back");
+        let _taken = gate.0.acquire().await.unwrap();
+        let refused = through(behind).await;
+        assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(refused.headers()[header::RETRY_AFTER], "1");
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_one_answer_of_500() {
+        let panics = Router::new().route("/", get(|| async { panic!("secret") as () }));
+        let answer = through(panics.layer(CatchPanicLayer::custom(panicked))).await;
+        assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        let body = axum::body::to_bytes(answer.into_body(), 1000).await.unwrap();
+        assert!(!String::from_utf8_lossy(&body).contains("secret"));
+    }
 
     #[test]
     fn request_ids_are_bounded_and_plain() {

@@ -80,6 +80,18 @@ mod tests {
         );
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_read_within_bounds(text in "[a-z:/ ,*()A-Z.]{0,200}") {
+            let grants = parse([text.as_str(), text.as_str()]);
+            proptest::prop_assert!(grants.len() <= MOST);
+            for grant in &grants {
+                let same = grants.iter().filter(|other| other.repository == grant.repository).count();
+                proptest::prop_assert_eq!(same, 1);
+            }
+        }
+    }
+
     #[test]
     fn scopes_are_bounded() {
         let many: Vec<String> = (0..1000).map(|n| format!("repository:r{n}:pull")).collect();

@@ -4,6 +4,7 @@
 use axum::Json;
 use axum::Router;
 use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, RawQuery, State};
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
@@ -37,7 +38,17 @@ async fn by_query(State(accounts): State<Accounts>, RawQuery(query): RawQuery, p
     issue(&accounts, &fields, &username, &password, &parts).await
 }
 
-async fn by_form(State(accounts): State<Accounts>, parts: Parts, body: Bytes) -> Response {
+async fn by_form(
+    State(accounts): State<Accounts>,
+    parts: Parts,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    let body = match body {
+        Ok(body) => body,
+        Err(why) => {
+            return error(why.status(), "SIZE_INVALID", "the form is too large or did not come whole");
+        }
+    };
     let mut fields = Fields::parse(&body);
     if fields.grant_type.as_deref() != Some("password") {
         // RFC 6749 section 5.2.
