@@ -33,9 +33,9 @@ pub(crate) struct Pull {
 
 /// Starts what is there and says what is not, and why.
 pub(crate) async fn start() -> Engines {
-    fn take<T>(what: &str, started: testbed::Result<T>) -> Option<T> {
+    async fn take<T>(what: &str, starting: impl Future<Output = testbed::Result<T>>) -> Option<T> {
         let step = Step::begin(format!("a private {what}"));
-        match started {
+        match starting.await {
             Ok(engine) => {
                 step.done("runs");
                 Some(engine)
@@ -47,9 +47,9 @@ pub(crate) async fn start() -> Engines {
         }
     }
     Engines {
-        docker: take("Docker engine", Docker::start().await),
-        podman: take("Podman", Podman::start().await),
-        containerd: take("containerd", Containerd::start().await),
+        docker: take("Docker engine", Docker::start()).await,
+        podman: take("Podman", Podman::start()).await,
+        containerd: take("containerd", Containerd::start()).await,
     }
 }
 
