@@ -71,7 +71,7 @@ impl LiveConfig {
         if let Some(kept) = &kept.remote_config {
             match RemoteConfig::apply(&site, &effective, &kept.document) {
                 Ok(change) => {
-                    write_boot(&site.config_dir, &change.next_start);
+                    write_boot(&site.config_dir, &change.layer);
                     // Nothing has been started with these yet.
                     effective = Effective {
                         byo_wanted: change.next_start.byo_wanted,
@@ -123,13 +123,13 @@ impl LiveConfig {
             return Err(Refusal { reasons }.into());
         }
         let kept = KeptConfig { digest: Some(digest), document: document.clone() };
-        let (config_dir, next_start) = (self.site.config_dir.clone(), change.next_start.clone());
+        let (config_dir, said) = (self.site.config_dir.clone(), change.layer.clone());
         self.vault
             .update(move |state| {
                 state.remote_config = Some(kept);
             })
             .await?;
-        drop(tokio::task::spawn_blocking(move || write_boot(&config_dir, &next_start)).await);
+        drop(tokio::task::spawn_blocking(move || write_boot(&config_dir, &said)).await);
         self.sender.send_replace(Arc::new(change.effective.clone()));
         Ok(change)
     }
@@ -137,12 +137,12 @@ impl LiveConfig {
 
 /// Keeps what the next start needs early. A failure costs nothing but that start's settings, which the sealed document
 /// puts right again.
-fn write_boot(config_dir: &Path, next: &Effective) {
+fn write_boot(config_dir: &Path, said: &Layer) {
     let path = config_dir.join(BOOT_FILE);
     let boot = Boot {
-        listen: Some(next.listen.address),
-        gc_grace_seconds: Some(next.gc_grace.as_secs()),
-        bring_own_registry: Some(next.byo_wanted),
+        listen: said.listen,
+        gc_grace_seconds: said.gc_grace.map(|grace| grace.as_secs()),
+        bring_own_registry: said.byo_registry,
     };
     let written = serde_json::to_vec(&boot).map_err(std::io::Error::other).and_then(|bytes| {
         if std::fs::read(&path).is_ok_and(|there| there == bytes) {

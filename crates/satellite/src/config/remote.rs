@@ -5,7 +5,7 @@ use std::fmt;
 use fleet_protocol::config::ConfigDocument;
 
 use super::layer::{self, Origin};
-use super::{Effective, Site};
+use super::{Effective, Layer, Site};
 
 /// The decisions about remote configuration; a function from values to values.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub struct Change {
     pub effective: Effective,
     /// The configuration that the next start will have.
     pub next_start: Effective,
+    /// What the document itself says.
+    pub(super) layer: Layer,
     /// Settings that changed and are in force at once.
     pub live: Vec<&'static str>,
     /// Settings that changed and wait for the next start.
@@ -96,7 +98,7 @@ fn decide(site: &Site, current: &Effective, document: &ConfigDocument) -> Result
     .into_iter()
     .filter_map(|(key, changed)| changed.then_some(key))
     .collect();
-    Ok(Change { effective: wanted, next_start, live, restart, warnings: read.warnings })
+    Ok(Change { effective: wanted, next_start, layer: read.layer, live, restart, warnings: read.warnings })
 }
 
 #[cfg(test)]

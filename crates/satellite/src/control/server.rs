@@ -251,7 +251,11 @@ fn problems(status: &Status) -> Vec<String> {
     }
     for (name, scheduler) in &status.schedulers {
         if let Some(error) = scheduler.last_error.as_ref().filter(|_| scheduler.failures_in_a_row > 0) {
-            found.push(format!("{name} failed {} times in a row: {error}", scheduler.failures_in_a_row));
+            let times = match scheduler.failures_in_a_row {
+                1 => String::new(),
+                times => format!(" {times} times in a row"),
+            };
+            found.push(format!("{name} failed{times}: {error}"));
         }
     }
     for failed in &status.failed {

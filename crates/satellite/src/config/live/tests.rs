@@ -106,6 +106,8 @@ async fn the_site_keeps_its_word_over_restarts() {
     for effective in [&boot, &*config.current(), &*again.current()] {
         assert_eq!((effective.log_level, effective.listen.address.port()), (LogLevel::Warn, 5001));
     }
+    // And what it said is not remembered when it says it no more.
+    assert_eq!(at_boot(&site(folder.path())).listen.address.port(), 5000);
 }
 
 #[test]
