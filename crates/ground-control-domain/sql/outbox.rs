@@ -275,6 +275,7 @@ impl Outbox for SqlStore {
         &self,
         claimed: &Claimed,
         digest: Digest,
+        found: Option<Digest>,
         now: Timestamp,
         remove_at: Timestamp,
     ) -> StoreResult<Published> {
@@ -303,18 +304,21 @@ impl Outbox for SqlStore {
                 .execute(&mut *tx)
                 .await
                 .during(OPERATION)?;
-            if !before.is_empty() {
-                sqlx::query!(
-                    "INSERT INTO superseded (document, digest, remove_at) VALUES ($1, $2, $3)
-                     ON CONFLICT (document, digest) DO UPDATE SET remove_at = excluded.remove_at",
-                    key,
-                    before,
-                    remove_at
-                )
-                .execute(&mut *tx)
-                .await
-                .during(OPERATION)?;
-            }
+        }
+        let mut replaced = vec![before];
+        replaced.extend(found.map(|digest| digest.to_string()));
+        replaced.dedup();
+        for old in replaced.into_iter().filter(|old| !old.is_empty() && *old != new) {
+            sqlx::query!(
+                "INSERT INTO superseded (document, digest, remove_at) VALUES ($1, $2, $3)
+                 ON CONFLICT (document, digest) DO UPDATE SET remove_at = excluded.remove_at",
+                key,
+                old,
+                remove_at
+            )
+            .execute(&mut *tx)
+            .await
+            .during(OPERATION)?;
         }
         finish(&mut tx, claimed, OPERATION).await?;
         let row = sqlx::query_as!(

@@ -4,6 +4,15 @@
 //! private server (or uses the one at `TEST_POSTGRES_URL`, an administrator's URL) and gives each case a database of
 //! its own. Where PostgreSQL is not installed that test fails, unless `SATELLITE_TEST_SKIP_POSTGRES` says why it is left out.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    missing_docs,
+    reason = "a test program: what fails ends the test"
+)]
+
 #[path = "store/fixture.rs"]
 mod fixture;
 #[path = "store/fleet.rs"]
@@ -64,6 +73,7 @@ suite! {
     fleet::a_group_that_goes_takes_its_memberships_along,
     fleet::configs_are_created_patched_and_deleted,
     fleet::text_that_no_database_should_take_is_no_failure,
+    fleet::an_older_program_opens_a_newer_database,
     registration::a_nonce_is_answered_until_the_first_heartbeat,
     registration::a_source_is_answered_for_ten_minutes,
     registration::tokens_expire_and_end,
@@ -84,6 +94,35 @@ suite! {
     publishing::what_is_named_is_published_first,
     publishing::a_registry_that_fails_is_tried_again,
     publishing::superseded_manifests_go_after_their_grace,
+    publishing::a_manifest_that_was_written_and_not_remembered_goes_too,
     publishing::a_wiped_registry_is_filled_again,
     publishing::two_publishers_share_the_work,
+}
+
+/// What the disk holds when the power goes is the files as they are: nothing is closed, nothing is written back.
+#[tokio::test]
+async fn what_was_acknowledged_is_in_the_files() {
+    let fixture = Fixture::sqlite();
+    let store = fixture.ready().await;
+    fixture::satellite(&store, "edge-01", &[]).await;
+    let copy = Fixture::sqlite();
+    for file in ["ground-control.db", "ground-control.db-wal"] {
+        std::fs::copy(fixture.dir.path().join(file), copy.dir.path().join(file)).unwrap();
+    }
+    let after = copy.open().await;
+    assert_eq!(after.satellite("edge-01").await.unwrap(), store.satellite("edge-01").await.unwrap());
+    assert_eq!(fixture::published(&after, fixture::at(5)).await, ["satellite/edge-01"]);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_database_file_is_readable_by_its_owner_only() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let fixture = Fixture::sqlite();
+    let store = fixture.ready().await;
+    for file in ["ground-control.db", "ground-control.db-wal", "ground-control.db-shm"] {
+        let mode = std::fs::metadata(fixture.dir.path().join(file)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{file}");
+    }
+    store.close().await;
 }

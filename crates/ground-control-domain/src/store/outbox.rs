@@ -53,10 +53,14 @@ pub trait Outbox {
 
     /// The document is in the registry with this digest: remembers it, and the manifest it supersedes for removal
     /// at `remove_at`. The intent ends unless a newer change came meanwhile.
+    ///
+    /// `found` is what the tag pointed at before. It is another manifest than the last one remembered where a publisher
+    /// died between writing and remembering; it goes too.
     async fn document_published(
         &self,
         claimed: &Claimed,
         digest: Digest,
+        found: Option<Digest>,
         now: Timestamp,
         remove_at: Timestamp,
     ) -> StoreResult<Published>;

@@ -94,13 +94,16 @@ impl Work {
             .map_err(|_| Failure::Cancelled)??;
         let published = self.store.published(key).await?;
         let unchanged = published.is_some_and(|p| p.digest == image.digest) && !self.claimed.verify;
+        let mut found = None;
         if !unchanged {
+            found = self.registry.current(&repository).await?.map(|current| current.digest);
             self.registry.publish(&repository, &image).await?;
         }
         let now = Timestamp::now();
         let grace = SignedDuration::try_from(self.options.grace).unwrap_or(SignedDuration::MAX);
         let remove_at = now.checked_add(grace).unwrap_or(Timestamp::MAX);
-        let published = self.store.document_published(&self.claimed, image.digest, now, remove_at).await?;
+        let published =
+            self.store.document_published(&self.claimed, image.digest, found, now, remove_at).await?;
         if unchanged {
             return Ok(Outcome::Unchanged);
         }

@@ -139,11 +139,12 @@ impl Publisher {
         let mut verify_at = Instant::now();
         let mut woken = true;
         while !*stop.borrow_and_update() {
+            self.round(&stop).await;
             if Instant::now() >= verify_at {
                 verify_at = Instant::now() + self.options.verify;
                 report("comparing the registry failed", self.verify(&stop).await);
+                self.round(&stop).await;
             }
-            self.round(&stop).await;
             report("removing superseded manifests failed", self.sweep().await);
             let pause = tokio::time::sleep(self.options.poll);
             tokio::select! {

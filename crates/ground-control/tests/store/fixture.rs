@@ -11,6 +11,7 @@ use ground_control::domain::secret::{HashKey, Hashed, Purpose};
 use ground_control::domain::ztr::{ClaimAttempt, ClaimGrant, ClaimRefusal, Claimant};
 use ground_control::store::{self, Location, SharedStore};
 use jiff::{SignedDuration, Timestamp};
+use secrecy::ExposeSecret as _;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection as _};
 use tempfile::TempDir;
@@ -77,6 +78,21 @@ impl Fixture {
     /// Opens the database: again where it was open before, as another replica or after a restart.
     pub(crate) async fn open(&self) -> SharedStore {
         store::open(&self.location).await.unwrap()
+    }
+
+    /// Runs one statement that no method of the store would.
+    pub(crate) async fn execute(&self, sql: &'static str) {
+        match &self.location {
+            Location::Sqlite { file } => {
+                let url = format!("sqlite://{}", file.display());
+                let mut connection = sqlx::SqliteConnection::connect(&url).await.unwrap();
+                sqlx::query(sql).execute(&mut connection).await.unwrap();
+            }
+            Location::Postgres { url } => {
+                let mut connection = sqlx::PgConnection::connect(url.expose_secret()).await.unwrap();
+                sqlx::query(sql).execute(&mut connection).await.unwrap();
+            }
+        }
     }
 
     /// An open database with the configuration `default`, of which nothing waits to be published.
@@ -155,7 +171,7 @@ pub(crate) async fn published(store: &SharedStore, now: Timestamp) -> Vec<String
     let claimed = due(store, now).await;
     for claimed in &claimed {
         let digest = oci::Digest::sha256(format!("{claimed:?}").as_bytes());
-        store.document_published(claimed, digest, now, now).await.unwrap();
+        store.document_published(claimed, digest, None, now, now).await.unwrap();
     }
     claimed.iter().map(|c| c.document.to_string()).collect()
 }

@@ -304,3 +304,18 @@ pub(crate) async fn text_that_no_database_should_take_is_no_failure(fixture: Fix
     }
     assert_eq!(store.configs(page(1, 10)).await.unwrap().total, 1);
 }
+
+pub(crate) async fn an_older_program_opens_a_newer_database(fixture: Fixture) {
+    fixture.ready().await.close().await;
+    // What a later release does: it adds, and this program does not know the migration.
+    fixture.execute("ALTER TABLE satellites ADD COLUMN later TEXT NOT NULL DEFAULT ''").await;
+    fixture
+        .execute(
+            "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+             SELECT version + 1000, 'later', success, checksum, 0 FROM _sqlx_migrations",
+        )
+        .await;
+    let store = fixture.open().await;
+    satellite(&store, "edge-01", &[]).await;
+    assert_eq!(store.satellites(SatelliteFilter::default(), page(1, 1)).await.unwrap().total, 1);
+}

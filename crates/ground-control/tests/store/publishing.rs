@@ -291,3 +291,17 @@ pub(crate) async fn two_publishers_share_the_work(fixture: Fixture) {
     assert_eq!(asked.len(), 101);
     assert_eq!(one.outbox_lag().await.unwrap().waiting, 0);
 }
+
+pub(crate) async fn a_manifest_that_was_written_and_not_remembered_goes_too(fixture: Fixture) {
+    let (store, blobs) = (fixture.open().await, blobs(&fixture));
+    let registry = BuiltinRegistry::new(blobs.clone());
+    let repository: RepositoryName = DocumentKey::group("us-east").repository().parse().unwrap();
+    // A publisher wrote this and died; before another looked, the group changed.
+    let lost = StateImage::encode(&json!({"group": "us-east"})).unwrap();
+    registry.publish(&repository, &lost).await.unwrap();
+    group(&store, "us-east", "library/nginx").await;
+    publisher(&store, &Watched::new(&blobs)).drain().await;
+    let later = Timestamp::now() + jiff::SignedDuration::from_hours(1);
+    let superseded = store.superseded(10, later).await.unwrap();
+    assert_eq!(superseded.iter().map(|s| s.digest).collect::<Vec<_>>(), [lost.digest]);
+}
