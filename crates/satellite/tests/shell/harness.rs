@@ -125,14 +125,30 @@ impl Site {
             tags: vec![tag.parse().unwrap()],
             completeness: Completeness::VisibleHere,
         };
+        self.fill(async |store| {
+            store.put_manifest(put).await.unwrap();
+        });
+        digest
+    }
+
+    /// Puts a blob into the store of a satellite that does not run.
+    pub(crate) fn put_blob(&self, repository: &str, bytes: Vec<u8>) -> Digest {
+        let digest = Digest::sha256(&bytes);
+        let repository = repository.parse().unwrap();
+        self.fill(async |store| {
+            store.put_blob(&repository, &digest, bytes.into()).await.unwrap();
+        });
+        digest
+    }
+
+    fn fill(&self, fill: impl AsyncFnOnce(&Store)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let _no_children = CHILDREN.write().unwrap_or_else(PoisonError::into_inner);
         runtime.block_on(async {
             let store =
                 Store::open(self.config_dir().join("registry"), blob_store::Options::default()).unwrap();
-            store.put_manifest(put).await.unwrap();
+            fill(&store).await;
         });
-        digest
     }
 }
 
@@ -202,10 +218,20 @@ impl Running {
         self.child.wait().unwrap();
     }
 
-    /// SIGTERM, and the exit code.
-    pub(crate) fn stop(&mut self) -> Option<i32> {
+    /// SIGTERM.
+    pub(crate) fn terminate(&self) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    }
+
+    /// SIGTERM, and the exit code.
+    pub(crate) fn stop(&mut self) -> Option<i32> {
+        self.terminate();
+        self.ended()
+    }
+
+    /// The exit code, once it ended.
+    pub(crate) fn ended(&mut self) -> Option<i32> {
         let end = Instant::now() + PATIENCE;
         while Instant::now() < end {
             if let Some(status) = self.child.try_wait().unwrap() {

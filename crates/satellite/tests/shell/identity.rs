@@ -111,6 +111,7 @@ fn a_new_token_is_taken_without_a_restart_and_the_identity_kept_over_one() {
 
     let asked = ground_control.asked_for_registration();
     site.put_index("library/app", "v1");
+    let site = site.set("TOKEN", GOOD);
     let satellite = site.start();
     // Known from the first moment on, before the sealed state is open.
     let named = format!("/v2/library/app/manifests/v1?ns={host}");

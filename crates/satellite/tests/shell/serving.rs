@@ -1,9 +1,14 @@
 //! The local registry: with the network gone, after a kill, on a port that is taken.
 
-use std::net::TcpListener;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
+use std::time::{Duration, Instant};
 
-use crate::harness::{INDEX, Site, nobody, spawn};
+use crate::harness::{INDEX, PATIENCE, Running, Site, nobody, spawn};
+
+/// More than all buffers between two processes hold.
+const LARGE: usize = 32 * 1024 * 1024;
 
 fn offline() -> Site {
     Site::new()
@@ -80,6 +85,41 @@ fn sigterm_ends_it_cleanly() {
     assert_eq!(satellite.stop(), Some(0));
     assert!(!site.config_dir().join("satellite.sock").try_exists().unwrap());
     assert_eq!(site.run(&["status"]).code, Some(3));
+}
+
+/// A pull of `LARGE` bytes that has begun and stands still, because nobody reads.
+fn begun_pull(site: &Site) -> (Running, TcpStream) {
+    let digest = site.put_blob("library/app", vec![7; LARGE]);
+    let satellite = site.start();
+    let mut pull = TcpStream::connect(satellite.address).unwrap();
+    pull.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(pull, "GET /v2/library/app/blobs/{digest} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut head = [0; 12];
+    pull.read_exact(&mut head).unwrap();
+    assert_eq!(&head, b"HTTP/1.1 200");
+    (satellite, pull)
+}
+
+#[test]
+fn a_pull_in_progress_ends_before_the_process_does() {
+    let site = offline();
+    let (mut satellite, mut pull) = begun_pull(&site);
+    satellite.terminate();
+    satellite.log("ending");
+    let mut rest = Vec::new();
+    pull.read_to_end(&mut rest).unwrap();
+    assert!(rest.len() > LARGE, "only {} of {LARGE} bytes came", rest.len());
+    assert_eq!(satellite.ended(), Some(0));
+}
+
+#[test]
+fn a_pull_that_stands_still_holds_the_end_up_for_the_shutdown_timeout_only() {
+    let site = offline().set("SHUTDOWN_TIMEOUT", "300ms");
+    let (mut satellite, pull) = begun_pull(&site);
+    let began = Instant::now();
+    assert_eq!(satellite.stop(), Some(0));
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    drop(pull);
 }
 
 #[test]
