@@ -226,14 +226,14 @@ impl Outbox for SqlStore {
         let mut connection = self.database.read(OPERATION).await?;
         // A look costs no write: an idle publisher does not disturb the writers.
         let due = sqlx::query_scalar!(
-            r#"SELECT COUNT(*) AS "n!: i64" FROM outbox WHERE due_at <= $1 AND claimed_until <= $1"#,
+            r#"SELECT EXISTS (SELECT 1 FROM outbox WHERE due_at <= $1 AND claimed_until <= $1) AS "due!: bool""#,
             now_millis
         )
         .fetch_one(&mut *connection)
         .await
         .during(OPERATION)?;
         drop(connection);
-        if due == 0 {
+        if !due {
             return Ok(Vec::new());
         }
         let mut tx = self.database.rows(OPERATION).await?;
@@ -353,14 +353,13 @@ impl Outbox for SqlStore {
         const OPERATION: &str = "look for waiting satellites";
         let enqueued_at = millis(enqueued_at);
         let mut connection = self.database.read(OPERATION).await?;
-        let waiting = sqlx::query_scalar!(
-            r#"SELECT COUNT(*) AS "n!: i64" FROM outbox WHERE publish_order = 2 AND enqueued_at <= $1"#,
+        sqlx::query_scalar!(
+            r#"SELECT EXISTS (SELECT 1 FROM outbox WHERE publish_order = 2 AND enqueued_at <= $1) AS "waiting!: bool""#,
             enqueued_at
         )
         .fetch_one(&mut *connection)
         .await
-        .during(OPERATION)?;
-        Ok(waiting > 0)
+        .during(OPERATION)
     }
 
     async fn document_failed(&self, claimed: &Claimed, reason: &str, at: Timestamp) -> StoreResult<()> {

@@ -47,10 +47,12 @@ macro_rules! suite {
             let mut failed = Vec::new();
             $(
                 let fixture = server.database().await;
+                let location = fixture.location.clone();
                 let case = tokio::spawn($module::$case(fixture));
                 if case.await.is_err() {
                     failed.push(stringify!($module::$case));
                 }
+                server.remove(&location).await;
             )*
             assert!(failed.is_empty(), "failed on PostgreSQL: {failed:?}");
         }

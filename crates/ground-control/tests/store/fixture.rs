@@ -48,17 +48,35 @@ impl Server {
 
     /// An empty database.
     pub(crate) async fn database(&self) -> Fixture {
-        let administrator = match self {
-            Self::Private(server) => server.url("postgres"),
-            Self::Given(url) => url.clone(),
-        };
         let name = format!("store_{}", uuid::Uuid::now_v7().simple());
-        let mut connection = sqlx::PgConnection::connect(&administrator).await.unwrap();
-        sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut connection).await.unwrap();
-        connection.close().await.unwrap();
-        let mut url = url::Url::parse(&administrator).unwrap();
+        self.administer(format!("CREATE DATABASE {name}")).await;
+        let mut url = url::Url::parse(&self.administrator()).unwrap();
         url.set_path(&name);
         Fixture { location: Location::from_str(url.as_str()).unwrap(), dir: tempfile::tempdir().unwrap() }
+    }
+}
+
+impl Server {
+    /// Removes a database that [`Server::database`] made, whoever is still connected.
+    pub(crate) async fn remove(&self, location: &Location) {
+        if let Location::Postgres { url } = location {
+            let url = url::Url::parse(url.expose_secret()).unwrap();
+            let name = url.path().trim_start_matches('/');
+            self.administer(format!("DROP DATABASE {name} WITH (FORCE)")).await;
+        }
+    }
+
+    fn administrator(&self) -> String {
+        match self {
+            Self::Private(server) => server.url("postgres"),
+            Self::Given(url) => url.clone(),
+        }
+    }
+
+    async fn administer(&self, sql: String) {
+        let mut connection = sqlx::PgConnection::connect(&self.administrator()).await.unwrap();
+        sqlx::query(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
     }
 }
 
