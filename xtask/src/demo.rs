@@ -226,8 +226,8 @@ Everything runs. Try by hand, in another terminal:
   {status} images --control-socket {socket}
 
   # ask Ground Control ({gc}, user {user}, password in {password})
-  {groundctl} --help
-  curl -s -u {user}:$(cat {password}) {gc}/api/satellites
+  {groundctl} login --server {gc} --username {user} --password-file {password}
+  {groundctl} satellites list
 
   # end the cloud, and pull again
   kill -9 {pid}
