@@ -191,7 +191,11 @@ async fn replicate(
     stop: CancellationToken,
     tasks: TaskTracker,
 ) {
-    let Some(vault) = stop.run_until_cancelled(open_vault(&subject)).await else { return };
+    let Some((vault, set_aside)) = stop.run_until_cancelled(open_vault(&subject)).await else { return };
+    if !set_aside.is_empty() {
+        let answered = withdraw_when_registered(Arc::clone(&subject), vault.clone(), set_aside);
+        tasks.spawn(stop.clone().run_until_cancelled_owned(answered));
+    }
     let (config, refusal) = LiveConfig::open(Arc::clone(&subject.site), boot, vault.clone());
     if let Some(refusal) = refusal {
         tracing::warn!("kept {refusal}");
@@ -232,9 +236,18 @@ async fn replicate(
     core.shutdown(subject.site.shutdown_timeout).await;
 }
 
-/// Opens the sealed state; where the disk does not let it be read, tries again, because starting without it would ask
+/// A satellite that has a new identity has no use for the advice to give it one.
+async fn withdraw_when_registered(subject: Arc<Subject>, vault: Vault, advice: Vec<String>) {
+    let mut states = vault.subscribe();
+    if states.wait_for(|state| state.registration.is_some()).await.is_ok() {
+        subject.board.update(|status| status.warnings.retain(|warning| !advice.contains(warning)));
+    }
+}
+
+/// Opens the sealed state, and says what was set aside; where the disk does not let it be read, tries again, because starting without it would ask
 /// for a new identity.
-async fn open_vault(subject: &Subject) -> Vault {
+async fn open_vault(subject: &Subject) -> (Vault, Vec<String>) {
+    let mut failures = Vec::new();
     loop {
         let config_dir = subject.site.config_dir.clone();
         let opened = tokio::task::spawn_blocking(move || {
@@ -243,20 +256,27 @@ async fn open_vault(subject: &Subject) -> Vault {
         .await;
         match opened {
             Ok(Ok((vault, notices))) => {
+                subject.board.update(|status| status.warnings.retain(|warning| !failures.contains(warning)));
+                let mut set_aside = Vec::new();
                 for notice in notices {
+                    let text = notice.to_string();
                     match notice {
-                        Notice::PartReplaced | Notice::Imported { .. } => tracing::info!("{notice}"),
-                        Notice::NoHardware | Notice::SetAside { .. } => {
-                            tracing::warn!("{notice}");
-                            subject.board.warn(notice.to_string());
+                        Notice::PartReplaced | Notice::Imported { .. } => {
+                            tracing::info!("{text}");
+                            continue;
                         }
+                        Notice::NoHardware => {}
+                        Notice::SetAside { .. } => set_aside.push(text.clone()),
                     }
+                    tracing::warn!("{text}");
+                    subject.board.warn(text);
                 }
-                return vault;
+                return (vault, set_aside);
             }
             Ok(Err(error)) => {
                 tracing::error!(%error, "sealed state not opened, trying again");
                 subject.board.warn(error.to_string());
+                failures.push(error.to_string());
             }
             Err(error) => tracing::error!(%error, "opening the sealed state ended abnormally, trying again"),
         }

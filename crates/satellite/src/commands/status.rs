@@ -123,9 +123,13 @@ pub(super) fn render(document: &StatusDocument) -> String {
         }
         text.push_str(&lines(&groups));
     }
-    for (heading, entries) in
-        [("needs attention:", &document.problems), ("configuration notes:", &satellite.config.warnings)]
-    {
+    let notes: Vec<String> =
+        satellite.warnings.iter().filter(|warning| !document.problems.contains(warning)).cloned().collect();
+    for (heading, entries) in [
+        ("needs attention:", &document.problems),
+        ("notes:", &notes),
+        ("configuration notes:", &satellite.config.warnings),
+    ] {
         if !entries.is_empty() {
             let _infallible = write!(text, "\n{heading}\n");
             for entry in entries {

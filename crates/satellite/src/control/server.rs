@@ -22,7 +22,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{API_VERSION, Message, NewToken, ProcessStatus, RegistryStatus, SocketPath, StatusDocument};
 use crate::config::{LiveConfig, Site};
-use crate::sealed::Vault;
+use crate::sealed::{Notice, Vault};
 use crate::serve::namespaces;
 use crate::status::{RegistrationState, Status, StatusBoard};
 
@@ -267,6 +267,8 @@ fn problems(status: &Status) -> Vec<String> {
     if let Some(refused) = &status.config.refused {
         found.push(format!("configuration refused: {}", refused.reason));
     }
-    found.extend(status.warnings.iter().cloned());
+    // How a machine is built is worth knowing, and nothing that anybody could put right today.
+    let lasting = Notice::NoHardware.to_string();
+    found.extend(status.warnings.iter().filter(|warning| **warning != lasting).cloned());
     found
 }

@@ -77,6 +77,12 @@ fn read_request(stream: &mut std::net::TcpStream) -> String {
     }
 }
 
+fn give_token(site: &Site) {
+    let mut child = spawn(site.command(&["token"]).stdin(Stdio::piped()).stdout(Stdio::null()));
+    writeln!(child.stdin.take().unwrap(), "{GOOD}").unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
 #[test]
 fn a_new_token_is_taken_without_a_restart_and_the_identity_kept_over_one() {
     let ground_control = GroundControl::start();
@@ -88,9 +94,7 @@ fn a_new_token_is_taken_without_a_restart_and_the_identity_kept_over_one() {
     let status = site.status_when(refused);
     assert_eq!(status["healthy"], false);
 
-    let mut child = spawn(site.command(&["token"]).stdin(Stdio::piped()).stdout(Stdio::null()));
-    writeln!(child.stdin.take().unwrap(), "{GOOD}").unwrap();
-    assert!(child.wait().unwrap().success());
+    give_token(&site);
     let registered =
         |status: &serde_json::Value| status["satellite"]["registration"]["state"] == "registered";
     let status = site.status_when(registered);
@@ -132,7 +136,8 @@ fn a_new_token_is_taken_without_a_restart_and_the_identity_kept_over_one() {
 
 #[test]
 fn what_does_not_open_is_set_aside_and_a_new_token_asked_for_while_it_serves() {
-    let site = Site::new();
+    let ground_control = GroundControl::start();
+    let site = Site::new().set("GROUND_CONTROL_URL", &format!("http://{}", ground_control.address));
     site.put_index("library/app", "v1");
     let sealed = site.config_dir().join("sealed.json");
     blob_store::durable::write_file(&sealed, b"{\"header\":", 0o600).unwrap();
@@ -147,4 +152,9 @@ fn what_does_not_open_is_set_aside_and_a_new_token_asked_for_while_it_serves() {
         .filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().contains("set-aside"))
         .count();
     assert_eq!(kept, 1);
+
+    give_token(&site);
+    let status = site.status_when(|status| status["satellite"]["registration"]["state"] == "registered");
+    assert_eq!(status["satellite"]["name"], "edge-01");
+    site.status_when(|status| status["satellite"]["warnings"] == serde_json::json!([]));
 }
