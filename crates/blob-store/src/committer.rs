@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use oci::Digest;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
+use crate::ballast;
 use crate::durable;
 use crate::error::{StoreError, at};
 use crate::index::{Position, Tables, read};
@@ -308,6 +309,10 @@ impl Loop {
             Attempt::Done => None,
             Attempt::Failed(e) | Attempt::NotBegun(e) => Some(e),
         };
+        if error.as_ref().is_some_and(StoreError::is_no_space) {
+            // Too late for these, in time for what makes space.
+            ballast::release(&self.shared.layout.ballast());
+        }
         for job in jobs {
             job.answer(error.as_ref().map_or(Ok(()), |e| Err(e.duplicate())));
         }
@@ -392,15 +397,21 @@ impl Loop {
 
     /// Opens the index again after an I/O error and replays what it has lost.
     fn repair_index(&mut self) -> Result<(), StoreError> {
-        let repaired = self.shared.index.reopen().and_then(|()| {
-            let from = self.shared.index.position()?;
-            recover::replay(&self.shared.index, &mut self.journal, from.offset)?;
-            Ok(())
-        });
+        let mut repaired = self.reopen_index();
+        if repaired.is_err() && ballast::release(&self.shared.layout.ballast()) {
+            repaired = self.reopen_index();
+        }
         if let Err(e) = &repaired {
             tracing::error!(error = %e, "the index cannot be opened again");
         }
         repaired
+    }
+
+    fn reopen_index(&mut self) -> Result<(), StoreError> {
+        self.shared.index.reopen()?;
+        let from = self.shared.index.position()?;
+        recover::replay(&self.shared.index, &mut self.journal, from.offset)?;
+        Ok(())
     }
 
     fn sync(&mut self) -> Result<(), StoreError> {

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use oci::{Algorithm, Digest};
 
+use crate::ballast;
 use crate::error::{StoreError, at};
 use crate::index::read;
 use crate::layout::list;
@@ -49,7 +50,12 @@ impl Store {
         report.partials = self.expire_partials().await?;
         self.expire_quarantine().await?;
         loop {
-            let (taken, bytes, trash) = self.collect_step().await?;
+            let step = match self.collect_step().await {
+                // The first failure has given the ballast back.
+                Err(e) if e.is_no_space() => self.collect_step().await,
+                step => step,
+            };
+            let (taken, bytes, trash) = step?;
             report.blobs += taken;
             report.bytes += bytes;
             blocking(move || {
@@ -63,6 +69,9 @@ impl Store {
             if taken < STEP as u64 {
                 break;
             }
+        }
+        if self.inner.shared.require_space(0).is_ok() {
+            ballast::hold(&self.inner.shared.layout.ballast());
         }
         Ok(report)
     }

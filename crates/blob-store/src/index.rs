@@ -9,7 +9,7 @@ use redb::{
     WriteTransaction,
 };
 
-use crate::durable;
+use crate::durable::{self, DurableFile};
 use crate::error::{StoreError, at};
 use crate::types::Usage;
 
@@ -85,7 +85,10 @@ impl Index {
     pub(crate) fn create(path: &Path, cache: usize, position: Position) -> Result<Self, StoreError> {
         let temporary = path.with_extension("redb.new");
         durable::remove_file(&temporary).map_err(at("remove", &temporary))?;
-        let database = Database::builder().set_cache_size(cache).create(&temporary).map_err(failed)?;
+        let file =
+            DurableFile::create(&temporary, durable::PRIVATE_FILE).map_err(at("create", &temporary))?;
+        let file = file.file().try_clone().map_err(at("create", &temporary))?;
+        let database = Database::builder().set_cache_size(cache).create_file(file).map_err(failed)?;
         let index = Self { path: temporary.clone(), cache, database: RwLock::new(Some(database)) };
         index.write(true, |tables| tables.finish(position))?;
         drop(index);

@@ -23,6 +23,10 @@ impl Layout {
         self.root.join("lock")
     }
 
+    pub(crate) fn ballast(&self) -> PathBuf {
+        self.root.join("ballast")
+    }
+
     pub(crate) fn journal(&self) -> PathBuf {
         self.root.join("journal/journal")
     }

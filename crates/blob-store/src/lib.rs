@@ -14,6 +14,7 @@
 //! uploads/<id>/               sessions of pushes
 //! partials/<alg>-<hex>        downloads that are not complete, each with a sidecar
 //! quarantine/                 files whose bytes did not match their digest
+//! ballast                     space held for the moment when the disk is full
 //! tmp/                        what is not published yet; emptied at open
 //! ```
 //!
@@ -25,6 +26,7 @@
 
 pub mod durable;
 
+mod ballast;
 mod blob;
 mod buffers;
 mod cache;

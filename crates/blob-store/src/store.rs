@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use oci::Digest;
 
+use crate::ballast;
 use crate::buffers::Buffers;
 use crate::cache::Cache;
 use crate::committer::Committer;
@@ -55,8 +56,8 @@ impl Default for Options {
             grace: Duration::from_secs(3600),
             upload_idle: Duration::from_secs(24 * 3600),
             partial_idle: Duration::from_secs(7 * 24 * 3600),
-            index_cache: 4 << 20,
-            manifest_cache: 4 << 20,
+            index_cache: 2 << 20,
+            manifest_cache: 2 << 20,
             reserve: 16 << 20,
             journal_slack: 4 << 20,
             boot_id: None,
@@ -96,7 +97,14 @@ impl Store {
         layout.make_directories()?;
         let lock = recover::lock(&layout)?;
         clear_temporary(&layout)?;
-        let (index, journal, recovery) = recover::open(&layout, options.index_cache)?;
+        let opened = match recover::open(&layout, options.index_cache) {
+            Err(e) if ballast::release(&layout.ballast()) => {
+                tracing::warn!(error = %e, "store did not open, trying again with more space");
+                recover::open(&layout, options.index_cache)
+            }
+            opened => opened,
+        };
+        let (index, journal, recovery) = opened?;
         let shared = Arc::new(Shared {
             cache: Cache::new(options.manifest_cache),
             pins: Arc::new(Pins::default()),
@@ -105,6 +113,9 @@ impl Store {
             options,
             index,
         });
+        if shared.require_space(0).is_ok() {
+            ballast::hold(&shared.layout.ballast());
+        }
         let committer = Committer::start(Arc::clone(&shared), journal, recovery.replayed)?;
         Ok(Self {
             inner: Arc::new(Inner {

@@ -37,6 +37,22 @@ async fn a_full_disk_refuses_a_write_keeps_the_rest_and_recovers() {
 }
 
 #[tokio::test]
+async fn what_is_held_for_a_full_disk_is_given_back_when_it_is_and_held_again_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let ballast = dir.path().join("ballast");
+    put(&store, b"before").await.unwrap();
+    assert_eq!(std::fs::metadata(&ballast).unwrap().len(), 4 << 20);
+    {
+        let _full = inject(&dir.path().join("journal"), Operation::Write, Errno::NOSPC);
+        put(&store, b"during").await.unwrap_err();
+        assert!(!ballast.try_exists().unwrap());
+    }
+    assert_eq!(store.collect_garbage().await.unwrap().blobs, 2);
+    assert!(ballast.try_exists().unwrap());
+}
+
+#[tokio::test]
 async fn a_journal_that_cannot_be_set_right_makes_the_store_read_only() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
