@@ -1,13 +1,13 @@
 //! The outbox: intents to publish, what was published, and what is to be removed.
 
 use async_trait::async_trait;
-use ground_control_domain::document::{Claimed, DocumentKey, DocumentKind, OutboxLag, Published, Superseded};
-use ground_control_domain::store::{DocumentSource, Outbox, SatelliteSource};
+use ground_control_domain::document::{Claimed, DocumentKey, OutboxLag, Published, Superseded};
+use ground_control_domain::store::{DocumentSource, Outbox};
 use ground_control_domain::{StoreError, StoreResult};
 use jiff::Timestamp;
 use oci::Digest;
 
-use super::{During, SqlStore, count, groups, millis, read, read_json, time};
+use super::{During, SqlStore, count, millis, read, sources, time};
 use crate::dialect::{self, Connection};
 
 /// The longest reason that is kept of a failure.
@@ -140,79 +140,6 @@ async fn finish(connection: &mut Connection, claimed: &Claimed, operation: &'sta
     Ok(())
 }
 
-async fn source(
-    connection: &mut Connection,
-    document: &DocumentKey,
-    operation: &'static str,
-) -> StoreResult<DocumentSource> {
-    let name = document.name.as_str();
-    match document.kind {
-        DocumentKind::Config => {
-            let document = sqlx::query_scalar!("SELECT document FROM configs WHERE name = $1", name)
-                .fetch_optional(connection)
-                .await
-                .during(operation)?;
-            document.map_or(Ok(DocumentSource::Gone), |text| {
-                Ok(DocumentSource::Config(read_json(operation, &text)?))
-            })
-        }
-        DocumentKind::Group => {
-            let id = sqlx::query_scalar!("SELECT id FROM artifact_groups WHERE name = $1", name)
-                .fetch_optional(&mut *connection)
-                .await
-                .during(operation)?;
-            match id {
-                None => Ok(DocumentSource::Gone),
-                Some(id) => Ok(DocumentSource::Group(groups::artifacts(connection, &id, operation).await?)),
-            }
-        }
-        DocumentKind::Satellite => satellite_source(connection, name, operation).await,
-    }
-}
-
-async fn satellite_source(
-    connection: &mut Connection,
-    name: &str,
-    operation: &'static str,
-) -> StoreResult<DocumentSource> {
-    let row = sqlx::query!(
-        r#"SELECT s.id AS "id!", c.name AS "config!",
-                  EXISTS (SELECT 1 FROM published p WHERE p.document = 'config/' || c.name AND p.digest <> '')
-                      AS "config_published!: bool"
-           FROM satellites s JOIN configs c ON c.id = s.config_id
-           WHERE s.name = $1 AND s.state <> 'deleted'"#,
-        name
-    )
-    .fetch_optional(&mut *connection)
-    .await
-    .during(operation)?;
-    let Some(row) = row else { return Ok(DocumentSource::Gone) };
-    let mut unpublished = Vec::new();
-    if !row.config_published {
-        unpublished.push(DocumentKey::config(&row.config));
-    }
-    let rows = sqlx::query!(
-        r#"SELECT g.name AS "name!",
-                  EXISTS (SELECT 1 FROM published p WHERE p.document = 'group/' || g.name AND p.digest <> '')
-                      AS "published!: bool"
-           FROM group_members m JOIN artifact_groups g ON g.id = m.group_id
-           WHERE m.satellite_id = $1 ORDER BY g.name"#,
-        row.id
-    )
-    .fetch_all(connection)
-    .await
-    .during(operation)?;
-    let mut groups = Vec::with_capacity(rows.len());
-    for group in rows {
-        if !group.published {
-            unpublished.push(DocumentKey::group(&group.name));
-        }
-        groups.push(group.name);
-    }
-    groups.sort();
-    Ok(DocumentSource::Satellite(SatelliteSource { groups, config: row.config, unpublished }))
-}
-
 #[async_trait]
 impl Outbox for SqlStore {
     async fn claim_documents(
@@ -251,7 +178,7 @@ impl Outbox for SqlStore {
     async fn document_source(&self, document: &DocumentKey) -> StoreResult<DocumentSource> {
         const OPERATION: &str = "read what a document is built from";
         let mut snapshot = self.database.snapshot(OPERATION).await?;
-        source(&mut snapshot, document, OPERATION).await
+        sources::read_source(&mut snapshot, document, OPERATION).await
     }
 
     async fn published(&self, document: &DocumentKey) -> StoreResult<Option<Published>> {

@@ -16,6 +16,7 @@ mod heartbeats;
 pub(crate) mod outbox;
 mod registration;
 mod satellites;
+mod sources;
 mod users;
 
 use async_trait::async_trait;
