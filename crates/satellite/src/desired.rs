@@ -142,12 +142,7 @@ impl Reader {
         };
         let state = self.state_of(state_url);
         let mut desired = Desired {
-            state_digest: self
-                .kept
-                .state
-                .as_ref()
-                .filter(|kept| kept.url == state_url)
-                .map(|kept| kept.digest),
+            state_digest: self.digest_of(state_url),
             complete: error.is_none(),
             unreachable: !reachable,
             retry_after,
@@ -171,6 +166,21 @@ impl Reader {
         desired
     }
 
+    /// What was read last, without asking anybody. It is not complete.
+    #[must_use]
+    pub fn last_known(&self, upstream: &Upstream, state_url: &str) -> Desired {
+        let mut desired = Desired { state_digest: self.digest_of(state_url), ..Desired::default() };
+        for url in self.state_of(state_url).map(|state| state.states).unwrap_or_default() {
+            self.add_group(upstream, &url, None, &mut desired);
+        }
+        desired.complete = false;
+        desired
+    }
+
+    fn digest_of(&self, url: &str) -> Option<Digest> {
+        self.kept.state.as_ref().filter(|kept| kept.url == url).map(|kept| kept.digest)
+    }
+
     fn state_of(&self, url: &str) -> Option<SatelliteState> {
         let kept = self.kept.state.as_ref().filter(|kept| kept.url == url)?;
         serde_json::from_str(&kept.json).ok()
@@ -178,7 +188,7 @@ impl Reader {
 
     /// `true` where it has changed.
     async fn read_state(&mut self, upstream: &Upstream, url: &str) -> Result<bool, DocumentError> {
-        let known = self.kept.state.as_ref().filter(|kept| kept.url == url).map(|kept| kept.digest);
+        let known = self.digest_of(url);
         match read(upstream, url, known).await? {
             Read::Unchanged => Ok(false),
             Read::New { digest, value } => {

@@ -20,13 +20,14 @@ use transfer::{RegistrySource, Source as _};
 use crate::config::{LiveConfig, Shared};
 use crate::desired::{ConfigRead, Desired, Reader, Upstream};
 use crate::events::{Event, Events, millis};
-use crate::plan::{self, Artifact, Fetch, Input, Make, OpenTag, Ownership, Plan, Present, Removal};
+use crate::plan::{self, Artifact, Fetch, Input, Make, OpenTag, Ownership, Plan, Present};
 use crate::schedulers::Next;
 use crate::sealed::Vault;
 use crate::status::LastSync;
 
 mod failures;
 mod record;
+mod removal;
 mod show;
 mod works;
 
@@ -57,6 +58,8 @@ pub(crate) struct Reconciler {
     /// Digests of the documents that the last turn worked with: other ones mean another try for what failed.
     documents: Vec<Option<Digest>>,
     converged: bool,
+    /// The status shows what is known from before this process began.
+    shown: bool,
     /// A heartbeat shall tell at once that all is here.
     wake_heartbeat: Arc<Notify>,
 }
@@ -96,6 +99,7 @@ impl Reconciler {
             look_again: BTreeMap::new(),
             documents: Vec::new(),
             converged: false,
+            shown: false,
             wake_heartbeat,
         }
     }
@@ -117,6 +121,10 @@ impl Reconciler {
             transfers.clear();
         }
         let upstream = works.upstream.clone();
+        if !self.shown {
+            self.shown = true;
+            self.show_last_known(&upstream, &registration.state, &config).await;
+        }
         let desired = self.reader.read(&upstream, &registration.state).await;
         show::desired(&self.events, &desired);
         self.take_config(&desired).await;
@@ -158,6 +166,21 @@ impl Reconciler {
             _ if running => Next::AtOnce,
             (Ok(()), Some(error)) => Next::Failed { error, not_before: desired.retry_after },
             (Ok(()), None) => Next::Again,
+        }
+    }
+
+    /// Without a network the first read can take long to fail: what is held from before is shown meanwhile.
+    async fn show_last_known(&mut self, upstream: &Upstream, state_url: &str, config: &Shared) {
+        let known = self.reader.last_known(upstream, state_url);
+        if known.groups.is_empty() {
+            return;
+        }
+        show::desired(&self.events, &known);
+        let nothing = BTreeMap::new();
+        let Ok(present) = self.look(&known, &nothing, config).await else { return };
+        let plan = self.plan(&known, &nothing, &present, config);
+        if let Some(works) = &self.works {
+            show::result(&self.events, works, &known, &plan, &present, &self.failures, true);
         }
     }
 
@@ -481,144 +504,5 @@ impl Reconciler {
         let reference = show::reference(make);
         let Failed { reason, temporary, retry_after } = failure;
         self.failures.fail(Failing::Get(make.artifact.clone()), reference, reason, temporary, retry_after);
-    }
-
-    /// Removes what nobody wants any more.
-    async fn remove(
-        &mut self,
-        desired: &Desired,
-        resolved: &BTreeMap<OpenTag, Digest>,
-        config: &Shared,
-        present: &mut Present,
-        plan: &mut Plan,
-        turn: &mut Turn,
-    ) {
-        if plan.remove.is_empty() {
-            return;
-        }
-        let Some(mut works) = self.works.take() else { return };
-        self.remove_with(&mut works, desired, resolved, config, present, plan, turn).await;
-        self.works = Some(works);
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "the values of one turn, which the caller goes on with")]
-    async fn remove_with(
-        &mut self,
-        works: &mut Works,
-        desired: &Desired,
-        resolved: &BTreeMap<OpenTag, Digest>,
-        config: &Shared,
-        present: &mut Present,
-        plan: &mut Plan,
-        turn: &mut Turn,
-    ) {
-        let local = works.place.is_local();
-        if !local {
-            // Other people's tags have to be known before anything is removed.
-            let repositories: BTreeSet<_> =
-                plan.remove.iter().map(|removal| removal.repository().clone()).collect();
-            for repository in &repositories {
-                let Some(held) = present.repositories.get_mut(repository) else { continue };
-                if let Err(error) = works.place.observe_all_tags(repository, held).await {
-                    let whole_repository =
-                        plan.remove.iter().filter(|removal| removal.repository() == repository);
-                    for removal in whole_repository {
-                        let failing = Failing::Remove(removal.clone());
-                        self.failures.fail(failing, removal.to_string(), error.to_string(), true, None);
-                    }
-                    return;
-                }
-            }
-            *plan = self.plan_for(works, desired, resolved, present, config);
-        }
-        let mut tags_that_stay = Vec::new();
-        for removal in plan.remove.clone() {
-            let failing = Failing::Remove(removal.clone());
-            if self.failures.is_waiting(&failing) {
-                continue;
-            }
-            match works.place.remove(&removal).await {
-                Ok(removed) => self.removed(works, &removal, removed, present, turn),
-                Err(error) if error.unsupported && matches!(removal, Removal::Tag { .. }) => {
-                    tags_that_stay.push((removal, error));
-                }
-                Err(error) => {
-                    self.failures.fail(
-                        failing,
-                        removal.to_string(),
-                        error.to_string(),
-                        !error.unsupported,
-                        None,
-                    );
-                }
-            }
-        }
-        if tags_that_stay.is_empty() {
-            return;
-        }
-        // A registry that removes no tags by themselves removes them with their manifest, where that may go, too.
-        let mut without = present.clone();
-        for (removal, _) in &tags_that_stay {
-            if let Removal::Tag { repository, tag, .. } = removal
-                && let Some(held) = without.repositories.get_mut(repository)
-            {
-                held.tags.remove(tag);
-            }
-        }
-        let further = self.plan_for(works, desired, resolved, &without, config).remove;
-        for (removal, error) in tags_that_stay {
-            let Removal::Tag { repository, digest, .. } = &removal else { continue };
-            let manifest = Removal::Manifest(Artifact { repository: repository.clone(), digest: *digest });
-            let failing = Failing::Remove(removal.clone());
-            if !further.contains(&manifest) {
-                self.failures.fail(failing, removal.to_string(), error.to_string(), false, None);
-                continue;
-            }
-            match works.place.remove(&manifest).await {
-                Ok(removed) => {
-                    self.removed(works, &manifest, removed, present, turn);
-                    self.removed(works, &removal, removed, present, turn);
-                }
-                Err(error) => {
-                    self.failures.fail(
-                        failing,
-                        removal.to_string(),
-                        error.to_string(),
-                        !error.unsupported,
-                        None,
-                    );
-                }
-            }
-        }
-    }
-
-    fn removed(
-        &mut self,
-        works: &Works,
-        removal: &Removal,
-        removed: bool,
-        present: &mut Present,
-        turn: &mut Turn,
-    ) {
-        self.failures.clear(&Failing::Remove(removal.clone()));
-        if let Some(held) = present.repositories.get_mut(removal.repository()) {
-            match removal {
-                Removal::Tag { tag, .. } => drop(held.tags.remove(tag)),
-                Removal::Manifest(artifact) => drop(held.manifests.remove(&artifact.digest)),
-            }
-        }
-        if !works.place.is_local()
-            && let Err(error) = self.record.forget(&works.name, removal)
-        {
-            tracing::warn!(%error, "the record of what is in the site's registry cannot be kept");
-        }
-        if removed {
-            turn.removed += 1;
-            let what = match removal {
-                Removal::Tag { tag, .. } => format!(":{tag}"),
-                Removal::Manifest(artifact) => format!("@{}", artifact.digest),
-            };
-            self.events.emit(Event::Removed { repository: removal.repository().clone(), what });
-        }
     }
 }

@@ -13,7 +13,7 @@ use rand::Rng as _;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::ground_control::{GroundControl, GroundControlError};
-use crate::sealed::{Claim, SealError, Vault};
+use crate::sealed::{Claim, DeviceState, SealError, Vault};
 
 /// Why registration did not succeed this time.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +40,22 @@ impl RegistrationError {
     }
 }
 
-/// Asks once, and keeps the answer.
+/// Whether there is something to register: no credentials are held, or a token was given that is not the one that they
+/// came from (after an administrator enabled or made this satellite anew). Credentials that came without a token of ours
+/// are good as they are.
+#[must_use]
+pub fn is_due(state: &DeviceState, token: Option<&SecretString>) -> bool {
+    let Some(claim) = state.claim.as_ref().filter(|_| state.registration.is_some()) else {
+        return state.registration.is_none();
+    };
+    token.is_some_and(|token| claim.token_sha256 != fingerprint(token) || !claim.nonce.is_empty())
+}
+
+fn fingerprint(token: &SecretString) -> String {
+    Digest::of(Algorithm::Sha256, token.expose_secret().as_bytes()).hex()
+}
+
+/// Asks once, and keeps the answer. Credentials that are held stay until there are new ones.
 ///
 /// # Errors
 /// [`RegistrationError`]; asking again later asks the same question.
@@ -50,7 +65,7 @@ pub async fn register(
     vault: &Vault,
 ) -> Result<StateConfig, RegistrationError> {
     let claim = claim(token, vault).await?;
-    let request = ZtrRequest { token: token.clone(), nonce: SecretString::from(claim.nonce) };
+    let request = ZtrRequest { token: token.clone(), nonce: SecretString::from(claim.nonce.clone()) };
     let answer = match ground_control.register(&request).await {
         // A deployed Ground Control does not know this route: it takes the token in the path.
         Err(error) if matches!(error.status(), Some(404 | 405)) => {
@@ -69,7 +84,8 @@ pub async fn register(
     vault
         .update(move |state| {
             state.registration = Some(kept);
-            state.claim = None;
+            // Without a nonce it is done; it stays to tell this token from the next.
+            state.claim = Some(Claim { nonce: String::new(), ..claim });
         })
         .await?;
     Ok(state_config)
@@ -77,8 +93,9 @@ pub async fn register(
 
 /// The claim of this token: the one that was begun, else a new one, on the disk when this returns.
 async fn claim(token: &SecretString, vault: &Vault) -> Result<Claim, SealError> {
-    let token_sha256 = Digest::of(Algorithm::Sha256, token.expose_secret().as_bytes()).hex();
-    if let Some(claim) = vault.state().claim.as_ref().filter(|claim| claim.token_sha256 == token_sha256) {
+    let token_sha256 = fingerprint(token);
+    let begun = |claim: &&Claim| claim.token_sha256 == token_sha256 && !claim.nonce.is_empty();
+    if let Some(claim) = vault.state().claim.as_ref().filter(begun) {
         return Ok(claim.clone());
     }
     let mut nonce = [0_u8; 16];
@@ -115,6 +132,22 @@ mod tests {
             password: SecretString::from("secret"),
         };
         StateConfig { auth, state: state.to_owned() }
+    }
+
+    #[test]
+    fn only_another_token_is_a_reason_to_register_again() {
+        let token = SecretString::from("one");
+        let mut state = DeviceState::default();
+        assert!(is_due(&state, Some(&token)) && is_due(&state, None));
+        state.registration = Some(config("h/satellite/satellite-state/e/state", "robot$e"));
+        assert!(!is_due(&state, Some(&token)), "credentials that were taken over are good");
+        state.claim = Some(Claim { token_sha256: fingerprint(&token), nonce: String::new() });
+        assert!(!is_due(&state, Some(&token)), "the same token in the environment of the next start");
+        assert!(!is_due(&state, None));
+        let other = SecretString::from("two");
+        assert!(is_due(&state, Some(&other)));
+        state.claim = Some(Claim { token_sha256: fingerprint(&other), nonce: "begun".to_owned() });
+        assert!(is_due(&state, Some(&other)), "a claim that was begun goes on after a restart");
     }
 
     #[test]

@@ -153,7 +153,9 @@ async fn follow_token(mut token: watch::Receiver<Option<SecretString>>, wake: Ar
 
 impl Shell {
     async fn register(&self) -> Next {
-        if self.vault.state().registration.is_some() {
+        let token = self.token.borrow().clone();
+        let state = self.vault.state();
+        if !registration::is_due(&state, token.as_ref()) {
             return Next::Done;
         }
         let config = self.config.current();
@@ -163,7 +165,6 @@ impl Shell {
             });
             return Next::Park;
         };
-        let token = self.token.borrow().clone();
         let Some(token) = token else {
             self.events.emit(Event::NotConfigured {
                 what: "this satellite holds no credentials and no token: make a token at ground control and start it with TOKEN"
@@ -185,7 +186,11 @@ impl Shell {
             Err(error) => {
                 let mut not_before = error.retry_after();
                 if let RegistrationError::TokenRefused(_) = error {
-                    self.events.emit(Event::TokenRefused { reason: error.to_string() });
+                    match &state.registration {
+                        None => self.events.emit(Event::TokenRefused { reason: error.to_string() }),
+                        // What is held may be good all the same.
+                        Some(_) => self.events.status().warn(format!("the new token was not taken: {error}")),
+                    }
                     let wait = config
                         .register_satellite_interval
                         .interval()

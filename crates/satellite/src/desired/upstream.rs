@@ -136,7 +136,54 @@ pub(crate) fn client_options(config: &Effective) -> ClientOptions {
 
 #[cfg(test)]
 mod tests {
-    use super::host_part;
+    use fleet_protocol::registration::RegistryCredentials;
+    use secrecy::SecretString;
+
+    use super::*;
+    use crate::config::{Layer, testing};
+
+    fn upstream(auth: &str, state: &str, replacement: Option<&str>) -> Upstream {
+        let auth = RegistryCredentials {
+            url: auth.to_owned(),
+            username: "robot$edge-01".to_owned(),
+            password: SecretString::from("secret"),
+        };
+        let layer =
+            Layer { harbor_registry_url: replacement.map(|url| url.parse().unwrap()), ..Layer::default() };
+        let site = testing::site_with(std::path::Path::new("/nonexistent"), layer);
+        let config = Effective::of(&site, &Layer::default());
+        Upstream::new(&StateConfig { auth, state: state.to_owned() }, &config).unwrap()
+    }
+
+    #[test]
+    fn an_address_without_a_scheme_has_that_of_registration() {
+        let upstream = upstream("http://127.0.0.1:5000", "127.0.0.1:5000/satellite/x/state:latest", None);
+        assert_eq!(
+            upstream.endpoint("127.0.0.1:5000/a/b:latest").unwrap().to_string(),
+            "http://127.0.0.1:5000"
+        );
+        assert_eq!(upstream.endpoint("https://h.example.com/").unwrap().to_string(), "https://h.example.com");
+        assert_eq!(upstream.default_registry(), "http://127.0.0.1:5000");
+    }
+
+    #[test]
+    fn a_replacement_stands_for_every_registry() {
+        let upstream = upstream(
+            "https://harbor.example.com",
+            "harbor.example.com/s/state",
+            Some("https://cache.site:8443"),
+        );
+        for registry in ["https://harbor.example.com", "http://other", "h:1/x:latest"] {
+            assert_eq!(upstream.endpoint(registry).unwrap().to_string(), "https://cache.site:8443");
+        }
+        assert!(upstream.ours.contains("cache.site:8443"), "and is who the credentials are for");
+    }
+
+    #[test]
+    fn credentials_are_for_the_registries_of_registration_only() {
+        let upstream = upstream("https://harbor.example.com", "https://state.example.com/s/state", None);
+        assert_eq!(Vec::from_iter(&upstream.ours), ["harbor.example.com", "state.example.com"]);
+    }
 
     #[test]
     fn the_host_is_found_in_urls_and_references() {

@@ -350,11 +350,9 @@ impl Edge {
 
     /// Runs one whole turn of the replication, begun after now, and waits for its end.
     pub(crate) async fn turn(&self) -> Status {
-        let runs = self.board.read(|status| {
-            let entry = status.schedulers.get("replication").cloned().unwrap_or_default();
-            // One that is under way may have read the desired state already.
-            entry.runs + u64::from(entry.running)
-        });
+        // One that is under way may have read the desired state already; the next one has not begun.
+        let runs =
+            self.board.read(|status| status.schedulers.get("replication").map_or(0, |entry| entry.runs));
         self.replicate.notify_one();
         self.until("a turn", |status| {
             status

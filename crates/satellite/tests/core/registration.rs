@@ -63,11 +63,13 @@ async fn a_lost_answer_is_asked_for_again_with_the_same_nonce() {
     assert_eq!(nonces[0].as_str().unwrap().len(), 32);
     let kept = edge.vault.state().registration.clone().unwrap();
     assert_eq!(kept.auth.password.expose_secret(), ROBOT_SECRET);
-    assert!(edge.vault.state().claim.is_none());
+    assert!(edge.vault.state().claim.as_ref().unwrap().nonce.is_empty(), "the claim is done");
 
     // Replication follows at once, registration has done its work.
     edge.until("the image", |status| status.images.len() == 1).await;
-    let status = edge.until("retirement", |status| status.schedulers["registration"].done).await;
+    let status = edge
+        .until("retirement", |status| status.schedulers.get("registration").is_some_and(|entry| entry.done))
+        .await;
     assert_eq!(status.schedulers["registration"].last_error, None);
 }
 
@@ -103,8 +105,9 @@ async fn a_deployed_ground_control_is_spoken_to_in_its_own_form() {
     assert_eq!(ground_control.asked(), [json!({"path": ground_control.token()})]);
     edge.until("the image", |status| status.images.len() == 1).await;
     heartbeat_where(&edge, &ground_control, |heartbeat| heartbeat["image_count"] == 1).await;
-    let status =
-        edge.until("a good heartbeat", |status| status.schedulers["heartbeat"].last_duration_ms.is_some());
+    let status = edge.until("a good heartbeat", |status| {
+        status.schedulers.get("heartbeat").is_some_and(|entry| entry.last_duration_ms.is_some())
+    });
     assert_eq!(status.await.schedulers["heartbeat"].last_error, None);
 }
 
@@ -118,8 +121,11 @@ async fn a_used_token_is_said_clearly_and_a_new_one_is_taken_without_a_restart()
     let message = status.registration.message.unwrap();
     assert!(message.contains("the token was used") && message.contains("make a new one"), "{message}");
     assert!(!message.contains(&ground_control.token()), "a token is a secret");
-    let entry =
-        edge.until("the next try", |status| status.schedulers["registration"].next_run.is_some()).await;
+    let entry = edge
+        .until("the next try", |status| {
+            status.schedulers.get("registration").is_some_and(|entry| entry.next_run.is_some())
+        })
+        .await;
     assert!(!entry.schedulers["registration"].done, "it goes on trying");
 
     let new = "ffffffffffffffffffffffffffffffff";
@@ -140,8 +146,11 @@ async fn a_refused_heartbeat_never_throws_credentials_away() {
     heartbeat_where(&edge, &ground_control, |_| true).await;
     ground_control.book.lock().unwrap().heartbeat_answer =
         Some((axum::http::StatusCode::UNAUTHORIZED, "the database is away".to_owned()));
-    let status =
-        edge.until("a failed heartbeat", |status| status.schedulers["heartbeat"].last_error.is_some()).await;
+    let status = edge
+        .until("a failed heartbeat", |status| {
+            status.schedulers.get("heartbeat").is_some_and(|entry| entry.last_error.is_some())
+        })
+        .await;
     let error = status.schedulers["heartbeat"].last_error.clone().unwrap();
     assert!(error.contains("401") && error.contains("the database is away"), "{error}");
     assert!(!error.contains(ROBOT_SECRET));
@@ -149,7 +158,10 @@ async fn a_refused_heartbeat_never_throws_credentials_away() {
     assert!(edge.vault.state().registration.is_some());
     ground_control.book.lock().unwrap().heartbeat_answer =
         Some((axum::http::StatusCode::OK, r#"{"events":[],"new":1}"#.to_owned()));
-    edge.until("a good heartbeat", |status| status.schedulers["heartbeat"].last_error.is_none()).await;
+    edge.until("a good heartbeat", |status| {
+        status.schedulers.get("heartbeat").is_some_and(|entry| entry.last_error.is_none())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -161,4 +173,39 @@ async fn without_a_token_it_says_so_and_waits() {
     assert!(status.registration.message.unwrap().contains("TOKEN"));
     edge.token.send_replace(Some(SecretString::from(ground_control.token())));
     edge.until("registration", |status| status.registration.state == RegistrationState::Registered).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_token_renews_the_registration_and_a_bad_one_costs_nothing() {
+    let (_registry, ground_control) = fleet(Kind::Ours).await;
+    let mut edge = with_token(&ground_control, &ground_control.token());
+    edge.until("registration", |status| {
+        status.schedulers.get("registration").is_some_and(|entry| entry.done)
+    })
+    .await;
+    let dir = edge.stop().await;
+
+    let edge = Edge::open(dir, towards(&ground_control));
+    edge.token.send_replace(Some(SecretString::from("unknown".to_owned())));
+    let mut edge = edge.start();
+    let status = edge.until("the refusal", |status| !status.warnings.is_empty()).await;
+    assert!(status.warnings[0].contains("unknown token"), "{:?}", status.warnings);
+    assert_eq!(status.registration.state, RegistrationState::Registered);
+    edge.until("the image", |status| status.images.len() == 1).await;
+    let dir = edge.stop().await;
+
+    let before = ground_control.asked().len();
+    {
+        let mut book = ground_control.book.lock().unwrap();
+        "eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee".clone_into(&mut book.token);
+        book.bound_nonce = None;
+    }
+    edge = Edge::open(dir, towards(&ground_control));
+    edge.token.send_replace(Some(SecretString::from(ground_control.token())));
+    let edge = edge.start();
+    edge.until("registration", |status| {
+        status.schedulers.get("registration").is_some_and(|entry| entry.done)
+    })
+    .await;
+    assert_eq!(ground_control.asked().len(), before + 1);
 }

@@ -47,7 +47,11 @@ async fn the_old_version_is_served_until_the_new_one_is_whole() {
     let old = registry.image("library/app", Some("stable"), "old").await;
     registry.publish_group("g", json!([entry("library/app", &["stable"], &old)])).await;
     registry.publish_satellite(&["g"], None).await;
-    let edge = Edge::registered(&registry).await;
+    let layer = satellite::config::Layer {
+        state_replication_interval: Some("@every 1s".parse().unwrap()),
+        ..satellite::config::Layer::default()
+    };
+    let edge = Edge::registered_with(&registry, layer).await;
     edge.converged(1).await;
 
     let new = registry.image("library/app", Some("stable"), "new").await;

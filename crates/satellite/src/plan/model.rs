@@ -1,0 +1,228 @@
+//! What goes into a plan, and what comes out of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use oci::{Digest, RepositoryName, Tag};
+use serde::{Deserialize, Serialize};
+
+/// One entry of a group's list, with its names checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The group that lists it.
+    pub group: String,
+    /// The registry that it comes from (`https://host[:port]`).
+    pub registry: String,
+    /// The repository, with its project path; the same at the destination.
+    pub repository: RepositoryName,
+    /// Tags that shall point at it; none is legal where there is a digest.
+    pub tags: BTreeSet<Tag>,
+    /// What it is. Absent: whatever the tag means upstream.
+    pub digest: Option<Digest>,
+    /// It must not be here.
+    pub deleted: bool,
+}
+
+/// One manifest in one repository.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Artifact {
+    /// The repository.
+    pub repository: RepositoryName,
+    /// The manifest.
+    pub digest: Digest,
+}
+
+/// A tag whose meaning has to be asked upstream.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct OpenTag {
+    /// The registry to ask.
+    pub registry: String,
+    /// The repository.
+    pub repository: RepositoryName,
+    /// The tag.
+    pub tag: Tag,
+}
+
+/// What the destination holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Present {
+    /// By repository.
+    pub repositories: BTreeMap<RepositoryName, Held>,
+}
+
+/// What the destination holds in one repository.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Where the tags point.
+    pub tags: BTreeMap<Tag, Digest>,
+    /// The manifests.
+    pub manifests: BTreeMap<Digest, Node>,
+}
+
+/// One manifest at the destination.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// It and everything below it that is meant to be here is there.
+    #[serde(skip)]
+    pub whole: bool,
+    /// Manifests that it lists (an index).
+    pub children: Vec<Digest>,
+    /// The manifest that it refers to (a signature, an attestation).
+    pub subject: Option<Digest>,
+}
+
+/// What a plan has to know of a destination.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// Artifacts whose wholeness matters.
+    pub artifacts: BTreeSet<Artifact>,
+    /// Tags whose place matters, and what they point at.
+    pub tags: BTreeMap<RepositoryName, BTreeSet<Tag>>,
+}
+
+/// What may be removed.
+#[derive(Debug, Clone, Copy)]
+pub enum Ownership<'a> {
+    /// Everything: the local store holds nothing but replicated content.
+    Everything,
+    /// What was recorded as brought by us: the registry also holds other people's content.
+    Recorded(&'a Ours),
+}
+
+/// The record of what this satellite brought into a registry that is not its own.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ours {
+    /// By repository.
+    pub repositories: BTreeMap<RepositoryName, OursIn>,
+}
+
+/// What this satellite brought into one repository.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OursIn {
+    /// Tags, and where we made them point, or were about to. A tag that points elsewhere by now is somebody else's.
+    pub tags: BTreeMap<Tag, BTreeSet<Digest>>,
+    /// Manifests, with what they name, so that a removal needs no walk through the registry.
+    pub manifests: BTreeMap<Digest, Node>,
+}
+
+/// Everything that a plan depends on.
+#[derive(Debug, Clone, Copy)]
+pub struct Input<'a> {
+    /// What the groups ask for.
+    pub entries: &'a [Entry],
+    /// All of the desired state is known. Otherwise nothing is removed.
+    pub complete: bool,
+    /// What the open tags mean upstream; one that is missing could not be resolved.
+    pub resolved: &'a BTreeMap<OpenTag, Digest>,
+    /// What the destination holds.
+    pub present: &'a Present,
+    /// Repositories in which nothing is removed, since an entry about them makes no sense.
+    pub protected: &'a BTreeSet<RepositoryName>,
+    /// What may be removed.
+    pub ownership: Ownership<'a>,
+    /// Artifacts that failed and whose time has not come.
+    pub waiting: &'a BTreeSet<Artifact>,
+    /// Whole artifacts whose referrers shall be looked at again.
+    pub refresh: &'a BTreeSet<Artifact>,
+}
+
+/// What has to be done. `make` first; `remove` only from a plan that was computed after it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// What to bring here, each independent of the others.
+    pub make: Vec<Make>,
+    /// What to remove, in this order: a repository's tags before its manifests, an index before its children.
+    pub remove: Vec<Removal>,
+    /// Tags for which groups ask two digests.
+    pub conflicts: Vec<Conflict>,
+    /// Removals that wait because the desired state is not completely known.
+    pub held_back: usize,
+    /// Every artifact that is wanted, with who wants it and where it comes from.
+    pub wanted: BTreeMap<Artifact, Want>,
+}
+
+/// Who wants an artifact, and where it can be had.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Want {
+    /// Registries that have it, the first named first.
+    pub registries: Vec<String>,
+    /// The groups.
+    pub groups: BTreeSet<String>,
+    /// Tags that shall point at it.
+    pub tags: BTreeSet<Tag>,
+}
+
+/// Bring one artifact here, then point tags at it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Make {
+    /// What.
+    pub artifact: Artifact,
+    /// Where it can be had, in order.
+    pub registries: Vec<String>,
+    /// What has to be fetched before the tags may move.
+    pub fetch: Fetch,
+    /// Tags to point at it, only once it is whole.
+    pub tags: Vec<Tag>,
+}
+
+/// Why something is fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fetch {
+    /// It is not whole here.
+    Graph,
+    /// It is whole; only its referrers are looked at again.
+    Referrers,
+    /// It is whole; only tags move.
+    Nothing,
+}
+
+/// Remove one name or one manifest.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Removal {
+    /// A tag that nobody wants.
+    Tag {
+        /// The repository.
+        repository: RepositoryName,
+        /// The tag.
+        tag: Tag,
+        /// Where it pointed when the plan was made; if it has moved since, it stays.
+        digest: Digest,
+    },
+    /// A manifest that nobody wants and no tag points at.
+    Manifest(Artifact),
+}
+
+impl Removal {
+    /// Where it is.
+    #[must_use]
+    pub fn repository(&self) -> &RepositoryName {
+        match self {
+            Self::Tag { repository, .. } => repository,
+            Self::Manifest(artifact) => &artifact.repository,
+        }
+    }
+}
+
+impl std::fmt::Display for Removal {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tag { repository, tag, .. } => write!(formatter, "removal of {repository}:{tag}"),
+            Self::Manifest(artifact) => {
+                write!(formatter, "removal of {}@{}", artifact.repository, artifact.digest)
+            }
+        }
+    }
+}
+
+/// A tag for which groups ask two digests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conflict {
+    /// The repository.
+    pub repository: RepositoryName,
+    /// The tag.
+    pub tag: Tag,
+    /// Where the tag stays, if it is set.
+    pub kept: Option<Digest>,
+    /// What is asked for, and by which groups.
+    pub claims: BTreeMap<Digest, BTreeSet<String>>,
+}
