@@ -1,13 +1,20 @@
-//! argon2id, off the event loop and never more of it at once than the machine has cores for.
+//! argon2id, on threads of its own and never more of it at once than the machine has cores for.
+//!
+//! Each computation takes 19 MiB. Taken from the allocator each time, on whichever thread, that leaves holes which it
+//! neither gives back nor fills again; so each thread has its memory and keeps it.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::panic::AssertUnwindSafe;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use argon2::password_hash::phc::PasswordHash;
-use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
-use argon2::{Algorithm, Argon2, Params, Version};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use secrecy::{ExposeSecret as _, SecretString};
-use tokio::sync::Semaphore;
+use subtle::ConstantTimeEq as _;
+use tokio::sync::oneshot;
+use zeroize::Zeroizing;
 
 /// Logins that may wait for their turn; one that comes when so many wait is turned away.
 const QUEUE: usize = 64;
@@ -17,34 +24,43 @@ const QUEUE: usize = 64;
 #[error("too many logins at once, try again in a moment")]
 pub struct Busy;
 
-/// Hashes and checks passwords (argon2id, m = 19456 KiB, t = 2, p = 1, as PHC strings).
+/// The most memory that a stored hash may ask for, in KiB: accounts may come from elsewhere with other parameters.
+const MOST_MEMORY: u32 = 256 * 1024;
+
+/// What a thread computes in; grows to what was needed most.
+type Memory = Vec<Block>;
+type Job = Box<dyn FnOnce(&mut Memory) + Send>;
+
+/// Hashes and checks passwords (argon2id, m = 19456 KiB, t = 2, p = 1, as PHC strings). Its threads end with it.
 #[derive(Clone, Debug)]
 pub struct PasswordHasher {
-    permits: Arc<Semaphore>,
-    waiting: Arc<AtomicUsize>,
+    jobs: SyncSender<Job>,
     /// A hash of nothing anyone knows: checked for unknown names, so that they cost what known ones cost.
     dummy: Arc<str>,
 }
 
-/// Counts one waiting login for as long as it lives, also when its request is dropped.
-struct Waiting(Arc<AtomicUsize>);
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 impl PasswordHasher {
-    /// As many at once as there are cores, four at most: each takes 19 MiB while it works.
+    /// As many threads as there are cores, two at most: each keeps 19 MiB from its first password on.
     pub fn new() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let dummy = hash_now(&SecretString::from(super::random_token(18)));
-        Self {
-            permits: Arc::new(Semaphore::new(cores.min(4))),
-            waiting: Arc::new(AtomicUsize::new(0)),
-            dummy: dummy.into(),
+        Self::with(cores.min(2), QUEUE)
+    }
+
+    fn with(threads: usize, queue: usize) -> Self {
+        let (jobs, waiting) = sync_channel(queue);
+        let waiting = Arc::new(Mutex::new(waiting));
+        for number in 0..threads {
+            let waiting = Arc::clone(&waiting);
+            // Without a single thread every login is told to come back, which is also what a machine that cannot
+            // start a thread should say.
+            let started =
+                std::thread::Builder::new().name(format!("argon2-{number}")).spawn(move || work(&waiting));
+            if let Err(error) = started {
+                tracing::error!(%error, "thread for passwords not started");
+            }
         }
+        let dummy = phc(&[0; 16], &[0; 32]);
+        Self { jobs, dummy: dummy.into() }
     }
 
     /// The PHC string of a new password.
@@ -52,7 +68,7 @@ impl PasswordHasher {
     /// # Errors
     /// [`Busy`] when the queue is full.
     pub async fn hash(&self, password: SecretString) -> Result<String, Busy> {
-        self.run(move || hash_now(&password)).await
+        self.run(move |memory| hash_now(&password, memory)).await
     }
 
     /// Whether the password is that of this hash; with no hash at all, the same work and `false`.
@@ -62,30 +78,23 @@ impl PasswordHasher {
     pub async fn verify(&self, hash: Option<&str>, password: SecretString) -> Result<bool, Busy> {
         let known = hash.is_some();
         let hash: Arc<str> = hash.map_or_else(|| Arc::clone(&self.dummy), Into::into);
-        let matches = self
-            .run(move || {
-                PasswordHash::new(&hash).is_ok_and(|parsed| {
-                    Argon2::default().verify_password(password.expose_secret().as_bytes(), &parsed).is_ok()
-                })
-            })
-            .await?;
+        let matches = self.run(move |memory| verify_now(&hash, &password, memory)).await?;
         Ok(matches && known)
     }
 
-    async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Busy> {
-        let before = self.waiting.fetch_add(1, Ordering::Relaxed);
-        let waiting = Waiting(Arc::clone(&self.waiting));
-        if before >= QUEUE {
-            return Err(Busy);
-        }
-        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| Busy)?;
-        tokio::task::spawn_blocking(move || {
-            // Both go with the work, not with the request: a client that hangs up frees nothing early.
-            let _held = (permit, waiting);
-            work()
-        })
-        .await
-        .map_err(|_| Busy)
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Memory) -> T + Send + 'static,
+    ) -> Result<T, Busy> {
+        let (answer, outcome) = oneshot::channel();
+        let job = move |memory: &mut Memory| {
+            // A client that hung up while it waited costs nothing more.
+            if !answer.is_closed() {
+                let _ = answer.send(work(memory));
+            }
+        };
+        self.jobs.try_send(Box::new(job)).map_err(|_| Busy)?;
+        outcome.await.map_err(|_| Busy)
     }
 }
 
@@ -95,21 +104,80 @@ impl Default for PasswordHasher {
     }
 }
 
-fn hash_now(password: &SecretString) -> String {
-    #[expect(clippy::expect_used, reason = "constant parameters within argon2's limits")]
-    let params = Params::new(19_456, 2, 1, None).expect("valid argon2 parameters");
+/// Takes jobs until the last hasher is gone.
+fn work(waiting: &Mutex<Receiver<Job>>) {
+    let mut memory = Memory::new();
+    loop {
+        let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(job) = next else { return };
+        // A job that panics answers nobody; the thread is there for the next.
+        let _ = std::panic::catch_unwind(AssertUnwindSafe(|| job(&mut memory)));
+    }
+}
+
+fn hash_now(password: &SecretString, memory: &mut Memory) -> String {
     let mut salt = [0_u8; 16];
     rand::fill(&mut salt);
-    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
-    let hash: Result<PasswordHash, _> =
-        argon2.hash_password_with_salt(password.expose_secret().as_bytes(), &salt);
-    #[expect(clippy::expect_used, reason = "fails only for passwords of 4 GiB or bad salts")]
-    let hash = hash.expect("argon2 hashes any bounded password");
-    hash.to_string()
+    let mut hash = Zeroizing::new([0_u8; 32]);
+    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, parameters());
+    #[expect(
+        clippy::expect_used,
+        reason = "fails only for passwords of 4 GiB and for lengths that are constant here"
+    )]
+    compute(&argon2, password, &salt, hash.as_mut_slice(), memory)
+        .expect("argon2 hashes any bounded password");
+    phc(&salt, hash.as_slice())
+}
+
+fn parameters() -> Params {
+    #[expect(clippy::expect_used, reason = "constant parameters within argon2's limits")]
+    Params::new(19_456, 2, 1, Some(32)).expect("valid argon2 parameters")
+}
+
+fn phc(salt: &[u8], hash: &[u8]) -> String {
+    let (salt, hash) = (STANDARD_NO_PAD.encode(salt), STANDARD_NO_PAD.encode(hash));
+    format!("$argon2id$v=19$m=19456,t=2,p=1${salt}${hash}")
+}
+
+/// Whether this is the password; a hash that does not parse is nobody's.
+fn verify_now(stored: &str, password: &SecretString, memory: &mut Memory) -> bool {
+    let Ok(parsed) = PasswordHash::new(stored) else { return false };
+    let (Some(salt), Some(expected)) = (&parsed.salt, &parsed.hash) else { return false };
+    let Ok(algorithm) = Algorithm::try_from(parsed.algorithm.as_str()) else { return false };
+    let Ok(version) = parsed.version.map_or(Ok(Version::V0x13), Version::try_from) else { return false };
+    let Ok(params) = Params::try_from(&parsed) else { return false };
+    if params.m_cost() > MOST_MEMORY {
+        return false;
+    }
+    let mut hash = Zeroizing::new(vec![0_u8; expected.as_bytes().len()]);
+    let argon2 = Argon2::new(algorithm, version, params);
+    compute(&argon2, password, salt.as_ref(), &mut hash, memory).is_ok()
+        && bool::from(hash.as_slice().ct_eq(expected.as_bytes()))
+}
+
+fn compute(
+    argon2: &Argon2<'_>,
+    password: &SecretString,
+    salt: &[u8],
+    hash: &mut [u8],
+    memory: &mut Memory,
+) -> Result<(), argon2::Error> {
+    let blocks = argon2.params().block_count();
+    if memory.len() < blocks {
+        memory.resize(blocks, Block::new());
+    }
+    argon2.hash_password_into_with_memory(
+        password.expose_secret().as_bytes(),
+        salt,
+        hash,
+        memory.as_mut_slice(),
+    )
 }
 
 #[cfg(test)]
 mod tests {
+    use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
+
     use super::*;
 
     #[tokio::test]
@@ -121,13 +189,48 @@ mod tests {
         assert_eq!(hasher.verify(Some(&hash), SecretString::from("harbor12345")).await, Ok(false));
         assert_eq!(hasher.verify(None, SecretString::from("Harbor12345")).await, Ok(false));
         assert_eq!(hasher.verify(Some("not a hash"), SecretString::from("x")).await, Ok(false));
+        // The library's own check takes our hash, and ours takes hashes of other parameters.
+        let parsed = PasswordHash::new(&hash).unwrap();
+        assert!(Argon2::default().verify_password(b"Harbor12345", &parsed).is_ok());
+        let other =
+            Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::new(65_536, 1, 4, None).unwrap());
+        let other: PasswordHash = other.hash_password_with_salt(b"Harbor12345", &[7; 16]).unwrap();
+        let other = other.to_string();
+        assert_eq!(hasher.verify(Some(&other), SecretString::from("Harbor12345")).await, Ok(true));
+        assert_eq!(hasher.verify(Some(&other), SecretString::from("x")).await, Ok(false));
+        let huge = other.replace("m=65536", "m=4194304");
+        assert_eq!(hasher.verify(Some(&huge), SecretString::from("Harbor12345")).await, Ok(false));
     }
 
     #[tokio::test]
-    async fn a_full_queue_turns_away() {
-        let hasher = PasswordHasher::new();
-        hasher.waiting.store(QUEUE, Ordering::Relaxed);
-        assert_eq!(hasher.verify(None, SecretString::from("x")).await, Err(Busy));
-        assert_eq!(hasher.waiting.load(Ordering::Relaxed), QUEUE, "one turned away does not stay counted");
+    async fn a_full_queue_turns_away_and_a_panic_ends_no_thread() {
+        let hasher = PasswordHasher::with(1, 1);
+        let (begun, has_begun) = std::sync::mpsc::channel();
+        let (go, may_go) = std::sync::mpsc::channel::<()>();
+        let busy = hasher.clone();
+        let first = tokio::spawn(async move {
+            let work = move || {
+                let _ = begun.send(());
+                may_go.recv().is_ok()
+            };
+            busy.run(move |_| work()).await
+        });
+        tokio::task::spawn_blocking(move || has_begun.recv()).await.unwrap().unwrap();
+        // The only thread is busy: one may wait, the next is turned away.
+        let waits = hasher.clone();
+        let (second, third) = tokio::join!(
+            async move { tokio::time::timeout(std::time::Duration::from_millis(1), waits.run(|_| 2)).await },
+            hasher.run(|_| 3)
+        );
+        assert!(second.is_err(), "it waits");
+        assert_eq!(third, Err(Busy));
+        go.send(()).unwrap();
+        assert_eq!(first.await.unwrap(), Ok(true));
+        // The one that waited has hung up; its place in the queue is free as soon as the thread passes over it.
+        while hasher.run(|_| panic!("on purpose") as ()).await == Err(Busy)
+            && hasher.run(|_| 4).await != Ok(4)
+        {
+            tokio::task::yield_now().await;
+        }
     }
 }

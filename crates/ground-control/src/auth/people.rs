@@ -23,6 +23,11 @@ const REMEMBERED: Duration = Duration::from_secs(60);
 /// Remembered passwords (as HMACs) at most.
 const MOST_REMEMBERED: usize = 1024;
 
+/// Passwords that are stretched beside each other; those that share a place wait for one another.
+const FLIGHTS: usize = 64;
+/// Logins whose password is not remembered, at once; one more is turned away.
+const WAITING: usize = 512;
+
 /// Why somebody was not let in.
 #[derive(Debug, thiserror::Error)]
 pub enum LoginError {
@@ -59,6 +64,9 @@ pub struct People {
     hash_key: std::sync::Arc<HashKey>,
     remember_key: DerivedKey,
     remembered: Mutex<HashMap<[u8; 32], Instant>>,
+    /// One password is stretched once, however many requests bring it at the same moment.
+    flights: [tokio::sync::Mutex<()>; FLIGHTS],
+    waiting: tokio::sync::Semaphore,
     settings: PeopleSettings,
 }
 
@@ -76,6 +84,8 @@ impl People {
             hash_key,
             remember_key: key.derive("remembered-password"),
             remembered: Mutex::default(),
+            flights: std::array::from_fn(|_| tokio::sync::Mutex::default()),
+            waiting: tokio::sync::Semaphore::new(WAITING),
             settings,
         }
     }
@@ -114,16 +124,23 @@ impl People {
             return Err(LoginError::Wrong);
         }
         let known = self.store.credentials(username).await?;
-        let print = known.as_ref().map(|known| {
-            self.remember_key.mac(&[
-                source.to_string().as_bytes(),
-                username.as_bytes(),
-                known.password_hash.as_bytes(),
-                password.expose_secret().as_bytes(),
-            ])
-        });
-        if let (Some(known), Some(print)) = (&known, &print)
-            && self.is_remembered(print)
+        let hash = known.as_ref().map(|known| known.password_hash.as_str());
+        let print = self.remember_key.mac(&[
+            source.to_string().as_bytes(),
+            username.as_bytes(),
+            hash.unwrap_or("").as_bytes(),
+            password.expose_secret().as_bytes(),
+        ]);
+        if let Some(known) = &known
+            && self.is_remembered(&print)
+        {
+            return Ok(known.clone());
+        }
+        // An unknown name waits as a known one does, so that not even the queue tells them apart.
+        let _waiting = self.waiting.try_acquire().map_err(|_| Busy)?;
+        let _flight = self.flights[usize::from(print[0]) % FLIGHTS].lock().await;
+        if let Some(known) = &known
+            && self.is_remembered(&print)
         {
             return Ok(known.clone());
         }
@@ -137,9 +154,8 @@ impl People {
             });
             return Err(LoginError::Locked(left));
         }
-        let hash = known.as_ref().map(|known| known.password_hash.as_str());
         if self.hasher.verify(hash, password.clone()).await?
-            && let (Some(known), Some(print)) = (known, print)
+            && let Some(known) = known
         {
             self.remember(print);
             self.store.clear_login_failures(&subject).await?;

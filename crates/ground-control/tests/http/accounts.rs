@@ -141,3 +141,14 @@ async fn without_a_password_one_is_made_once() {
     assert!(running.generated_password.is_none());
     running.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_burst_of_requests_with_one_password_is_served_whole() {
+    let server = Server::start().await;
+    server.person("adam", "admin").await;
+    // More than may wait for the password to be stretched.
+    let burst = (0..200).map(|_| server.send(As::Basic("adam", ADMIN_PASSWORD), "GET", "/v2/", None));
+    for answer in futures_util::future::join_all(burst).await {
+        answer.expect(200);
+    }
+}
