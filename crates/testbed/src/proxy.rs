@@ -24,6 +24,9 @@ type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 /// Bytes that go out at once where the speed is limited: small, so that a kill meets every place of a blob.
 const PIECE: usize = 8 * 1024;
 
+/// How long a connection lives on before it is cut.
+const FLUSH: Duration = Duration::from_millis(20);
+
 /// One request and what became of it.
 #[derive(Clone, Debug)]
 pub struct Exchange {
@@ -310,6 +313,8 @@ fn meter(state: Arc<State>, body: Body, sent: Arc<AtomicU64>, cut: Option<u64>) 
             let so_far = sent.load(Ordering::Relaxed);
             let room = cut.map_or(usize::MAX, |cut| usize::try_from(cut.saturating_sub(so_far)).unwrap_or(0));
             if room == 0 {
+                // What was handed over before goes out first: a body that waits is one that the server flushes.
+                tokio::time::sleep(FLUSH).await;
                 return Some((Err(std::io::Error::other("cut")), (body, Bytes::new())));
             }
             let wait = {

@@ -241,6 +241,41 @@ async fn a_site_starts_and_serves_without_the_cloud() {
     satellite.stop().await.unwrap();
 }
 
+/// Somebody deletes one file and cuts another short: both come back, and nothing false is served meanwhile.
+#[tokio::test]
+async fn a_damaged_disk_is_filled_again() {
+    let world = World::start().await.unwrap();
+    let image = push(&world, "shop/app", "1", 1, &[100_000, 80_000, 10]).await;
+    world.admin.sync_group("one", &[Wanted::new("shop/app", "1", image.root.digest)]).await.unwrap();
+    let site = world.site("edge-01", &["one"], None).await.unwrap();
+    let satellite = site.start().await.unwrap();
+    arrives(&site, "shop/app", "1", image.root.digest).await;
+    satellite.stop().await.unwrap();
+
+    let blobs = image.layout.graph(&image.root).unwrap().blobs;
+    let file = |sizes: std::ops::Range<u64>| {
+        let blob = blobs.iter().find(|blob| sizes.contains(&blob.size)).unwrap();
+        let hex = blob.digest.hex();
+        let path = files::walk(&site.data_dir()).into_iter().find(|path| path.ends_with(&hex)).unwrap();
+        (blob.digest, path)
+    };
+    let ((deleted, gone), (cut, short)) = (file(90_000..110_000), file(70_000..90_000));
+    std::fs::remove_file(&gone).unwrap();
+    std::fs::File::options().write(true).open(&short).and_then(|file| file.set_len(1000)).unwrap();
+
+    let _satellite = site.start().await.unwrap();
+    let registry = site.registry();
+    wait_for("the image whole again", LIMIT, async || {
+        for digest in [&deleted, &cut] {
+            let read = registry.check_blob("shop/app", digest).await;
+            assert!(!matches!(&read, Err(testbed::Error::Content(_))), "false bytes were served: {read:?}");
+        }
+        registry.verify("shop/app", "1").await.ok().flatten().map(drop)
+    })
+    .await
+    .unwrap_or_else(|error| panic!("{error}\n{}", files::tail(&site.log(), 40)));
+}
+
 #[tokio::test]
 async fn a_platform_filter_keeps_the_index_and_leaves_children_out() {
     let world = World::start().await.unwrap();
@@ -345,19 +380,21 @@ async fn republish_makes_the_registry_match_the_database_again() {
     world.admin.sync_group("one", &[Wanted::new("shop/app", "1", image.root.digest)]).await.unwrap();
     let state = "satellite/group-state/one/state";
     let registry = world.registry();
-    let published = wait_for("the group's state", LIMIT, async || registry.digest(state, "latest").await.ok()?).await;
+    let published =
+        wait_for("the group's state", LIMIT, async || registry.digest(state, "latest").await.ok()?).await;
     let published = published.unwrap();
-    let path = format!("/v2/{state}/manifests/{published}");
-    let answer = registry.send(Method::DELETE, &path, Default::default(), Default::default()).await.unwrap();
-    assert_eq!(answer.status(), 202, "{}", answer.text().await.unwrap());
-    assert_eq!(registry.digest(state, "latest").await.unwrap(), None);
     world.ground_control.take().unwrap().stop().await.unwrap();
+    std::fs::remove_dir_all(world.place.data_dir().join("registry")).unwrap();
 
     let mut republish = world.place.command().unwrap();
     republish.arg("republish");
     testbed::command::run(republish).await.unwrap();
     world.restart_ground_control().await.unwrap();
-    assert_eq!(registry.digest(state, "latest").await.unwrap(), Some(published), "same document, same digest");
+    assert_eq!(
+        registry.digest(state, "latest").await.unwrap(),
+        Some(published),
+        "same document, same digest"
+    );
 }
 
 /// With nothing new, a satellite asks for state and nothing else: no blob, no image.
