@@ -3,7 +3,7 @@
 //!
 //! Every change of `blobs/` is made by this thread too, so publishing, collecting and quarantining never race.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -40,6 +40,8 @@ pub(crate) struct Transaction<'a, 't> {
     pub(crate) at: u64,
     records: Vec<Record>,
     directories: BTreeSet<PathBuf>,
+    /// Files that nothing knows any more once this is committed, and where they go.
+    trash: BTreeMap<Digest, PathBuf>,
     after: Vec<After>,
 }
 
@@ -50,6 +52,13 @@ impl Transaction<'_, '_> {
     pub(crate) fn push(&mut self, record: Record) -> Result<(), StoreError> {
         self.tables.apply(&record, self.at)?;
         self.records.push(record);
+        Ok(())
+    }
+
+    /// Forgets a content and moves its file away after the commit, unless a later write of the same batch publishes it.
+    pub(crate) fn forget(&mut self, digest: &Digest, to: PathBuf) -> Result<(), StoreError> {
+        self.push(Record::Forget { digest: *digest })?;
+        self.trash.insert(*digest, to);
         Ok(())
     }
 
@@ -78,6 +87,7 @@ impl Transaction<'_, '_> {
             durable::create_dir_all(&shard).map_err(at("create", &shard))?;
             fs::rename(temporary, &path).map_err(at("publish", &path))?;
         }
+        self.trash.remove(digest);
         self.directories.insert(shard);
         let at = self.at;
         self.push(Record::Content { digest: *digest, size, at })
@@ -324,7 +334,7 @@ impl Loop {
             || self.unsynced_bytes >= MAX_REPLAY_BYTES
             || self.unsynced_since.is_some_and(|since| since.elapsed() >= MAX_UNSYNCED);
         let (mut begun, mut appended) = (false, false);
-        let (mut records, mut after) = (Vec::new(), Vec::new());
+        let (mut records, mut trash, mut after) = (Vec::new(), BTreeMap::new(), Vec::new());
         let before = self.journal.end();
         let result = shared.index.write(sync_index, |tables| {
             begun = true;
@@ -334,11 +344,12 @@ impl Loop {
                 at: now(),
                 records: Vec::new(),
                 directories: BTreeSet::new(),
+                trash: BTreeMap::new(),
                 after: Vec::new(),
             };
             let decided = jobs.iter_mut().try_for_each(|job| job.run(&mut transaction));
             let Transaction { at: time, directories, .. } = transaction;
-            (records, after) = (transaction.records, transaction.after);
+            (records, trash, after) = (transaction.records, transaction.trash, transaction.after);
             decided?;
             if !records.is_empty() {
                 for directory in &directories {
@@ -371,6 +382,10 @@ impl Loop {
                 self.unsynced_since.get_or_insert_with(Instant::now);
             }
             shared.cache.invalidate(&records);
+            for (digest, to) in &trash {
+                // Lost content has no file.
+                drop(fs::rename(shared.layout.blob(digest), to));
+            }
         }
         for hook in after {
             hook(result.is_ok());

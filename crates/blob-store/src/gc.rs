@@ -10,7 +10,6 @@ use crate::ballast;
 use crate::error::{StoreError, at};
 use crate::index::read;
 use crate::layout::list;
-use crate::record::Record;
 use crate::shared::now;
 use crate::sink::hash_prefix;
 use crate::store::{Store, blocking};
@@ -90,26 +89,15 @@ impl Store {
                     }
                     doomed.len() < STEP
                 })?;
-                let moves: Vec<(PathBuf, PathBuf)> = doomed
-                    .iter()
-                    .map(|digest| (t.shared.layout.blob(digest), t.shared.layout.temporary_file()))
-                    .collect();
-                let trash: Vec<PathBuf> = moves.iter().map(|(_, to)| to.clone()).collect();
                 let chosen = doomed.clone();
                 let shared = std::sync::Arc::clone(t.shared);
-                t.after(move |committed| {
-                    if committed {
-                        for (from, to) in &moves {
-                            // Lost content has no file.
-                            drop(fs::rename(from, to));
-                        }
-                    }
-                    shared.pins.reprieve(&chosen);
-                });
-                let mut bytes = 0;
+                t.after(move |_| shared.pins.reprieve(&chosen));
+                let (mut bytes, mut trash) = (0, Vec::new());
                 for digest in &doomed {
                     bytes += read::content(&t.tables.contents, digest)?.map_or(0, |c| c.size);
-                    t.push(Record::Forget { digest: *digest })?;
+                    let aside = t.shared.layout.temporary_file();
+                    t.forget(digest, aside.clone())?;
+                    trash.push(aside);
                 }
                 Ok((doomed.len() as u64, bytes, trash))
             })
@@ -156,14 +144,19 @@ impl Store {
 
     async fn adopt(&self, digest: Digest) -> Result<(), StoreError> {
         let path = self.inner.shared.layout.blob(&digest);
-        let (size, actual) = blocking(move || {
-            let file = fs::File::open(&path).map_err(at("open", &path))?;
+        let found = blocking(move || {
+            let file = match fs::File::open(&path) {
+                // Collected or discarded since the directory was read.
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+                file => file.map_err(at("open", &path))?,
+            };
             let size = file.metadata().map_err(at("look at", &path))?.len();
             let hasher = hash_prefix(&file, digest.algorithm(), size).map_err(at("read", &path))?;
             file.sync_all().map_err(at("sync", &path))?;
-            Ok((size, hasher.finish()))
+            Ok(Some((size, hasher.finish())))
         })
         .await?;
+        let Some((size, actual)) = found else { return Ok(()) };
         if actual != digest {
             tracing::warn!(%digest, "a file that nothing knows has the wrong bytes, in quarantine");
         }
@@ -174,6 +167,9 @@ impl Store {
                     return Ok(());
                 }
                 let path = t.shared.layout.blob(&digest);
+                if t.shared.file_length(&digest).is_none() {
+                    return Ok(());
+                }
                 if actual == digest {
                     return t.publish(&path, &digest, size);
                 }

@@ -3,10 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use redb::{
-    Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, Table, TableDefinition,
-    WriteTransaction,
+    Database, DatabaseError, Durability, ReadTransaction, ReadableDatabase, ReadableTable, Table,
+    TableDefinition, WriteTransaction,
 };
 
 use crate::durable::{self, DurableFile};
@@ -47,6 +48,8 @@ pub(crate) const MANIFEST: u8 = 2;
 
 /// Changes with every change of the tables' meaning: another one is rebuilt from the journal.
 const FORMAT: u32 = 1;
+/// How long an index that has to be opened again waits for those who read.
+const READERS_END: Duration = Duration::from_secs(2);
 
 /// Up to where in which journal the index has been brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,8 +103,19 @@ impl Index {
     pub(crate) fn reopen(&self) -> Result<(), StoreError> {
         let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
         drop(database.take());
-        *database = Some(Database::builder().set_cache_size(self.cache).open(&self.path).map_err(failed)?);
-        Ok(())
+        let begun = Instant::now();
+        loop {
+            match Database::builder().set_cache_size(self.cache).open(&self.path) {
+                // A reader still holds the old state; nobody can begin to read while this waits.
+                Err(DatabaseError::DatabaseAlreadyOpen) if begun.elapsed() < READERS_END => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                opened => {
+                    *database = Some(opened.map_err(failed)?);
+                    return Ok(());
+                }
+            }
+        }
     }
 
     /// Runs `f` on the state of this moment.

@@ -108,3 +108,23 @@ async fn a_publication_that_was_not_written_down_is_found_by_the_next_try() {
     partial.finish(None).await.unwrap();
     assert!(store.has_blob_anywhere(&digest).unwrap());
 }
+
+#[tokio::test]
+async fn content_that_is_collected_and_published_again_in_one_batch_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let digest = put(&store, b"content").await.unwrap();
+    let again = store.inner.write_temporary(Bytes::from_static(b"content")).await.unwrap();
+    let (path, aside) = (again.path().to_owned(), store.inner.shared.layout.temporary_file());
+    store
+        .inner
+        .committer
+        .commit(move |t| {
+            t.forget(&digest, aside)?;
+            t.publish(&path, &digest, 7)
+        })
+        .await
+        .unwrap();
+    assert!(store.has_blob_anywhere(&digest).unwrap());
+    assert!(store.blob_anywhere(&digest).unwrap().is_some());
+}
