@@ -5,94 +5,34 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use oci::Digest;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::ballast;
 use crate::durable;
 use crate::error::{StoreError, at};
-use crate::index::{Position, Tables, read};
+use crate::index::Position;
 use crate::journal::{Draft, Journal};
-use crate::record::{Batch, Record};
+use crate::record::Batch;
 use crate::recover;
 use crate::shared::{Shared, now};
+
+mod transaction;
+
+pub(crate) use transaction::Transaction;
 
 /// Writes that wait at most; more callers wait for their turn.
 const QUEUE: usize = 1024;
 /// Writes in one batch at most.
 const BATCH: usize = 256;
 /// The index is synced at least after so many records, so that opening after a kill has no more to replay.
-pub(crate) const MAX_REPLAY: u64 = 1024;
+const MAX_REPLAY: u64 = 1024;
 const MAX_REPLAY_BYTES: u64 = 4 << 20;
 const MAX_UNSYNCED: Duration = Duration::from_secs(5);
-
-/// The inside of a commit, for the decision about one write.
-pub(crate) struct Transaction<'a, 't> {
-    pub(crate) tables: &'a mut Tables<'t>,
-    pub(crate) shared: &'a Arc<Shared>,
-    /// Time of the commit, milliseconds of Unix time.
-    pub(crate) at: u64,
-    records: Vec<Record>,
-    directories: BTreeSet<PathBuf>,
-    /// Files that nothing knows any more once this is committed, and where they go.
-    trash: BTreeMap<Digest, PathBuf>,
-    after: Vec<After>,
-}
-
-type After = Box<dyn FnOnce(bool) + Send>;
-
-impl Transaction<'_, '_> {
-    /// Does one change.
-    pub(crate) fn push(&mut self, record: Record) -> Result<(), StoreError> {
-        self.tables.apply(&record, self.at)?;
-        self.records.push(record);
-        Ok(())
-    }
-
-    /// Forgets a content and moves its file away after the commit, unless a later write of the same batch publishes it.
-    pub(crate) fn forget(&mut self, digest: &Digest, to: PathBuf) -> Result<(), StoreError> {
-        self.push(Record::Forget { digest: *digest })?;
-        self.trash.insert(*digest, to);
-        Ok(())
-    }
-
-    /// Calls `f` after the commit, with whether it succeeded, before anybody is answered.
-    pub(crate) fn after(&mut self, f: impl FnOnce(bool) + Send + 'static) {
-        self.after.push(Box::new(f));
-    }
-
-    /// Whether the content is known and its file has the right length.
-    pub(crate) fn holds(&self, digest: &Digest) -> Result<bool, StoreError> {
-        let content = read::content(&self.tables.contents, digest)?;
-        Ok(content.is_some_and(|c| !c.lost && self.shared.file_length(digest) == Some(c.size)))
-    }
-
-    /// Gives a complete, synced file its final name, unless the content is there.
-    pub(crate) fn publish(&mut self, temporary: &Path, digest: &Digest, size: u64) -> Result<(), StoreError> {
-        if self.holds(digest)? {
-            return Ok(());
-        }
-        let shard = self.shared.layout.shard(digest);
-        let path = self.shared.layout.blob(digest);
-        if let Err(e) = fs::rename(temporary, &path) {
-            if e.kind() != std::io::ErrorKind::NotFound || shard.is_dir() {
-                return Err(StoreError::io("publish", &path, e));
-            }
-            durable::create_dir_all(&shard).map_err(at("create", &shard))?;
-            fs::rename(temporary, &path).map_err(at("publish", &path))?;
-        }
-        self.trash.remove(digest);
-        self.directories.insert(shard);
-        let at = self.at;
-        self.push(Record::Content { digest: *digest, size, at })
-    }
-}
 
 trait Job: Send {
     fn run(&mut self, transaction: &mut Transaction<'_, '_>) -> Result<(), StoreError>;
