@@ -60,7 +60,10 @@ pub(crate) struct Reconciler {
     converged: bool,
     /// The status shows what is known from before this process began.
     shown: bool,
-    /// A heartbeat shall tell at once that all is here.
+    failing_before: u64,
+    /// The last turn changed what there is to tell.
+    news: bool,
+    /// Wakes the heartbeat, which tells it.
     wake_heartbeat: Arc<Notify>,
 }
 
@@ -100,6 +103,8 @@ impl Reconciler {
             documents: Vec::new(),
             converged: false,
             shown: false,
+            failing_before: 0,
+            news: false,
             wake_heartbeat,
         }
     }
@@ -161,6 +166,9 @@ impl Reconciler {
             status.last_sync = Some(sync);
             status.activity = activity;
         });
+        if std::mem::take(&mut self.news) {
+            self.wake_heartbeat.notify_one();
+        }
         match (outcome, desired.error) {
             (Err(error), _) => Next::Failed { error, not_before: None },
             _ if running => Next::AtOnce,
@@ -262,9 +270,10 @@ impl Reconciler {
         let settled = desired.complete && plan.make.is_empty() && !busy && self.failures.count() == 0;
         if settled && (!self.converged || turn.replicated + turn.removed > 0) {
             self.events.emit(Event::Converged { artifacts: plan.wanted.len() });
-            self.wake_heartbeat.notify_one();
         }
-        self.converged = settled;
+        let told = (settled, turn.replicated + turn.removed, self.failures.count());
+        self.news = told != (self.converged, 0, self.failing_before);
+        (self.converged, self.failing_before) = (settled, self.failures.count());
         Ok(())
     }
 

@@ -13,7 +13,8 @@ use crate::events::{Event, Events};
 use crate::plan::{Artifact, OpenTag, Removal};
 use crate::status::FailedArtifact;
 
-const FIRST: Duration = Duration::from_secs(10);
+/// Below the usual interval of the replication also with jitter, so that the next turn is the next try.
+const FIRST: Duration = Duration::from_secs(7);
 const MOST_TEMPORARY: Duration = Duration::from_secs(60);
 const MOST: Duration = Duration::from_secs(300);
 /// However long the other side asks us to wait.
@@ -170,7 +171,7 @@ mod tests {
             attempts in 1_u32..u32::MAX, temporary: bool, asked in 0_u64..10_000, chance in 0.0..1.0_f64,
         ) {
             let wait = wait(attempts, temporary, Some(Duration::from_secs(asked)), chance);
-            prop_assert!(wait >= Duration::from_secs(8));
+            prop_assert!(wait >= Duration::from_secs(5));
             prop_assert!(wait >= Duration::from_secs(asked.min(3600)));
             prop_assert!(wait <= MOST.mul_f64(1.0 + JITTER).max(Duration::from_secs(asked)));
         }

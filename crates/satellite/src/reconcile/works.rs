@@ -77,7 +77,9 @@ pub(super) struct Failed {
 
 impl From<CopyError> for Failed {
     fn from(error: CopyError) -> Self {
-        Self { temporary: error.is_retryable(), retry_after: error.retry_after(), reason: error.to_string() }
+        // Which artifact it is stands beside it already.
+        let reason = format!("{}: {}", error.part, error.cause);
+        Self { temporary: error.is_retryable(), retry_after: error.retry_after(), reason }
     }
 }
 
