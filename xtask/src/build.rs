@@ -50,7 +50,10 @@ pub(crate) fn programs(release: bool) -> Result<PathBuf> {
 pub(crate) fn tests() -> Result<(PathBuf, Vec<TestProgram>)> {
     let messages = build(&["build", "--workspace", "--bins", "--lib", "--tests"])?;
     let folder = program_folder(&messages)?;
-    let tests = messages.iter().filter_map(test_program).collect();
+    let mut tests: Vec<TestProgram> = messages.iter().filter_map(test_program).collect();
+    tests.sort_by(|one, other| {
+        (&one.package, &one.kind, &one.target).cmp(&(&other.package, &other.kind, &other.target))
+    });
     Ok((folder, tests))
 }
 

@@ -121,7 +121,7 @@ impl Suite {
 fn suite_of(package: &str, target: &str, kind: &str) -> &'static str {
     match (package, target) {
         ("testbed", "clients") => "clients",
-        ("testbed", "end_to_end") => "end-to-end",
+        ("testbed", "end_to_end" | "groundctl") => "end-to-end",
         ("testbed", "crash") => "crash",
         ("testbed", "components") => "components",
         ("testbed", "conformance_binaries") => "registry",
