@@ -231,6 +231,7 @@ fn removals(
                 unwanted.push((tag, digest));
             }
         }
+        roots.extend(input.arriving.get(repository).into_iter().flatten());
         let mut keep = closure(held, roots);
         // A tag of the referrers tag schema lives as long as the manifest whose referrers it lists; what it keeps may
         // have referrers of its own.
@@ -252,6 +253,9 @@ fn removals(
             tag: tag.clone(),
             digest: *digest,
         }));
+        if input.busy.contains(repository) {
+            continue;
+        }
         let doomed: BTreeSet<Digest> = held
             .manifests
             .keys()
@@ -268,7 +272,7 @@ fn removals(
 }
 
 /// Everything that has to stay if `roots` stay: what they list, and what refers to any of it.
-fn closure(held: &Held, roots: BTreeSet<Digest>) -> BTreeSet<Digest> {
+pub(crate) fn closure(held: &Held, roots: BTreeSet<Digest>) -> BTreeSet<Digest> {
     let mut referrers: BTreeMap<Digest, Vec<Digest>> = BTreeMap::new();
     for (digest, node) in &held.manifests {
         if let Some(subject) = node.subject {

@@ -359,6 +359,13 @@ impl Reconciler {
         let ours = self.record.of(&works.name);
         let ownership =
             if works.place.is_local() { Ownership::Everything } else { Ownership::Recorded(ours) };
+        let wanted = plan::asked(&desired.entries, resolved).artifacts;
+        let (arriving, busy) = if works.place.is_local() {
+            (works.arriving(&wanted, present), works.repositories())
+        } else {
+            // There the record tells what may be removed, and nothing unfinished stands in it.
+            Default::default()
+        };
         let waiting = self.failures.waiting_artifacts();
         let (waiting_none, none) = (BTreeSet::new(), BTreeSet::new());
         let input = |waiting, refresh| Input {
@@ -366,6 +373,8 @@ impl Reconciler {
             complete: desired.complete,
             resolved,
             present,
+            arriving: &arriving,
+            busy: &busy,
             protected: &desired.protected,
             ownership,
             waiting,
@@ -377,7 +386,6 @@ impl Reconciler {
             plan::plan(&input(&waiting_none, &none)).make.into_iter().map(|make| make.artifact).collect();
         let now = Instant::now();
         let mut refresh = BTreeSet::new();
-        let wanted = plan::asked(&desired.entries, resolved).artifacts;
         for artifact in wanted {
             let due = self.look_again.entry(artifact.clone()).or_insert_with(|| {
                 if unsettled.contains(&artifact) {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use blob_store::{Store, StoreError};
+use blob_store::Store;
 use oci::{Digest, PlatformFilter, Reference, RepositoryName};
 
 use super::{Facts, PlaceError};
@@ -49,9 +49,9 @@ async fn repository_of(
             held.tags.extend(entry.tags.iter().map(|tag| (tag.clone(), entry.digest)));
             let artifact = Artifact { repository: repository.clone(), digest: entry.digest };
             let matters = !entry.tags.is_empty() || asked.artifacts.contains(&artifact);
-            let whole = matters && is_whole(store, repository, &entry.digest, platforms).await?;
+            let whole = matters && is_whole(store, repository, &entry.digest, platforms).await;
             let children =
-                facts_of(store, facts, repository, &entry.digest)?.map(|facts| facts.children.clone());
+                facts_of(store, facts, repository, &entry.digest).map(|facts| facts.children.clone());
             let children = children.unwrap_or_default();
             held.manifests.insert(entry.digest, Node { whole, children, subject: entry.subject });
         }
@@ -64,28 +64,34 @@ async fn repository_of(
     }
 }
 
+/// What cannot be looked at is not whole: it is that artifact's trouble, and no other's.
 async fn is_whole(
     store: &Store,
     repository: &RepositoryName,
     digest: &Digest,
     platforms: &PlatformFilter,
-) -> Result<bool, StoreError> {
-    let wholeness = store.wholeness(repository, digest).await?;
-    Ok(wholeness.is_whole() && !wholeness.absent_children.iter().any(|child| platforms.selects(child)))
+) -> bool {
+    match store.wholeness(repository, digest).await {
+        Ok(wholeness) => {
+            wholeness.is_whole() && !wholeness.absent_children.iter().any(|child| platforms.selects(child))
+        }
+        Err(error) => {
+            tracing::warn!(%repository, %digest, %error, "manifest cannot be looked at and counts as damaged");
+            false
+        }
+    }
 }
 
-/// What a manifest says; read once. `None` where its file is gone, until it is here again.
+/// What a manifest says; read once. `None` where it cannot be read, until it can.
 fn facts_of<'f>(
     store: &Store,
     facts: &'f mut HashMap<Digest, Facts>,
     repository: &RepositoryName,
     digest: &Digest,
-) -> Result<Option<&'f Facts>, PlaceError> {
+) -> Option<&'f Facts> {
     if !facts.contains_key(digest) {
-        let Some(manifest) = store.manifest(repository, &Reference::Digest(*digest))? else {
-            return Ok(None);
-        };
+        let manifest = store.manifest(repository, &Reference::Digest(*digest)).ok()??;
         facts.insert(*digest, Facts::read(&manifest.media_type, &manifest.bytes));
     }
-    Ok(facts.get(digest))
+    facts.get(digest)
 }

@@ -116,6 +116,10 @@ pub struct Input<'a> {
     pub resolved: &'a BTreeMap<OpenTag, Digest>,
     /// What the destination holds.
     pub present: &'a Present,
+    /// Manifests that have arrived for artifacts that are not whole yet; what they are a part of is not known here.
+    pub arriving: &'a BTreeMap<RepositoryName, BTreeSet<Digest>>,
+    /// Repositories with downloads under way: no manifest is removed there for now.
+    pub busy: &'a BTreeSet<RepositoryName>,
     /// Repositories in which nothing is removed, since an entry about them makes no sense.
     pub protected: &'a BTreeSet<RepositoryName>,
     /// What may be removed.

@@ -158,6 +158,8 @@ impl World {
             complete: self.complete,
             resolved: &self.resolved,
             present: &self.present,
+            arriving: &BTreeMap::new(),
+            busy: &BTreeSet::new(),
             protected: &BTreeSet::new(),
             ownership: self.ours.as_ref().map_or(Ownership::Everything, Ownership::Recorded),
             waiting: &none,

@@ -59,6 +59,8 @@ impl World {
             complete: self.complete,
             resolved: &self.resolved,
             present: &self.present,
+            arriving: &BTreeMap::new(),
+            busy: &BTreeSet::new(),
             protected: &self.protected,
             ownership: self.ours.as_ref().map_or(Ownership::Everything, Ownership::Recorded),
             waiting: &none,
@@ -174,6 +176,30 @@ fn nothing_goes_while_the_desired_state_is_not_known() {
 }
 
 #[test]
+fn what_has_arrived_of_something_unfinished_stays() {
+    let entries = vec![entry("g", "a/b", &["1"], Some("index")), entry("g", "a/b", &["0"], Some("x"))];
+    let here = present("a/b", &[("child", &[]), ("old", &[]), ("x", &["0"])]);
+    let none = BTreeSet::new();
+    let arriving = BTreeMap::from([(repository("a/b"), BTreeSet::from([digest("child")]))]);
+    let input = Input {
+        entries: &entries,
+        complete: true,
+        resolved: &BTreeMap::new(),
+        present: &here,
+        arriving: &arriving,
+        busy: &BTreeSet::new(),
+        protected: &BTreeSet::new(),
+        ownership: Ownership::Everything,
+        waiting: &none,
+        refresh: &none,
+    };
+    let old = Artifact { repository: repository("a/b"), digest: digest("old") };
+    assert_eq!(plan(&input).remove, [Removal::Manifest(old)]);
+    let busy = BTreeSet::from([repository("a/b")]);
+    assert_eq!(plan(&Input { busy: &busy, ..input }).remove, []);
+}
+
+#[test]
 fn an_index_goes_with_its_children_and_referrers_parents_first() {
     let mut held = Held::default();
     let node = |children: &[&str], subject: Option<&str>| Node {
@@ -245,6 +271,8 @@ fn what_was_interrupted_looks_for_referrers_before_its_tags_move() {
         complete: true,
         resolved: &BTreeMap::new(),
         present: &here,
+        arriving: &BTreeMap::new(),
+        busy: &BTreeSet::new(),
         protected: &BTreeSet::new(),
         ownership: Ownership::Everything,
         waiting: &none,

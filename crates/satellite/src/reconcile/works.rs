@@ -1,24 +1,28 @@
 //! What a reconcile works with: the upstream, the destination, the engine between them, and the downloads under way.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fleet_protocol::registration::StateConfig;
+use oci::{Digest, RepositoryName};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, Id, JoinSet};
-use transfer::{CopyError, CopyRequest, Engine, EngineOptions, Outcome, RegistrySource};
+use transfer::{CopyError, CopyRequest, Engine, EngineOptions, Observer as _, Outcome, RegistrySource};
 use url::Url;
 
 use crate::config::{ByoRegistry, Effective, TlsTrust};
 use crate::desired::Upstream;
 use crate::destination::Place;
-use crate::plan::{Artifact, Fetch, Make, Want};
+use crate::plan::{self, Artifact, Fetch, Make, Present, Want};
 use crate::transfers::Transfers;
 
 /// Artifacts on their way at once. Their blobs share the engine's own bound.
 const ARTIFACTS: usize = 3;
+
+/// Manifests that were stored for artifacts that are not whole yet, by repository of the destination.
+type Arriving = BTreeMap<RepositoryName, BTreeSet<Digest>>;
 
 /// What works are made for; where it changes, they are made anew.
 #[derive(Clone)]
@@ -91,6 +95,7 @@ pub(super) struct Works {
     pub(super) upstream: Arc<Upstream>,
     pub(super) place: Place,
     engine: Engine,
+    arriving: Arc<Mutex<Arriving>>,
     permits: Arc<Semaphore>,
     tasks: JoinSet<Result<Outcome, CopyError>>,
     running: BTreeMap<Artifact, AbortHandle>,
@@ -126,22 +131,54 @@ impl Works {
         let place =
             Place::open(config, store).map_err(|error| format!("the destination cannot be used: {error}"))?;
         let name = config.byo_registry.as_ref().map(|site| site.url.to_string()).unwrap_or_default();
-        let engine = Engine::new(
-            place.transfer(),
-            EngineOptions { observer: Arc::new(transfers.clone()), ..EngineOptions::default() },
-        );
+        let arriving = Arc::<Mutex<Arriving>>::default();
+        let (heard, transfers) = (arriving.clone(), transfers.clone());
+        let observer = move |event: &transfer::Event| {
+            transfers.observe(event);
+            if let transfer::Event::ManifestStored { repository, digest } = event {
+                let mut arriving = heard.lock().unwrap_or_else(PoisonError::into_inner);
+                arriving.entry(repository.clone()).or_default().insert(*digest);
+            }
+        };
+        let options = EngineOptions { observer: Arc::new(observer), ..EngineOptions::default() };
+        let engine = Engine::new(place.transfer(), options);
         *works = Some(Self {
             basis,
             name,
             upstream: Arc::new(upstream),
             place,
             engine,
+            arriving,
             permits: Arc::new(Semaphore::new(ARTIFACTS)),
             tasks: JoinSet::new(),
             running: BTreeMap::new(),
             artifacts: HashMap::new(),
         });
         Ok(())
+    }
+
+    /// What has arrived of artifacts that are not whole yet. What belongs to a whole one is forgotten here.
+    pub(super) fn arriving(&self, wanted: &BTreeSet<Artifact>, present: &Present) -> Arriving {
+        let mut arriving = self.arriving.lock().unwrap_or_else(PoisonError::into_inner);
+        arriving.retain(|repository, digests| {
+            let Some(held) = present.repositories.get(repository) else { return true };
+            let is_whole = |digest: &Digest| held.manifests.get(digest).is_some_and(|node| node.whole);
+            let here: Vec<&Artifact> =
+                wanted.iter().filter(|artifact| artifact.repository == *repository).collect();
+            if here.iter().all(|artifact| is_whole(&artifact.digest)) {
+                return false;
+            }
+            let whole = here.into_iter().map(|artifact| artifact.digest).filter(is_whole).collect();
+            let settled = plan::closure(held, whole);
+            digests.retain(|digest| !settled.contains(digest));
+            !digests.is_empty()
+        });
+        arriving.clone()
+    }
+
+    /// Repositories with downloads under way.
+    pub(super) fn repositories(&self) -> BTreeSet<RepositoryName> {
+        self.running.keys().map(|artifact| artifact.repository.clone()).collect()
     }
 
     pub(super) fn is_busy(&self) -> bool {

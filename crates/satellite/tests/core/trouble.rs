@@ -36,6 +36,41 @@ async fn one_bad_artifact_harms_only_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_has_arrived_of_a_failing_index_stays_and_is_not_asked_for_again() {
+    let registry = Registry::start().await;
+    let good = registry.image("library/multi", None, "good").await;
+    let bad = registry.image("library/multi", None, "bad").await;
+    let index = registry.index("library/multi", Some("1"), &[(&good, "amd64"), (&bad, "arm64")]).await;
+    let old = registry.image("library/multi", Some("0"), "old").await;
+    let lost = bad.layers[1].to_string();
+    registry.fault(|faults| faults.missing.push(lost.clone()));
+    let both = json!([entry("library/multi", &["1"], &index), entry("library/multi", &["0"], &old)]);
+    registry.publish_group("g", both).await;
+    registry.publish_satellite(&["g"], None).await;
+    let edge = Edge::registered(&registry).await;
+    edge.until("half of it", |status| status.failed.len() == 1 && status.images.len() == 1).await;
+    registry.publish_group("g", json!([entry("library/multi", &["1"], &index)])).await;
+    let status = edge.turn().await;
+    assert_eq!(status.failed.len(), 1);
+    assert!(!edge.has("library/multi", &old.digest), "what nobody wants goes beside it");
+    assert!(edge.has("library/multi", &good.digest), "half of the index stays for its other half");
+
+    registry.fault(|faults| faults.missing.clear());
+    registry.requests();
+    let list = json!([entry("library/multi", &["1"], &index), entry("library/multi", &["2"], &index)]);
+    registry.publish_group("g", list).await;
+    edge.converged(1).await;
+    assert_eq!(edge.tag_of("library/multi", "1"), Some(index.digest));
+    let asked = registry.requests();
+    let again = |digest: &oci::Digest| {
+        let wanted =
+            |request: &&String| request.starts_with("GET ") && request.ends_with(&digest.to_string());
+        asked.iter().filter(wanted).count()
+    };
+    assert_eq!((again(&good.digest), again(&good.layers[1]), again(&bad.layers[1])), (0, 0, 1), "{asked:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_wiped_or_damaged_store_is_filled_again() {
     let registry = Registry::start().await;
     let image = registry.image("library/app", Some("1"), "app").await;
