@@ -18,6 +18,8 @@ use testbed::{Error, Result};
 
 use report::Report;
 
+use crate::packages::Needed;
+
 /// What is measured, and where the result goes.
 #[derive(Args, Debug)]
 pub(crate) struct Options {
@@ -31,6 +33,14 @@ pub(crate) struct Options {
     #[arg(long, value_name = "WORD")]
     only: Option<String>,
 }
+
+/// What the measures need besides the build.
+const PEERS: [Needed; 4] = [
+    Needed { program: "wrk", package: "wrk" },
+    Needed { program: "skopeo", package: "skopeo" },
+    Needed { program: "docker-registry", package: "docker-registry" },
+    Needed { program: "nginx", package: "nginx-light" },
+];
 
 /// A registry to measure beside.
 #[derive(Clone, Debug)]
@@ -55,6 +65,7 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
         build()?;
         return again_with(&release);
     }
+    crate::packages::ensure(&PEERS).map_err(Error::Content)?;
     let report = Box::pin(measure(options)).await?;
     report.print();
     match &options.json {

@@ -1,5 +1,6 @@
 //! Real clients: skopeo pushes, the Satellite replicates, and with the cloud gone Docker, Podman and containerd pull from
 //! the Satellite and run what they pulled.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test program: what fails ends the test")]
 
 use std::time::Duration;
 

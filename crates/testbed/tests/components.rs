@@ -1,4 +1,5 @@
 //! The components themselves: each starts, does its one thing, and leaves nothing behind.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test program: what fails ends the test")]
 
 use std::time::Duration;
 

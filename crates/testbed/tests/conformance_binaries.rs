@@ -1,4 +1,5 @@
 //! Conformance to OCI Distribution 1.1, of the built programs.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test program: what fails ends the test")]
 
 use std::time::Duration;
 

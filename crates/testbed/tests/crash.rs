@@ -1,5 +1,6 @@
 //! `kill -9` at random points: what the satellite serves is whole or not there, and no byte that had reached a file is
 //! asked for again.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test program: what fails ends the test")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
