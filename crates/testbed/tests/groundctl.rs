@@ -1,7 +1,6 @@
 //! The operator's command line against the built Ground Control.
 #![allow(clippy::unwrap_used, reason = "a test program: what fails ends the test")]
 
-
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
