@@ -21,6 +21,8 @@ pub struct Process {
     log: PathBuf,
     patience: Duration,
     polite: Signal,
+    /// How it ended, once it was waited for: from then on its id may be somebody else's, and is not signalled.
+    ended: Option<ExitStatus>,
 }
 
 impl Process {
@@ -50,6 +52,7 @@ impl Process {
             log: log.to_owned(),
             patience: Duration::ZERO,
             polite: Signal::TERM,
+            ended: None,
         })
     }
 
@@ -78,6 +81,9 @@ impl Process {
     }
 
     fn pid(&self) -> Option<Pid> {
+        if self.ended.is_some() {
+            return None;
+        }
         i32::try_from(self.child.id()).ok().and_then(Pid::from_raw)
     }
 
@@ -102,10 +108,15 @@ impl Process {
     }
 
     fn end_now(&mut self) -> Result<ExitStatus> {
+        if let Some(status) = self.ended {
+            return Ok(status);
+        }
         if let Some(pid) = self.pid() {
             let _ = rustix::process::kill_process_group(pid, Signal::KILL);
         }
-        self.child.wait().map_err(Error::io(format!("cannot wait for {}", self.name)))
+        let status = self.child.wait().map_err(Error::io(format!("cannot wait for {}", self.name)))?;
+        self.ended = Some(status);
+        Ok(status)
     }
 
     /// Asks it to end, waits for `limit`, and tells how it ended; what is left of its group is killed.
@@ -201,7 +212,7 @@ fn describe(status: ExitStatus) -> String {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        if !self.patience.is_zero() {
+        if !self.patience.is_zero() && self.ended.is_none() {
             self.signal(self.polite);
             let deadline = Instant::now() + self.patience;
             while !self.has_ended() && Instant::now() < deadline {
