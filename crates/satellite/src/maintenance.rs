@@ -1,4 +1,4 @@
-//! What the store needs from time to time: garbage collection, and reading everything again to find damage.
+//! What is done from time to time: garbage collection, reading everything again to find damage, and giving back memory.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,6 +14,8 @@ use crate::control::server::Subject;
 const SCRUB_BYTES_PER_SECOND: u64 = 8 * 1024 * 1024;
 /// When the last scrub ended, so that a machine that is switched off every night is scrubbed all the same.
 const LAST_SCRUB_FILE: &str = "last-scrub";
+/// How often memory that bursts left behind is given back.
+const RETURN_MEMORY: Duration = Duration::from_secs(20);
 /// A start has better things to do than an overdue scrub.
 const AFTER_START: Duration = Duration::from_secs(15 * 60);
 
@@ -44,6 +46,14 @@ pub(crate) async fn collect(store: Store, config: LiveConfig) {
             Ok(_) => tracing::debug!("no garbage found"),
             Err(error) => tracing::warn!(%error, "garbage collection failed"),
         }
+    }
+}
+
+/// Gives memory that transfers and pulls have freed back to the system, for as long as it is polled.
+pub(crate) async fn return_memory() {
+    loop {
+        tokio::time::sleep(RETURN_MEMORY).await;
+        process_memory::return_freed();
     }
 }
 

@@ -217,6 +217,7 @@ async fn replicate(
         stop.clone().run_until_cancelled_owned(maintenance::collect(subject.store.clone(), config.clone())),
     );
     tasks.spawn(stop.clone().run_until_cancelled_owned(maintenance::scrub(Arc::clone(&subject))));
+    tasks.spawn(stop.clone().run_until_cancelled_owned(maintenance::return_memory()));
 
     let state_dir = subject.site.config_dir.join(STATE_DIR);
     if let Err(error) = durable::create_dir_all(&state_dir) {
