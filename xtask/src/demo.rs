@@ -27,8 +27,8 @@ pub(crate) struct Arguments {
     #[arg(long)]
     once: bool,
     /// An image of your own instead of the one that is made: a folder in OCI layout or a reference in a registry.
-    #[arg(long, value_name = "oci:DIR|docker://REF")]
-    image: Option<String>,
+    #[arg(long, value_name = "oci:DIR|docker://REF", value_parser = content::Source::parse)]
+    image: Option<content::Source>,
 }
 
 /// The names of the demo.
@@ -44,7 +44,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     let scratch = files::scratch("demo")?;
 
     let step = Step::begin("the image");
-    let made = content::image(arguments.image.as_deref(), &scratch.path().join("image"), &folder).await?;
+    let made = content::image(arguments.image.as_ref(), &scratch.path().join("image"), &folder).await?;
     let (image, repository, tag) = (made.image, made.repository, made.tag);
     let graph = image.layout.graph(&image.root)?;
     step.done(format!(

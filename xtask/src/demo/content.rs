@@ -11,7 +11,7 @@ use testbed::layout::Layout;
 
 use super::upstream;
 use crate::build;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// An image and the name under which it is pushed.
 #[derive(Debug)]
@@ -24,18 +24,38 @@ pub(crate) struct Named {
     pub(crate) tag: String,
 }
 
-/// Makes the image in `dir`, or takes the one that `given` names.
-pub(crate) async fn image(given: Option<&str>, dir: &Path, programs: &Path) -> Result<Named> {
-    let Some(given) = given else { return make(dir, programs) };
-    if let Some(path) = given.strip_prefix("oci:") {
-        return open(Path::new(path));
+/// Where an image of somebody's own is.
+#[derive(Clone, Debug)]
+pub(crate) enum Source {
+    /// A folder in OCI layout.
+    Layout(PathBuf),
+    /// In a registry.
+    Registry(Box<ImageReference>),
+}
+
+impl Source {
+    /// Reads `oci:DIR` or `docker://REF`.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        if let Some(path) = text.strip_prefix("oci:") {
+            return Ok(Self::Layout(path.into()));
+        }
+        let Some(reference) = text.strip_prefix("docker://") else {
+            return Err("it has to begin with `oci:` or `docker://`".into());
+        };
+        reference
+            .parse()
+            .map(|reference| Self::Registry(Box::new(reference)))
+            .map_err(|error: oci::ReferenceError| error.to_string())
     }
-    if let Some(reference) = given.strip_prefix("docker://") {
-        let reference: ImageReference =
-            reference.parse().map_err(|error| Error::Other(format!("--image {given}: {error}")))?;
-        return upstream::copy(&reference, dir).await;
+}
+
+/// Makes the image in `dir`, or takes the one that is given.
+pub(crate) async fn image(given: Option<&Source>, dir: &Path, programs: &Path) -> Result<Named> {
+    match given {
+        None => make(dir, programs),
+        Some(Source::Layout(path)) => open(path),
+        Some(Source::Registry(reference)) => upstream::copy(reference, dir).await,
     }
-    Err(Error::Other(format!("--image {given}: it has to begin with `oci:` or `docker://`")))
 }
 
 fn open(dir: &Path) -> Result<Named> {
