@@ -223,7 +223,16 @@ impl Registry {
         query: &Query<'_>,
     ) -> Result<(), RegistryError> {
         match caller.decide(demand.action, demand.repository) {
-            Decision::Allow => Ok(()),
+            Decision::Allow => match mount_source(query) {
+                // A token for the target alone would turn the mount into an upload of what is here already.
+                Some(source)
+                    if demand.action == Action::Push
+                        && matches!(caller.decide(Action::Pull, Some(&source)), Decision::Challenge) =>
+                {
+                    Err(self.challenged(demand, query))
+                }
+                _ => Ok(()),
+            },
             Decision::Challenge => Err(self.challenged(demand, query)),
             Decision::Deny => Err(RegistryError::new(
                 ErrorCode::Denied,
@@ -261,8 +270,7 @@ impl Registry {
         if demand.action == Action::Push {
             demands.push(Demand { action: Action::Pull, repository: demand.repository });
         }
-        let source = query.from.as_deref().filter(|_| query.mount.is_some());
-        let source: Option<RepositoryName> = source.and_then(|name| name.parse().ok());
+        let source = mount_source(query);
         if let Some(source) = &source {
             demands.push(Demand { action: Action::Pull, repository: Some(source) });
         }
@@ -277,4 +285,10 @@ fn shortened(text: &str) -> &str {
         Some((end, _)) => &text[..end],
         None => text,
     }
+}
+
+/// The repository that a mount names as its source.
+fn mount_source(query: &Query<'_>) -> Option<RepositoryName> {
+    query.mount.as_ref()?;
+    query.from.as_deref()?.parse().ok()
 }

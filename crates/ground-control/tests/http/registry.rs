@@ -132,6 +132,15 @@ async fn a_token_opens_what_was_asked_and_permitted() {
     push(&server, As::Session(&both), "a", "latest").await.unwrap();
     server.send(As::Session(&both), "GET", path, None).await.expect(200);
 
+    // A mount with a token for its target alone: the client is told that the source needs one, too.
+    let target = bearer(&server, ADMIN, &["repository:b:pull,push"]).await;
+    let mount =
+        "/v2/b/blobs/uploads/?mount=sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    let from = format!("{mount}&from=library/nginx");
+    let refused = server.send(As::Session(&target), "POST", &from, None).await.expect(401);
+    assert!(refused.header("www-authenticate").contains("repository:library/nginx:pull"));
+    server.send(As::Session(&target), "POST", mount, None).await.expect(202);
+
     // A session is no registry token, nor the reverse.
     server.send(As::Session(&server.admin), "GET", "/v2/", None).await.expect(401);
     server.send(As::Session(&both), "GET", "/api/groups", None).await.expect(401);
