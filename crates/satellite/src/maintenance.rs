@@ -15,7 +15,7 @@ const SCRUB_BYTES_PER_SECOND: u64 = 8 * 1024 * 1024;
 /// When the last scrub ended, so that a machine that is switched off every night is scrubbed all the same.
 const LAST_SCRUB_FILE: &str = "last-scrub";
 /// How often memory that bursts left behind is given back.
-const RETURN_MEMORY: Duration = Duration::from_secs(20);
+const RETURN_MEMORY: Duration = Duration::from_secs(5);
 /// A start has better things to do than an overdue scrub.
 const AFTER_START: Duration = Duration::from_secs(15 * 60);
 
