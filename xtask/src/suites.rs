@@ -45,7 +45,7 @@ const COMPONENTS: [Needed; 8] =
     [ENGINES[0], ENGINES[1], ENGINES[2], ENGINES[3], BUSYBOX, SKOPEO, REGISTRY, POSTGRES];
 
 /// All suites, in the order in which they run.
-pub(crate) const SUITES: [Suite; 7] = [
+pub(crate) const SUITES: [Suite; 8] = [
     Suite {
         name: "unit",
         about: "every crate by itself, and the examples in the documentation",
@@ -62,6 +62,15 @@ pub(crate) const SUITES: [Suite; 7] = [
         packages: &[POSTGRES],
         root: false,
         postgres: true,
+        limit: Duration::from_secs(5 * MINUTE),
+    },
+    Suite {
+        name: "transfer",
+        about: "the fetch engine between registries that lie, ours, and Debian's, which has no referrers API",
+        needs: "Debian: docker-registry",
+        packages: &[REGISTRY],
+        root: false,
+        postgres: false,
         limit: Duration::from_secs(5 * MINUTE),
     },
     Suite {
@@ -126,6 +135,7 @@ fn suite_of(package: &str, target: &str, kind: &str) -> &'static str {
         ("testbed", "components") => "components",
         ("testbed", "conformance_binaries") => "registry",
         ("registry-server", target) if kind == "test" && target.starts_with("conformance") => "registry",
+        ("transfer", _) if kind == "test" => "transfer",
         ("ground-control-sqlite" | "ground-control-postgres", _) => "store",
         ("ground-control", target) if kind == "test" && target.starts_with("store") => "store",
         _ => "unit",

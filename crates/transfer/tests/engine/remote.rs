@@ -33,8 +33,8 @@ impl Drop for Registry {
     }
 }
 
-/// Debian's registry, where it is installed.
-async fn docker_registry() -> Option<Registry> {
+/// Debian's registry.
+async fn docker_registry() -> Registry {
     let directory = tempfile::tempdir().unwrap();
     // The port is free when it is asked for; should another take it, the registry ends and the next is tried.
     for _ in 0..5 {
@@ -53,13 +53,15 @@ async fn docker_registry() -> Option<Registry> {
             .spawn();
         let mut child = match started {
             Ok(child) => child,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
-            Err(error) => panic!("docker-registry does not start: {error}"),
+            Err(error) => panic!(
+                "docker-registry does not start ({error}): install Debian's package docker-registry, \
+                 as `cargo xtask test transfer` does"
+            ),
         };
         let client = client(&format!("http://127.0.0.1:{port}"));
         for _ in 0..200 {
             if client.ping().await.is_ok() {
-                return Some(Registry { client, _directory: directory, child: Some(child) });
+                return Registry { client, _directory: directory, child: Some(child) };
             }
             if child.try_wait().unwrap().is_some() {
                 break;
@@ -95,9 +97,7 @@ async fn own_registry_counting(connections: Arc<AtomicUsize>) -> Registry {
 }
 
 async fn registries() -> Vec<Registry> {
-    let mut registries = vec![own_registry().await];
-    registries.extend(docker_registry().await);
-    registries
+    vec![own_registry().await, docker_registry().await]
 }
 
 type Events = Arc<Mutex<Vec<Event>>>;
