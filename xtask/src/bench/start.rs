@@ -9,7 +9,7 @@ use super::site::{Cloud, REPOSITORY, TAG};
 
 const ROUNDS: usize = 9;
 
-/// The median of several starts on a store that holds an image, with Ground Control gone.
+/// The median of several starts after `kill -9`, on a store that holds an image.
 pub(super) async fn start_to_first_manifest() -> Result<Measure> {
     let cloud = Cloud::start().await?;
     let image = image::random(&cloud.dir().join("image"), 1, &[100_000, 100_000])?;
