@@ -98,6 +98,9 @@ pub struct DocumentError {
     pub reason: String,
 }
 
+/// The event of a heartbeat's answer that asks for fresh registry credentials (`POST /satellites/credentials`).
+pub const REFRESH_CREDENTIALS: &str = "refresh_credentials";
+
 /// The answer to a heartbeat. An empty body is the same as an empty object.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

@@ -4,6 +4,7 @@
 //! adapter speak earlier dialects; writers are exact. Nothing here does I/O or reads a clock.
 
 pub mod api;
+pub mod attestation;
 pub mod config;
 pub mod heartbeat;
 pub mod name;

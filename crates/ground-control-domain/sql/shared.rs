@@ -13,6 +13,7 @@
 mod configs;
 mod groups;
 mod heartbeats;
+mod identities;
 pub(crate) mod outbox;
 mod registration;
 mod satellites;

@@ -14,6 +14,7 @@ mod error;
 pub mod group;
 pub mod heartbeat;
 mod id;
+pub mod identity;
 mod page;
 pub mod satellite;
 pub mod secret;

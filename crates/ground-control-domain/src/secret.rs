@@ -48,6 +48,10 @@ pub enum Purpose {
     ZtrNonce,
     /// A robot's secret.
     Robot,
+    /// A one-time join token of the built-in authority.
+    JoinToken,
+    /// The nonce of a renewal.
+    RenewalNonce,
     /// A person's session.
     Session,
 }
@@ -58,6 +62,8 @@ impl Purpose {
             Self::ZtrToken => "ztr-token",
             Self::ZtrNonce => "ztr-nonce",
             Self::Robot => "robot",
+            Self::JoinToken => "join-token",
+            Self::RenewalNonce => "renewal-nonce",
             Self::Session => "session",
         }
     }

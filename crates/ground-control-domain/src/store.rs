@@ -6,6 +6,7 @@
 
 mod configs;
 mod groups;
+mod identities;
 mod outbox;
 mod satellites;
 mod users;
@@ -16,13 +17,16 @@ use crate::StoreResult;
 
 pub use configs::Configs;
 pub use groups::Groups;
+pub use identities::Identities;
 pub use outbox::{DocumentSource, Outbox, SatelliteSource};
 pub use satellites::{RotateSecret, Satellites};
 pub use users::Users;
 
 /// Everything Ground Control keeps. One implementation per database; used as `Arc<dyn Store>`.
 #[async_trait]
-pub trait Store: Users + Satellites + Groups + Configs + Outbox + std::fmt::Debug + Send + Sync {
+pub trait Store:
+    Users + Satellites + Identities + Groups + Configs + Outbox + std::fmt::Debug + Send + Sync
+{
     /// Whether the database answers, for readiness.
     async fn ping(&self) -> StoreResult<()>;
 

@@ -10,6 +10,7 @@ pub mod api;
 pub mod auth;
 pub mod config;
 pub mod domain;
+pub mod identity;
 pub mod publish;
 pub mod registry;
 pub mod server;

@@ -1,0 +1,1 @@
+//! SPIRE's server as the registrar.
