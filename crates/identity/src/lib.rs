@@ -11,14 +11,17 @@
 //! Sources: SPIFFE-ID, X509-SVID, SPIFFE Trust Domain and Bundle, SPIFFE Workload API.
 
 pub mod authority;
+mod expiry;
 pub mod files;
 pub mod id;
 pub mod key;
+mod pem;
 mod source;
 pub mod svid;
 pub mod tls;
 pub mod workload_api;
 
 pub use id::{IdError, Layout, SpiffeId, TrustDomain};
+pub use key::{Csr, KeyError, KeyPair};
 pub use source::{Current, Identity, IdentityKeeper, identity};
 pub use svid::{Leaf, Svid, SvidError, TrustBundle};
