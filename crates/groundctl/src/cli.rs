@@ -2,8 +2,11 @@
 
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use fleet_protocol::api::AttestationMethod;
+use jiff::SignedDuration;
 
 /// Runs a fleet of Satellites through its Ground Control.
 #[derive(Parser)]
@@ -58,6 +61,9 @@ pub(crate) enum Command {
     /// Configs: what satellites work with
     #[command(subcommand, visible_alias = "config")]
     Configs(Configs),
+    /// SPIFFE identities: who makes them, and the agents that attested
+    #[command(subcommand)]
+    Spire(Spire),
     /// Print the completion script of a shell
     Completion {
         /// The shell
@@ -95,12 +101,92 @@ pub(crate) enum Satellites {
         #[arg(long, short, value_name = "CONFIG")]
         config: Option<String>,
     },
+    /// Give one a SPIFFE identity, creating it where it is not there. Repeating it is safe: unused join tokens end
+    Register(Box<Register>),
+    /// Refuse its identity from now on; its site keeps serving what it holds
+    Revoke { name: String },
+    /// Let a revoked one in again; prints the new one-time token, which is shown this once
+    Enable {
+        name: String,
+        #[command(flatten)]
+        handover: Handover,
+    },
+    /// Let in one that registered itself and waits for approval
+    Approve { name: String },
     /// Delete one: its identity is refused from now on
     Delete { name: String },
     /// Its latest heartbeat
     Status { name: String },
     /// The images that it has
     Images { name: String },
+}
+
+#[derive(Args)]
+pub(crate) struct Register {
+    /// The satellite
+    pub(crate) name: String,
+    /// Its region; `default` if it is not given. A name belongs to one region
+    #[arg(long, value_name = "REGION")]
+    pub(crate) region: Option<String>,
+    /// What its process must show to the SPIRE agent, as `type:value` (`unix:uid:1000`); may be given several times
+    #[arg(long = "selector", value_name = "TYPE:VALUE")]
+    pub(crate) selectors: Vec<String>,
+    /// How its node proves which one it is
+    #[arg(long, value_name = "METHOD", default_value = "join_token", value_parser = attestation_method())]
+    pub(crate) attestation_method: AttestationMethod,
+    /// How long the join token is good: `600` (seconds), `10m`, `1h`; 10 minutes if it is not given
+    #[arg(long, value_name = "TIME", value_parser = seconds)]
+    pub(crate) ttl: Option<u32>,
+    /// SPIFFE ID of the agent that attested already; needed for sshpop
+    #[arg(long, value_name = "SPIFFE-ID")]
+    pub(crate) parent_agent: Option<String>,
+    /// A group that it belongs to, beside those that it is in; may be given several times
+    #[arg(long = "group", short, value_name = "GROUP")]
+    pub(crate) groups: Vec<String>,
+    /// Its config; `default` for a new satellite if it is not given
+    #[arg(long, short, value_name = "CONFIG")]
+    pub(crate) config: Option<String>,
+    #[command(flatten)]
+    pub(crate) handover: Handover,
+}
+
+/// Where what a site needs is put, instead of being shown.
+#[derive(Args)]
+pub(crate) struct Handover {
+    /// Write the one-time token into this file, readable by its owner alone, instead of showing it
+    #[arg(long, visible_alias = "token-file", value_name = "FILE")]
+    pub(crate) join_token_file: Option<PathBuf>,
+    /// Write the authorities of the trust domain (PEM) into this file, instead of showing them
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trust_bundle_file: Option<PathBuf>,
+}
+
+fn attestation_method() -> impl TypedValueParser<Value = AttestationMethod> {
+    PossibleValuesParser::new(["join_token", "x509pop", "sshpop"]).try_map(|text| text.parse())
+}
+
+/// Reads a time in whole seconds, at least one.
+fn seconds(text: &str) -> Result<u32, String> {
+    let seconds = match text.parse::<i64>() {
+        Ok(seconds) => Some(seconds),
+        Err(_) => text.parse::<SignedDuration>().ok().map(|time| time.as_secs()),
+    };
+    seconds
+        .and_then(|seconds| u32::try_from(seconds).ok())
+        .filter(|seconds| *seconds > 0)
+        .ok_or_else(|| "write seconds (`600`) or a time (`10m`, `1h30m`) of at least a second".to_owned())
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Spire {
+    /// Whether identities are SPIFFE's, whose, and whether their maker answers
+    Status,
+    /// The agents that attested
+    Agents {
+        /// Only those that attested in this way
+        #[arg(long = "type", value_name = "METHOD", value_parser = attestation_method())]
+        attestation_type: Option<AttestationMethod>,
+    },
 }
 
 /// Which satellites are listed.
@@ -160,4 +246,25 @@ pub(crate) enum Configs {
     Delete { name: String },
     /// Give a satellite a config
     Assign { config: String, satellite: String },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn definitions_are_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn times_to_live() {
+        assert_eq!(seconds("600"), Ok(600));
+        assert_eq!(seconds("1h30m"), Ok(5400));
+        for bad in ["0", "-5", "0s", "", "soon", "5000000000", "1 fortnight"] {
+            assert!(seconds(bad).is_err(), "{bad}");
+        }
+    }
 }

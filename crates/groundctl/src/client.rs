@@ -65,6 +65,19 @@ impl Client {
         self.send(Method::GET, path, None::<&()>).await
     }
 
+    /// `GET` of one thing, with a query.
+    pub(crate) async fn ask<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &[(&str, &str)],
+    ) -> Result<T, Error> {
+        let mut url = self.url(path)?;
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        self.exchange(Method::GET, url, None::<&()>).await
+    }
+
     /// `GET` of every page of a list.
     pub(crate) async fn list<T: DeserializeOwned>(&self, path: &[&str]) -> Result<Vec<T>, Error> {
         let mut all = Vec::new();

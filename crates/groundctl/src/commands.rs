@@ -3,7 +3,9 @@
 mod configs;
 mod groups;
 mod login;
+mod registration;
 mod satellites;
+mod spire;
 mod status;
 
 use std::io::Read;
@@ -37,6 +39,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Error> {
         Command::Configs(command) => {
             configs::run(&Client::logged_in(&cli.connection)?, output, command).await
         }
+        Command::Spire(command) => spire::run(&Client::logged_in(&cli.connection)?, output, command).await,
     }
 }
 

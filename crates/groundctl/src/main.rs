@@ -9,6 +9,7 @@ mod cli;
 mod client;
 mod commands;
 mod error;
+mod private_file;
 mod render;
 mod session;
 

@@ -1,8 +1,7 @@
 //! The session that a login leaves for later commands: one file, readable by its owner alone.
 
 use std::fs;
-use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
@@ -10,6 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::error::Error;
+use crate::private_file::PrivateFile;
 
 /// A login at one Ground Control.
 #[derive(Serialize, Deserialize)]
@@ -57,21 +57,15 @@ pub(crate) fn load() -> Result<Option<Session>, Error> {
 /// Keeps a session, in place of an earlier one.
 pub(crate) fn save(session: &Session) -> Result<(), Error> {
     let path = path()?;
-    let failed =
-        |path: &std::path::Path| Error::io(format!("the session cannot be kept in {}", path.display()));
     if let Some(parent) = path.parent() {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(failed(parent))?;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(parent)
+            .map_err(Error::io(format!("the session cannot be kept in {}", parent.display())))?;
     }
-    let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
     let bytes = serde_json::to_vec_pretty(session).map_err(|error| Error::Input(error.to_string()))?;
-    let write = || {
-        let mut file =
-            fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-        file.write_all(&bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, &path)
-    };
-    write().map_err(failed(&path))
+    PrivateFile::prepare(&path)?.keep(&bytes)
 }
 
 /// Forgets the session.

@@ -5,6 +5,7 @@ use reqwest::Method;
 
 use crate::cli::{Output, Satellites, Which};
 use crate::client::{Client, Ignored};
+use crate::commands::registration;
 use crate::error::Error;
 use crate::render;
 
@@ -27,6 +28,18 @@ pub(crate) async fn run(client: &Client, output: Output, command: Satellites) ->
                     ("Use", "give it to the satellite as TOKEN within 24 hours; it works once".to_owned()),
                 ])
             })
+        }
+        Satellites::Register(register) => registration::register(client, output, *register).await,
+        Satellites::Revoke { name } => {
+            let path = [PATH[0], PATH[1], &name, "revoke"];
+            let _: Ignored = client.send(Method::POST, &path, None::<&()>).await?;
+            render::done(output, &format!("satellite {name} revoked: every later request of it is refused"))
+        }
+        Satellites::Enable { name, handover } => registration::enable(client, output, &name, handover).await,
+        Satellites::Approve { name } => {
+            let path = [PATH[0], PATH[1], &name, "approve"];
+            let _: Ignored = client.send(Method::POST, &path, None::<&()>).await?;
+            render::done(output, &format!("satellite {name} approved"))
         }
         Satellites::Delete { name } => {
             let _: Ignored = client.send(Method::DELETE, &[PATH[0], PATH[1], &name], None::<&()>).await?;
@@ -77,6 +90,7 @@ fn record(satellite: &Satellite) -> comfy_table::Table {
     render::record([
         ("Name", satellite.name.clone()),
         ("Region", satellite.region.clone()),
+        ("SPIFFE ID", satellite.spiffe_id.clone().unwrap_or_default()),
         ("State", satellite.state.as_str().to_owned()),
         ("Groups", satellite.groups.join(", ")),
         ("Config", satellite.config_name.clone().unwrap_or_default()),
