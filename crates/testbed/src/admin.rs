@@ -34,6 +34,31 @@ impl Wanted {
     }
 }
 
+/// What a registration gives.
+#[derive(Clone, Debug)]
+pub struct Registered {
+    /// Its identity.
+    pub spiffe_id: String,
+    /// The agent that serves it.
+    pub parent_agent_id: String,
+    /// The one-time join token; empty where the agent attests otherwise.
+    pub join_token: String,
+    /// The authorities of the trust domain (PEM).
+    pub trust_bundle: String,
+}
+
+impl Registered {
+    /// Reads the answer of a registration or of an enabling.
+    pub fn read(answer: &Value) -> Result<Self> {
+        Ok(Self {
+            spiffe_id: text(answer, "spiffe_id")?,
+            parent_agent_id: text(answer, "parent_agent_id")?,
+            join_token: answer["join_token"].as_str().unwrap_or_default().to_owned(),
+            trust_bundle: text(answer, "trust_bundle")?,
+        })
+    }
+}
+
 /// A session of an administrator.
 #[derive(Clone, Debug)]
 pub struct Admin {
@@ -86,6 +111,28 @@ impl Admin {
     pub async fn create_satellite(&self, name: &str, groups: &[&str]) -> Result<String> {
         let body = json!({"name": name, "groups": groups, "config_name": ""});
         text(&self.call(Method::POST, "/api/satellites", Some(&body)).await?, "token")
+    }
+
+    /// Gives a satellite a SPIFFE identity that its agent, or itself, earns by a join token.
+    pub async fn register(&self, name: &str, region: &str, groups: &[&str]) -> Result<Registered> {
+        let body = json!({"satellite_name": name, "region": region, "groups": groups,
+                          "attestation_method": "join_token"});
+        self.register_with(&body).await
+    }
+
+    /// `POST /api/satellites/register` as it is written.
+    pub async fn register_with(&self, body: &Value) -> Result<Registered> {
+        Registered::read(&self.call(Method::POST, "/api/satellites/register", Some(body)).await?)
+    }
+
+    /// Revokes a satellite.
+    pub async fn revoke(&self, name: &str) -> Result<()> {
+        self.call(Method::POST, &format!("/api/satellites/{name}/revoke"), None).await.map(drop)
+    }
+
+    /// Lets a revoked or deleted satellite in again; gives what its registration gave.
+    pub async fn enable(&self, name: &str) -> Result<Value> {
+        self.call(Method::POST, &format!("/api/satellites/{name}/enable"), None).await
     }
 
     /// Deletes a satellite.

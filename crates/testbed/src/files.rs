@@ -19,6 +19,22 @@ pub fn write(path: &Path, content: impl AsRef<[u8]>) -> Result<()> {
         .map_err(Error::io(format!("cannot write {}", path.display())))
 }
 
+/// Writes a file that only its owner may read, creating the folders above it.
+pub fn write_private(path: &Path, content: impl AsRef<[u8]>) -> Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    if let Some(parent) = path.parent() {
+        create_dir(parent)?;
+    }
+    File::options()
+        .create(true)
+        .write(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .and_then(|mut file| file.write_all(content.as_ref()))
+        .map_err(Error::io(format!("cannot write {}", path.display())))
+}
+
 /// Reads a file.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).map_err(Error::io(format!("cannot read {}", path.display())))

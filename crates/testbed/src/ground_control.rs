@@ -7,10 +7,11 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::admin::Admin;
+use crate::clock::Clock;
 use crate::ports::Port;
 use crate::process::Process;
 use crate::registry::Registry;
-use crate::{Error, Result, binaries, files};
+use crate::{Result, binaries, files};
 
 /// The bootstrapped administrator.
 pub const ADMIN: &str = "admin";
@@ -22,17 +23,24 @@ pub struct Options {
     pub database_url: Option<String>,
     /// What satellites are told of the registry, where that is not the listener itself.
     pub public_registry_url: Option<String>,
+    /// Whether it has SPIFFE identities: then satellites find it at [`Place::spiffe_url`] and everybody else at
+    /// [`Place::url`]. Its provider is the built-in authority unless `environment` says otherwise.
+    pub spiffe: bool,
+    /// The clock that it goes by, where that is not the machine's.
+    pub clock: Option<Clock>,
     /// Further variables.
     pub environment: Vec<(String, String)>,
     /// The folder of the program, where it is not to be looked for.
     pub programs: Option<PathBuf>,
 }
 
-/// A place for a Ground Control: its folder, port and password, which outlast the process.
+/// A place for a Ground Control: its folder, ports and password, which outlast the process.
 #[derive(Debug)]
 pub struct Place {
     dir: PathBuf,
     port: Port,
+    /// Where it shows its SVID, if it has one.
+    spiffe_port: Option<Port>,
     password: String,
     options: Options,
 }
@@ -42,25 +50,53 @@ pub struct Place {
 pub struct GroundControl {
     process: Process,
     url: String,
+    spiffe_url: String,
     password: String,
 }
 
 impl Place {
-    /// Reserves a port and takes a folder, which the caller keeps and removes.
+    /// Reserves its ports and takes a folder, which the caller keeps and removes.
     pub fn new(dir: &Path, options: Options) -> Result<Self> {
         // Within the default rules for passwords: upper and lower case and a digit.
         let password = format!("Testbed-{:016x}", rand::random::<u64>());
-        Ok(Self { dir: dir.to_owned(), port: Port::reserve()?, password, options })
+        let spiffe_port = options.spiffe.then(Port::reserve).transpose()?;
+        Ok(Self { dir: dir.to_owned(), port: Port::reserve()?, spiffe_port, password, options })
     }
 
-    /// `http://127.0.0.1:<port>`.
+    /// `http://127.0.0.1:<port>`: for people's clients and for all that know no SPIFFE.
     pub fn url(&self) -> String {
         format!("http://{}", self.port.address())
+    }
+
+    /// Where satellites find it: `https://127.0.0.1:<port>` with its SVID, or [`Place::url`] where it has none.
+    pub fn spiffe_url(&self) -> String {
+        self.spiffe_port.as_ref().map_or_else(|| self.url(), |port| format!("https://{}", port.address()))
+    }
+
+    /// `host:port` of [`Place::spiffe_url`].
+    pub fn spiffe_address(&self) -> String {
+        self.spiffe_port.as_ref().unwrap_or(&self.port).address()
+    }
+
+    /// Its log.
+    pub fn log(&self) -> PathBuf {
+        self.dir.join("ground-control.log")
+    }
+
+    /// Sets a variable from the next start on.
+    pub fn set(&mut self, name: &str, value: impl Into<String>) {
+        self.options.environment.retain(|(known, _)| known != name);
+        self.options.environment.push((name.to_owned(), value.into()));
     }
 
     /// Has satellites told another address of the registry, such as a proxy's. Takes effect at the next start.
     pub fn set_public_registry_url(&mut self, url: String) {
         self.options.public_registry_url = Some(url);
+    }
+
+    /// The clock that it goes by, where that is not the machine's.
+    pub fn clock(&self) -> Option<&Clock> {
+        self.options.clock.as_ref()
     }
 
     /// The administrator's password.
@@ -81,10 +117,16 @@ impl Place {
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
             .env("HOME", &self.dir)
-            .env("LISTEN", self.port.address())
+            .env("LISTEN", self.spiffe_address())
             .env("DATA_DIR", self.data_dir())
             .env("ADMIN_PASSWORD", &self.password)
             .current_dir(&self.dir);
+        if self.spiffe_port.is_some() {
+            command.env("SPIFFE_SERVER_ENABLED", "true").env("WEB_LISTEN", self.port.address());
+        }
+        if let Some(clock) = &self.options.clock {
+            clock.apply(&mut command);
+        }
         if let Some(url) = &self.options.database_url {
             command.env("DATABASE_URL", url).env("SECRET_KEY_FILE", self.dir.join("secret.key"));
         }
@@ -98,10 +140,14 @@ impl Place {
     /// Starts the program and waits until it is ready.
     pub async fn start(&self) -> Result<GroundControl> {
         files::create_dir(&self.dir)?;
-        let process =
-            Process::spawn("ground-control", self.command()?, &self.dir.join("ground-control.log"))?
-                .patience(Signal::TERM, Duration::from_secs(5));
-        let mut running = GroundControl { process, url: self.url(), password: self.password.clone() };
+        let process = Process::spawn("ground-control", self.command()?, &self.log())?
+            .patience(Signal::TERM, Duration::from_secs(5));
+        let mut running = GroundControl {
+            process,
+            url: self.url(),
+            spiffe_url: self.spiffe_url(),
+            password: self.password.clone(),
+        };
         let client = crate::registry::http_client();
         let ready = format!("{}/health/ready", running.url);
         running
@@ -115,9 +161,14 @@ impl Place {
 }
 
 impl GroundControl {
-    /// Its URL: the API and the registry.
+    /// Its URL for people's clients: the API and the registry.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Its URL for satellites, the registry included; see [`Place::spiffe_url`].
+    pub fn spiffe_url(&self) -> &str {
+        &self.spiffe_url
     }
 
     /// `host:port`.
@@ -157,15 +208,6 @@ impl GroundControl {
 
     /// Asks it to end and checks that it says that all went well.
     pub async fn stop(self) -> Result<()> {
-        let log = self.process.log().to_owned();
-        let status = self.process.stop(Duration::from_secs(40)).await?;
-        if status.success() {
-            return Ok(());
-        }
-        Err(Error::Ended {
-            program: "ground-control".into(),
-            status: status.to_string(),
-            log: files::tail(&log, 30),
-        })
+        self.process.stop_well(Duration::from_secs(40)).await
     }
 }

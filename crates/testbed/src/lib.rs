@@ -10,7 +10,9 @@
 
 pub mod admin;
 pub mod archive;
+pub mod authority;
 pub mod binaries;
+pub mod clock;
 pub mod command;
 pub mod conformance;
 pub mod containerd;
@@ -19,8 +21,10 @@ pub mod docker_registry;
 pub mod error;
 pub mod files;
 pub mod ground_control;
+pub mod hardware;
 pub mod image;
 pub mod layout;
+pub mod link;
 pub mod nginx;
 pub mod podman;
 pub mod ports;
@@ -30,6 +34,7 @@ pub mod proxy;
 pub mod registry;
 pub mod satellite;
 pub mod skopeo;
+pub mod workload_api;
 pub mod world;
 
 pub use error::{Error, Result};

@@ -132,6 +132,16 @@ impl Process {
         self.end_now()
     }
 
+    /// Like [`Process::stop`], and an error with the end of its log where it does not say that all went well.
+    pub async fn stop_well(self, limit: Duration) -> Result<()> {
+        let (program, log) = (self.name.clone(), self.log.clone());
+        let status = self.stop(limit).await?;
+        if status.success() {
+            return Ok(());
+        }
+        Err(Error::Ended { program, status: describe(status), log: files::tail(&log, 30) })
+    }
+
     /// Waits until it has ended by itself.
     pub async fn ended(mut self, limit: Duration) -> Result<ExitStatus> {
         let deadline = Instant::now() + limit;

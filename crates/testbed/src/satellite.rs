@@ -8,6 +8,8 @@ use oci::Digest;
 use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::clock::Clock;
+use crate::hardware::Hardware;
 use crate::ports::Port;
 use crate::process::{Process, wait_for};
 use crate::registry::Registry;
@@ -18,14 +20,37 @@ use crate::{Error, Result, binaries, command, files};
 pub struct Options {
     /// URL of Ground Control.
     pub ground_control_url: String,
-    /// One-time token.
+    /// One-time token. Not used where `identity` is there.
     pub token: String,
+    /// How it comes by its SVID, where it has one.
+    pub identity: Option<Identity>,
     /// Replaces scheme and host of every registry URL, such as by a proxy's.
     pub registry_override: Option<String>,
+    /// The clock that it goes by, where that is not the machine's.
+    pub clock: Option<Clock>,
+    /// The machine that it believes to run on, where that is not this one.
+    pub hardware: Option<Hardware>,
     /// Further variables.
     pub environment: Vec<(String, String)>,
     /// The folder of the program, where it is not to be looked for.
     pub programs: Option<PathBuf>,
+}
+
+/// How a satellite comes by its SVID.
+#[derive(Clone, Debug)]
+pub enum Identity {
+    /// From the built-in authority: a join token and a trust bundle as files.
+    JoinToken {
+        /// The one-time token.
+        token: String,
+        /// The authorities of the trust domain (PEM).
+        trust_bundle: String,
+    },
+    /// From the Workload API at this socket.
+    WorkloadApi {
+        /// The socket's path.
+        socket: PathBuf,
+    },
 }
 
 /// A site: the folder and the port of a satellite, which outlast its process.
@@ -83,6 +108,33 @@ impl Site {
         self.dir.join("satellite.log")
     }
 
+    /// The file with the join token.
+    pub fn join_token_file(&self) -> PathBuf {
+        self.dir.join("join-token")
+    }
+
+    /// The file with the trust bundle.
+    pub fn trust_bundle_file(&self) -> PathBuf {
+        self.dir.join("trust-bundle.pem")
+    }
+
+    /// Puts a new join token where a running satellite finds it, in one step.
+    pub fn put_join_token(&self, token: &str) -> Result<()> {
+        let fresh = self.dir.join("join-token.new");
+        files::write_private(&fresh, token)?;
+        std::fs::rename(&fresh, self.join_token_file()).map_err(Error::io("cannot replace the join token"))
+    }
+
+    /// Has it find Ground Control elsewhere, such as at a proxy, from the next start on.
+    pub fn set_ground_control_url(&mut self, url: String) {
+        self.options.ground_control_url = url;
+    }
+
+    /// Has it run on another machine, from the next start on.
+    pub fn set_hardware(&mut self, hardware: Hardware) {
+        self.options.hardware = Some(hardware);
+    }
+
     /// Lengths of the downloads that are not complete, by digest.
     pub fn partials(&self) -> Vec<(String, u64)> {
         let name = |path: &Path| {
@@ -133,17 +185,48 @@ impl Site {
         let mut command = self.command()?;
         command
             .env("GROUND_CONTROL_URL", &self.options.ground_control_url)
-            .env("TOKEN", &self.options.token)
             .env("REGISTRY_LISTEN", self.port.address())
             .env("REGISTRY_DATA_DIR", self.data_dir())
             .env("JSON_LOGGING", "false");
         if let Some(url) = &self.options.registry_override {
             command.env("HARBOR_REGISTRY_URL", url);
         }
+        self.identify(&mut command)?;
         command.envs(self.options.environment.iter().map(|(name, value)| (name, value)));
+        if let Some(clock) = &self.options.clock {
+            clock.apply(&mut command);
+        }
+        if let Some(hardware) = &self.options.hardware {
+            command = hardware.wrap(command)?;
+        }
         let process =
             Process::spawn("satellite", command, &self.log())?.patience(Signal::TERM, Duration::from_secs(5));
         Ok(Satellite { process })
+    }
+
+    /// Says to a command who the satellite is, or how it comes to know that.
+    fn identify(&self, command: &mut Command) -> Result<()> {
+        match &self.options.identity {
+            None => {
+                command.env("TOKEN", &self.options.token);
+            }
+            Some(Identity::JoinToken { token, trust_bundle }) => {
+                // What the test has put there since the first start stays.
+                if !self.trust_bundle_file().is_file() {
+                    files::write_private(&self.join_token_file(), token)?;
+                    files::write(&self.trust_bundle_file(), trust_bundle)?;
+                }
+                command
+                    .env("JOIN_TOKEN_FILE", self.join_token_file())
+                    .env("TRUST_BUNDLE_FILE", self.trust_bundle_file());
+            }
+            Some(Identity::WorkloadApi { socket }) => {
+                command
+                    .env("SPIFFE_ENABLED", "true")
+                    .env("SPIFFE_ENDPOINT_SOCKET", format!("unix://{}", socket.display()));
+            }
+        }
+        Ok(())
     }
 
     /// What `satellite status --json` says of the running process.
@@ -221,15 +304,6 @@ impl Satellite {
 
     /// Asks it to end and checks that it says that all went well.
     pub async fn stop(self) -> Result<()> {
-        let log = self.process.log().to_owned();
-        let status = self.process.stop(Duration::from_secs(40)).await?;
-        if status.success() {
-            return Ok(());
-        }
-        Err(Error::Ended {
-            program: "satellite".into(),
-            status: status.to_string(),
-            log: files::tail(&log, 30),
-        })
+        self.process.stop_well(Duration::from_secs(40)).await
     }
 }

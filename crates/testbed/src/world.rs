@@ -66,21 +66,63 @@ impl World {
         proxy: Option<&Proxy>,
         environment: &[(&str, &str)],
     ) -> Result<Site> {
-        let token = self.admin.create_satellite(name, groups).await?;
+        let options = satellite::Options {
+            ground_control_url: self.place.url(),
+            token: self.admin.create_satellite(name, groups).await?,
+            registry_override: proxy.map(Proxy::url),
+            ..self.options(environment)
+        };
+        Site::new(&self.dir.path().join(name), options)
+    }
+
+    /// A new site of a registered identity that comes by its SVID with a join token, from the built-in authority. Its
+    /// satellite is not started.
+    pub async fn site_with_svid(
+        &self,
+        name: &str,
+        region: &str,
+        groups: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Result<Site> {
+        let registered = self.admin.register(name, region, groups).await?;
+        let options = satellite::Options {
+            identity: Some(satellite::Identity::JoinToken {
+                token: registered.join_token,
+                trust_bundle: registered.trust_bundle,
+            }),
+            ..self.options(environment)
+        };
+        Site::new(&self.dir.path().join(name), options)
+    }
+
+    /// A new site whose satellite has its SVID from a Workload API. It is not started.
+    pub fn site_with_workload_api(
+        &self,
+        name: &str,
+        socket: &Path,
+        environment: &[(&str, &str)],
+    ) -> Result<Site> {
+        let options = satellite::Options {
+            identity: Some(satellite::Identity::WorkloadApi { socket: socket.to_owned() }),
+            ..self.options(environment)
+        };
+        Site::new(&self.dir.path().join(name), options)
+    }
+
+    /// A satellite of this Ground Control, by its clock, that looks at everything every second.
+    fn options(&self, environment: &[(&str, &str)]) -> satellite::Options {
         let intervals = [
             ("REGISTER_SATELLITE_INTERVAL", "@every 1s"),
             ("STATE_REPLICATION_INTERVAL", "@every 1s"),
             ("HEARTBEAT_INTERVAL", "@every 1s"),
         ];
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-        let options = satellite::Options {
-            ground_control_url: self.place.url(),
-            token,
-            registry_override: proxy.map(Proxy::url),
+        satellite::Options {
+            ground_control_url: self.place.spiffe_url(),
+            clock: self.place.clock().cloned(),
             environment: intervals.iter().chain(environment).map(owned).collect(),
-            programs: None,
-        };
-        Site::new(&self.dir.path().join(name), options)
+            ..satellite::Options::default()
+        }
     }
 
     /// `kill -9` of Ground Control, and with it of the central registry.

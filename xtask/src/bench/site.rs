@@ -59,8 +59,7 @@ impl Cloud {
                 ground_control_url: self.ground_control.url().to_owned(),
                 token,
                 registry_override: registry,
-                environment: Vec::new(),
-                programs: None,
+                ..satellite::Options::default()
             },
         )
     }
