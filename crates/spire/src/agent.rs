@@ -242,10 +242,12 @@ pub enum DenialReason {
     AgentMustReattest = 5,
 }
 
-#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
-struct PermissionDeniedDetails {
+/// `PermissionDeniedDetails`, as [`permission_denied`] packs it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, prost::Message)]
+pub struct PermissionDeniedDetails {
+    /// Why.
     #[prost(enumeration = "DenialReason", tag = "1")]
-    reason: i32,
+    pub reason: i32,
 }
 
 /// `google.rpc.Status`, the form of gRPC's error details.
