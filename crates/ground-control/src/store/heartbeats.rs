@@ -58,6 +58,7 @@ async fn write(store: SharedStore, mut waiting: mpsc::Receiver<Waiting>) {
         let (records, answers): (Vec<_>, Vec<_>) = batch.drain(..).unzip();
         match store.record_heartbeats(&records).await {
             Ok(outcomes) => {
+                tracing::debug!(heartbeats = records.len(), "heartbeats committed");
                 for (answer, outcome) in answers.into_iter().zip(outcomes) {
                     let _ = answer.send(Ok(outcome));
                 }
