@@ -160,7 +160,7 @@ impl CertificateAuthority {
     /// Its certificate (PEM).
     #[must_use]
     pub fn certificate_pem(&self) -> String {
-        certificate_pem(&self.certificate)
+        crate::svid::chain_to_pem(std::slice::from_ref(&self.certificate))
     }
 
     /// Its key (PEM, PKCS#8): for keeping it, sealed.
@@ -206,20 +206,6 @@ impl CertificateAuthority {
         }
         Ok(params.signed_by(&key, &self.issuer)?.der().clone())
     }
-}
-
-/// A certificate in PEM.
-#[must_use]
-pub fn certificate_pem(certificate: &CertificateDer<'_>) -> String {
-    use base64::Engine as _;
-    let text = base64::engine::general_purpose::STANDARD.encode(certificate);
-    let mut pem = String::from("-----BEGIN CERTIFICATE-----\n");
-    for line in text.as_bytes().chunks(64) {
-        pem.extend(line.iter().map(|byte| char::from(*byte)));
-        pem.push('\n');
-    }
-    pem.push_str("-----END CERTIFICATE-----\n");
-    pem
 }
 
 /// A serial number that carries the epoch of whom it is issued to: its first 8 bytes, and 12 random ones.
