@@ -126,7 +126,8 @@ impl SqlStore {
         let mut connection = self.database.read(OPERATION).await?;
         let row = sqlx::query!(
             r#"SELECT s.id AS "id!", s.name AS "name!", s.state AS "state!",
-                      r.secret_hash AS "secret_hash?", r.previous_secret_hash AS "previous_secret_hash?"
+                      r.secret_hash AS "secret_hash?", r.previous_secret_hash AS "previous_secret_hash?",
+                      r.rotated_at AS "rotated_at?"
                FROM satellites s LEFT JOIN robots r ON r.satellite_id = s.id
                WHERE s.name = $1 AND s.state <> 'deleted'"#,
             satellite
@@ -141,6 +142,7 @@ impl SqlStore {
                 state: read(OPERATION, &row.state)?,
                 secret: row.secret_hash.map(Hashed::from),
                 previous_secret: row.previous_secret_hash.map(Hashed::from),
+                secret_since: row.rotated_at.map(|millis| time(OPERATION, millis)).transpose()?,
             })
         })
         .transpose()

@@ -177,6 +177,8 @@ pub struct Robot {
     pub secret: Option<Hashed>,
     /// The hash of the one before, good until the present one is used.
     pub previous_secret: Option<Hashed>,
+    /// Since when the present secret is there; tells when it is time for another.
+    pub secret_since: Option<Timestamp>,
 }
 
 /// Which of a robot's secrets was presented.
@@ -273,6 +275,7 @@ mod tests {
             state: SatelliteState::Online,
             secret: Some(hash("new")),
             previous_secret: Some(hash("old")),
+            secret_since: None,
         };
         assert_eq!(robot.check(&hash("new")), Some(SecretMatch::Current { previous_kept: true }));
         assert_eq!(robot.check(&hash("old")), Some(SecretMatch::Previous));
