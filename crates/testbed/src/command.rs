@@ -10,8 +10,13 @@ pub const LIMIT: Duration = Duration::from_secs(120);
 
 /// Runs a command and gives what it printed to its standard output; everything that it printed is in the error.
 pub async fn run(command: std::process::Command) -> Result<String> {
+    run_within(command, LIMIT).await
+}
+
+/// Like [`run`], with a limit of its own.
+pub async fn run_within(command: std::process::Command, limit: Duration) -> Result<String> {
     let text = describe(&command);
-    let output = output(command).await?;
+    let output = output_within(command, limit).await?;
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     if output.status.success() {
         return Ok(stdout);
@@ -22,11 +27,15 @@ pub async fn run(command: std::process::Command) -> Result<String> {
 
 /// Runs a command and gives how it ended and what it printed.
 pub async fn output(command: std::process::Command) -> Result<Output> {
+    output_within(command, LIMIT).await
+}
+
+async fn output_within(command: std::process::Command, limit: Duration) -> Result<Output> {
     let text = describe(&command);
     let program = command.get_program().to_string_lossy().into_owned();
     let mut command = tokio::process::Command::from(command);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-    match tokio::time::timeout(LIMIT, command.output()).await {
+    match tokio::time::timeout(limit, command.output()).await {
         Ok(Ok(output)) => Ok(output),
         Ok(Err(source)) if source.kind() == std::io::ErrorKind::NotFound => Err(Error::Missing {
             what: format!("the program {program}"),
@@ -35,7 +44,7 @@ pub async fn output(command: std::process::Command) -> Result<Output> {
         Ok(Err(source)) => Err(Error::Io { what: format!("cannot run `{text}`"), source }),
         Err(_) => Err(Error::Late {
             what: format!("the end of `{text}`"),
-            seconds: LIMIT.as_secs(),
+            seconds: limit.as_secs(),
             log: String::new(),
         }),
     }

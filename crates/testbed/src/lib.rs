@@ -20,6 +20,7 @@ pub mod docker;
 pub mod docker_registry;
 pub mod error;
 pub mod files;
+pub mod go_peer;
 pub mod ground_control;
 pub mod hardware;
 pub mod image;
@@ -34,6 +35,7 @@ pub mod proxy;
 pub mod registry;
 pub mod satellite;
 pub mod skopeo;
+pub mod spire;
 pub mod workload_api;
 pub mod world;
 
