@@ -3,7 +3,9 @@
 //! Handlers are thin: they read a request, ask the store, and shape the answer. Every change is one call of the
 //! store, which writes the intent to publish in the same transaction; the handler only wakes the publisher.
 
+mod caller;
 mod configs;
+mod credentials;
 mod error;
 mod extract;
 mod groups;
@@ -11,16 +13,21 @@ mod health;
 mod middleware;
 mod openapi;
 mod people;
+mod registration;
 mod satellites;
+mod spire;
 mod state;
 mod sync;
 mod users;
 
-use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, patch, post};
+use axum::{Extension, Router};
 use tower_http::catch_panic::CatchPanicLayer;
+
+use self::caller::VerifiesSvids;
+use crate::identity::builtin;
 
 pub use error::ApiError;
 pub use state::{AppState, Settings};
@@ -32,8 +39,19 @@ const BODY: usize = 1024 * 1024;
 /// Largest list: ten thousand artifacts of a group, or ten thousand images of a heartbeat.
 const LIST_BODY: usize = 8 * 1024 * 1024;
 
-/// Every route of the API, and the registry's routes beside them, behind what surrounds all requests.
-pub fn router(state: AppState, registry: Router) -> Router {
+/// For whom a listener is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listener {
+    /// The only one, where there is no SPIFFE: every route, and a client's certificate names no satellite.
+    Only,
+    /// The one that shows our SVID: every route, and a client's certificate is an SVID.
+    Svid,
+    /// The one beside it, for all that know no SPIFFE: without the routes that only an identity leads to.
+    Web,
+}
+
+/// The routes of a listener, and the registry's routes beside them, behind what surrounds all requests.
+pub fn router(state: AppState, registry: Router, listener: Listener) -> Router {
     let small = Router::new()
         .route("/login", post(people::login))
         .route("/api/logout", post(people::logout))
@@ -43,7 +61,12 @@ pub fn router(state: AppState, registry: Router) -> Router {
         .route("/api/users/{user}/password", patch(users::set_password))
         .route("/satellites/ztr", post(sync::register))
         .route("/satellites/ztr/{token}", get(sync::register_by_path))
-        .layer(DefaultBodyLimit::max(SMALL_BODY));
+        .route("/satellites/credentials", post(credentials::renew));
+    let by_identity = Router::new()
+        .route("/satellites/spiffe-ztr", get(credentials::register_by_svid))
+        .merge(builtin::routes(state.identities.as_ref().and_then(|all| all.authority.clone())));
+    let small = if listener == Listener::Web { small } else { small.merge(by_identity) };
+    let small = small.layer(DefaultBodyLimit::max(SMALL_BODY));
     let usual = Router::new()
         .route("/api/groups", get(groups::list))
         .route("/api/groups/satellite", post(groups::add_satellite).delete(groups::remove_satellite))
@@ -55,9 +78,15 @@ pub fn router(state: AppState, registry: Router) -> Router {
         .route("/api/satellites", get(satellites::list).post(satellites::create))
         .route("/api/satellites/active", get(satellites::active))
         .route("/api/satellites/stale", get(satellites::stale))
+        .route("/api/satellites/register", post(registration::register))
         .route("/api/satellites/{satellite}", get(satellites::one).delete(satellites::delete))
-        .route("/api/satellites/{satellite}/status", get(satellites::status))
+        .route("/api/satellites/{satellite}/approve", post(registration::approve))
+        .route("/api/satellites/{satellite}/enable", post(registration::enable))
         .route("/api/satellites/{satellite}/images", get(satellites::images))
+        .route("/api/satellites/{satellite}/revoke", post(registration::revoke))
+        .route("/api/satellites/{satellite}/status", get(satellites::status))
+        .route("/api/spire/agents", get(spire::agents))
+        .route("/api/spire/status", get(spire::status))
         .layer(DefaultBodyLimit::max(BODY));
     let lists = Router::new()
         .route("/api/groups/sync", post(groups::sync))
@@ -78,10 +107,11 @@ pub fn router(state: AppState, registry: Router) -> Router {
         .merge(open)
         .with_state(state)
         .layer(from_fn(middleware::shape));
-    Router::new()
+    let router = Router::new()
         .merge(api)
         .merge(registry)
         .fallback(middleware::no_route)
         .layer(CatchPanicLayer::custom(middleware::panicked))
-        .layer(from_fn(middleware::context))
+        .layer(from_fn(middleware::context));
+    if listener == Listener::Svid { router.layer(Extension(VerifiesSvids)) } else { router }
 }

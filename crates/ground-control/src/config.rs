@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,10 +19,16 @@ use crate::auth::PasswordPolicy;
 use crate::store::Location;
 
 mod flags;
+mod listen;
+mod spiffe;
 mod value;
 
 pub use flags::Command;
 use flags::{Flags, NOT_SUPPORTED_YET, variable_of};
+pub use listen::{TlsFiles, WebListener};
+pub use spiffe::{IdentitySource, SpiffeConfig, Spire, SpireAdmin};
+
+const ROBOT_DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Settings that hold a secret: better in the environment or a file than on a command line that every
 /// user of the machine can list.
@@ -53,17 +59,6 @@ impl ConfigError {
     }
 }
 
-/// The files of a TLS listener.
-#[derive(Debug, Clone)]
-pub struct TlsFiles {
-    /// Certificate chain, PEM.
-    pub certificate: PathBuf,
-    /// Private key, PEM.
-    pub key: PathBuf,
-    /// Authorities of client certificates, PEM.
-    pub client_authorities: Option<PathBuf>,
-}
-
 /// Everything that the program was told.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -73,8 +68,17 @@ pub struct Config {
     pub listen: SocketAddr,
     /// `PUBLIC_REGISTRY_URL` as given, without a slash at the end; see [`Config::public_url`].
     pub public_registry_url: Option<String>,
-    /// Certificate and key of the listener; plain HTTP without.
+    /// Certificate and key of the listener for those who know no SPIFFE: of [`Config::web`] where SPIFFE is on, of
+    /// [`Config::listen`] otherwise; plain HTTP without.
     pub tls: Option<TlsFiles>,
+    /// The second listener, beside one that shows an SVID.
+    pub web: Option<WebListener>,
+    /// Identities by SPIFFE.
+    pub spiffe: Option<SpiffeConfig>,
+    /// After how much silence a satellite is stale; `None`: three of its own intervals.
+    pub stale_threshold: Option<Duration>,
+    /// The age at which a robot's secret is to be renewed.
+    pub robot_duration: Duration,
     /// Folder of database, registry and keys.
     pub data_dir: PathBuf,
     /// The database.
@@ -177,59 +181,22 @@ impl Config {
                 format!("{backend:?} is not supported yet, only builtin is"),
             ));
         }
-        let listen = match (flags.listen, flags.port) {
-            (Some(listen), port) => {
-                if port.is_some() {
-                    warnings.push("PORT has no effect beside LISTEN".to_owned());
-                }
-                listen
-            }
-            (None, Some(port)) => SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port),
-            (None, None) => SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080),
-        };
-        let tls = match (flags.tls_cert_file, flags.tls_key_file) {
-            (Some(certificate), Some(key)) => {
-                Some(TlsFiles { certificate, key, client_authorities: flags.tls_ca_file })
-            }
-            (Some(_), None) => return Err(ConfigError::of("TLS_KEY_FILE", "needed beside TLS_CERT_FILE")),
-            (None, Some(_)) => return Err(ConfigError::of("TLS_CERT_FILE", "needed beside TLS_KEY_FILE")),
-            (None, None) if flags.tls_ca_file.is_some() => {
-                return Err(ConfigError::of(
-                    "TLS_CA_FILE",
-                    "client certificates need TLS: set TLS_CERT_FILE and TLS_KEY_FILE too",
-                ));
-            }
-            (None, None) => None,
-        };
-        let unsecure = flags.use_unsecure.unwrap_or(false);
-        let public_registry_url = match flags.public_registry_url {
-            Some(text) => Some(public_url(&text, unsecure)?),
-            None if listen.ip().is_unspecified() => {
-                return Err(ConfigError::of(
-                    "PUBLIC_REGISTRY_URL",
-                    format!(
-                        "needed, because satellites cannot be sent to the wildcard address {listen}; \
-                         set it to the URL under which they reach this server"
-                    ),
-                ));
-            }
-            None if tls.is_none() && !listen.ip().is_loopback() && !unsecure => {
-                return Err(ConfigError::of(
-                    "USE_UNSECURE",
-                    format!(
-                        "{listen} is beyond loopback and without TLS; set TLS_CERT_FILE and TLS_KEY_FILE, or \
-                         PUBLIC_REGISTRY_URL to an https URL of a proxy in front, or USE_UNSECURE=true to \
-                         send passwords in the clear"
-                    ),
-                ));
-            }
-            None => None,
-        };
-        if tls.is_none() && !listen.ip().is_loopback() {
-            warnings.push(format!(
-                "LISTEN: {listen} is beyond loopback and without TLS; only a proxy with TLS should reach it"
-            ));
-        }
+        let spiffe = SpiffeConfig::check(flags.identity, &mut warnings)?;
+        let listeners = listen::check(
+            listen::Settings {
+                listen: flags.listen,
+                port: flags.port,
+                public_registry_url: flags.public_registry_url,
+                web_listen: flags.web_listen,
+                web_public_url: flags.web_public_url,
+                certificate: flags.tls_cert_file,
+                key: flags.tls_key_file,
+                client_authorities: flags.tls_ca_file,
+                unsecure: flags.use_unsecure.unwrap_or(false),
+                spiffe: spiffe.is_some(),
+            },
+            &mut warnings,
+        )?;
         let data_dir = flags.data_dir.unwrap_or_else(|| PathBuf::from("./ground-control-data"));
         let parts = flags.db_host.is_some()
             || flags.db_database.is_some()
@@ -288,9 +255,13 @@ impl Config {
         }
         Ok(Self {
             command: flags.command,
-            listen,
-            public_registry_url,
-            tls,
+            listen: listeners.listen,
+            public_registry_url: listeners.public_registry_url,
+            tls: listeners.tls,
+            web: listeners.web,
+            spiffe,
+            stale_threshold: flags.fleet.stale_threshold,
+            robot_duration: ROBOT_DAY * flags.fleet.robot_duration_days.unwrap_or(30),
             data_dir,
             database,
             secret_key_file: flags.secret_key_file,
@@ -308,8 +279,17 @@ impl Config {
     /// What satellites and clients are told of this server: `PUBLIC_REGISTRY_URL`, or the address that was
     /// bound. No slash at the end.
     pub fn public_url(&self, bound: SocketAddr) -> String {
+        let secure = self.spiffe.is_some() || self.tls.is_some();
         match &self.public_registry_url {
             Some(url) => url.clone(),
+            None => format!("{}://{bound}", if secure { "https" } else { "http" }),
+        }
+    }
+
+    /// What clients of the second listener are told: `WEB_PUBLIC_URL`, or the address that was bound.
+    pub fn web_url(&self, bound: SocketAddr) -> String {
+        match self.web.as_ref().and_then(|web| web.public_url.clone()) {
+            Some(url) => url,
             None => format!("{}://{bound}", if self.tls.is_some() { "https" } else { "http" }),
         }
     }
@@ -328,35 +308,6 @@ fn postgres(host: &str, port: u16, database: &str, username: &str, password: &Se
         format!("postgres://{user}:{secret}@{host}:{port}/{name}")
     };
     Location::Postgres { url: SecretString::from(url) }
-}
-
-/// Checks a URL to be handed out: scheme, host, perhaps a port, and nothing more.
-fn public_url(text: &str, unsecure: bool) -> Result<String, ConfigError> {
-    const NAME: &str = "PUBLIC_REGISTRY_URL";
-    let wanted = "a URL of scheme, host and port is wanted, as https://gc.example.com";
-    let url = url::Url::parse(text).map_err(|error| ConfigError::of(NAME, format!("{error}; {wanted}")))?;
-    let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
-    let Some(host) = url.host().filter(|_| bare && url.username().is_empty() && url.password().is_none())
-    else {
-        return Err(ConfigError::of(NAME, wanted));
-    };
-    let loopback = match &host {
-        url::Host::Domain(name) => *name == "localhost" || name.ends_with(".localhost"),
-        url::Host::Ipv4(address) => address.is_loopback(),
-        url::Host::Ipv6(address) => address.is_loopback(),
-    };
-    match url.scheme() {
-        "https" => {}
-        "http" if loopback || unsecure => {}
-        "http" => {
-            return Err(ConfigError::of(
-                NAME,
-                "http beyond loopback needs USE_UNSECURE=true; better is an https URL",
-            ));
-        }
-        other => return Err(ConfigError::of(NAME, format!("the scheme {other} is neither https nor http"))),
-    }
-    Ok(url.as_str().trim_end_matches('/').to_owned())
 }
 
 /// The content of a `.env` file; empty where there is none.

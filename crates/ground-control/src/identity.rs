@@ -5,14 +5,18 @@
 //! files, the other SPIRE's server.
 
 pub mod builtin;
+mod lifecycle;
 mod registrar;
 pub mod spire;
+mod withdrawal;
 
 use std::sync::Arc;
 
 use identity::{Identity, TrustDomain};
 
 use crate::domain::identity::AutoRegister;
+pub(crate) use lifecycle::{JOIN_TOKEN_LIFETIME, Membership};
+pub use lifecycle::{Lifecycle, RegistrationError};
 pub use registrar::{Prepared, Registrar, RegistrarError, RegistrationRequest};
 
 /// Where Ground Control's own SVID comes from.

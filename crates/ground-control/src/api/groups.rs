@@ -83,7 +83,7 @@ pub(crate) async fn satellites(
     let filter = SatelliteFilter { group: Some(group.name.clone()), state: None };
     let members = state.store.satellites(filter, page.into()).await?;
     let path = format!("/api/groups/{}/satellites", group.name);
-    Ok(paged(&path, page, members.map(satellites::view)))
+    Ok(paged(&path, page, members.map(|satellite| satellites::view(&state, satellite))))
 }
 
 /// `POST /api/groups/satellite`: once more is no error.

@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::response::Response;
 use fleet_protocol::api;
 use http::StatusCode;
+use identity::SpiffeId;
 use jiff::Timestamp;
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
@@ -18,16 +19,20 @@ use crate::domain::secret::{self, Purpose};
 use crate::domain::ztr::TOKEN_LIFETIME;
 
 /// Names that a path below `/api/satellites/` already means something else by.
-const RESERVED: [&str; 3] = ["active", "stale", "register"];
+pub(super) const RESERVED: [&str; 3] = ["active", "stale", "register"];
 /// Groups that one satellite may start in.
-const MOST_GROUPS: usize = 256;
+pub(super) const MOST_GROUPS: usize = 256;
 
-pub(crate) fn view(satellite: Satellite) -> api::Satellite {
+pub(crate) fn view(state: &AppState, satellite: Satellite) -> api::Satellite {
+    let spiffe_id = state.identities.as_ref().and_then(|identities| {
+        let (region, name) = (satellite.region.parse().ok()?, satellite.name.parse().ok()?);
+        Some(SpiffeId::satellite(&identities.trust_domain, &region, &name).to_string())
+    });
     api::Satellite {
         id: satellite.id.to_string(),
         name: satellite.name,
         region: satellite.region,
-        spiffe_id: None,
+        spiffe_id,
         // A deleted satellite is in no list; should one slip through, nothing of it is admitted any more.
         state: satellite.state.lifecycle().unwrap_or(api::SatelliteLifecycle::Revoked),
         groups: satellite.groups,
@@ -46,7 +51,11 @@ async fn in_state(
     wanted: Option<SatelliteState>,
 ) -> Result<Response, ApiError> {
     let filter = SatelliteFilter { state: wanted, group: None };
-    Ok(paged(path, page, state.store.satellites(filter, page.into()).await?.map(view)))
+    Ok(paged(
+        path,
+        page,
+        state.store.satellites(filter, page.into()).await?.map(|satellite| view(state, satellite)),
+    ))
 }
 
 /// `GET /api/satellites`.
@@ -78,7 +87,7 @@ pub(crate) async fn one(
     _: Viewer,
     Segment(name): Segment,
 ) -> Result<Json<api::Satellite>, ApiError> {
-    Ok(Json(view(state.store.satellite(&name).await?)))
+    Ok(Json(view(&state, state.store.satellite(&name).await?)))
 }
 
 /// `POST /api/satellites`: the one-time token is shown here and never again.
@@ -122,6 +131,7 @@ pub(crate) async fn delete(
 ) -> Result<Json<Value>, ApiError> {
     state.store.delete_satellite(&name, Timestamp::now()).await?;
     state.publisher.wake();
+    state.lifecycle.wake();
     tracing::info!(actor = %actor.username, satellite = %name, "satellite deleted");
     Ok(Json(json!({})))
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use http::request::Parts;
+use jiff::SignedDuration;
 use secrecy::SecretString;
 
 use super::error::ApiError;
@@ -11,6 +12,7 @@ use crate::auth::{Busy, Credentials, LoginError, People, Robots, source_of};
 use crate::domain::secret::HashKey;
 use crate::domain::user::{Role, User};
 use crate::domain::{Entity, StoreError};
+use crate::identity::{Identities, Lifecycle};
 use crate::publish::PublisherHandle;
 use crate::store::{HeartbeatRecorder, SharedStore};
 
@@ -19,6 +21,8 @@ use crate::store::{HeartbeatRecorder, SharedStore};
 pub struct Settings {
     /// URL of the central registry, as satellites and documents are told it.
     pub registry_url: String,
+    /// The age at which a satellite is asked to renew its robot's secret.
+    pub robot_duration: SignedDuration,
 }
 
 /// Everything that a handler may need; cheap to clone.
@@ -38,6 +42,10 @@ pub struct AppState {
     pub heartbeats: HeartbeatRecorder,
     /// Woken after each change.
     pub publisher: PublisherHandle,
+    /// Identities by SPIFFE, where they are enabled.
+    pub identities: Option<Arc<Identities>>,
+    /// What is done together with whoever makes identities.
+    pub lifecycle: Lifecycle,
     /// The rest.
     pub settings: Arc<Settings>,
 }

@@ -3,18 +3,20 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::request::Parts;
-use fleet_protocol::{Heartbeat, HeartbeatAnswer, RegistryCredentials, StateConfig, ZtrRequest};
+use fleet_protocol::heartbeat::REFRESH_CREDENTIALS;
+use fleet_protocol::{Heartbeat, HeartbeatAnswer, StateConfig, ZtrRequest};
 use http::StatusCode;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use secrecy::ExposeSecret as _;
 
+use super::caller::{Proof, SatelliteCaller};
+use super::credentials::state_config;
 use super::error::ApiError;
 use super::extract::{Body, Segment};
 use super::state::AppState;
-use crate::auth::{Credentials, RobotError, source_of};
-use crate::domain::document::DocumentKey;
+use crate::auth::source_of;
 use crate::domain::heartbeat::{HeartbeatOutcome, HeartbeatRecord};
-use crate::domain::satellite::robot_name;
+use crate::domain::satellite::Robot;
 use crate::domain::secret::{self, Purpose};
 use crate::domain::ztr::{ClaimAttempt, ClaimRefusal, Claimant};
 
@@ -77,57 +79,46 @@ async fn claim(state: &AppState, token: &str, claimant: Claimant) -> Result<Json
     };
     state.publisher.wake();
     tracing::info!(satellite = %grant.satellite_name, again = grant.again, "satellite registered");
-    let registry = &state.settings.registry_url;
-    Ok(Json(StateConfig {
-        auth: RegistryCredentials {
-            url: registry.clone(),
-            username: robot_name(&grant.satellite_name),
-            password: secret,
-        },
-        state: DocumentKey::satellite(grant.satellite_name).reference(registry),
-    }))
+    Ok(Json(state_config(state, grant.satellite_name, secret)))
 }
 
 fn is_hex(text: &str) -> bool {
     text.len() == HEX && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// The satellite that a request comes from, by its robot's name and secret.
-async fn satellite_of(state: &AppState, parts: &Parts) -> Result<crate::domain::satellite::Robot, ApiError> {
-    let Credentials::Basic { username, password } = Credentials::of(&parts.headers) else {
-        return Err(ApiError::unauthorized());
-    };
-    match state.robots.check(&username, &password).await {
-        Ok((robot, _)) => Ok(robot),
-        Err(RobotError::Wrong) => Err(ApiError::unauthorized()),
-        Err(RobotError::NotAdmitted(name)) => {
-            Err(ApiError::forbidden(format!("satellite {name} is not admitted")))
-        }
-        Err(RobotError::Store(error)) => Err(error.into()),
-    }
-}
-
-/// `POST /satellites/sync`: a heartbeat. Who sends it is who the credential says, whatever name stands in it.
+/// `POST /satellites/sync`: a heartbeat. Who sends it is who the credential says, whatever name stands in it; megabytes are
+/// read only from who has one.
 pub(crate) async fn heartbeat(
     State(state): State<AppState>,
-    parts: Parts,
-    request: axum::extract::Request,
+    caller: SatelliteCaller,
+    Body(report): Body<Heartbeat>,
 ) -> Result<Json<HeartbeatAnswer>, ApiError> {
-    // Credentials first: megabytes are read from satellites only.
-    let robot = satellite_of(&state, &parts).await?;
-    let Body(report) =
-        <Body<Heartbeat> as axum::extract::FromRequest<AppState>>::from_request(request, &state).await?;
-    let record = HeartbeatRecord { satellite: robot.satellite, received_at: Timestamp::now(), report };
+    let now = Timestamp::now();
+    let robot = match caller.proof {
+        Proof::Secret(robot, _) => Some(*robot),
+        Proof::Svid => state.store.robot(&caller.name).await?,
+    };
+    let record = HeartbeatRecord { satellite: caller.satellite, received_at: now, report };
     match state.heartbeats.record(record).await? {
-        HeartbeatOutcome::Recorded { first } => {
+        HeartbeatOutcome::Recorded { first, .. } => {
             if first {
-                tracing::info!(satellite = %robot.satellite_name, "satellite online");
+                tracing::info!(satellite = %caller.name, "satellite online");
             }
-            Ok(Json(HeartbeatAnswer::default()))
+            let mut answer = HeartbeatAnswer::default();
+            if wants_fresh_secret(robot.as_ref(), state.settings.robot_duration, now) {
+                answer.events.push(REFRESH_CREDENTIALS.to_owned());
+            }
+            Ok(Json(answer))
         }
         HeartbeatOutcome::Refused => {
             Err(ApiError::new(StatusCode::FORBIDDEN, "the satellite is not admitted"))
         }
         HeartbeatOutcome::Gone => Err(ApiError::unauthorized()),
     }
+}
+
+/// Whether there is no secret, or one that is too old.
+fn wants_fresh_secret(robot: Option<&Robot>, longest: SignedDuration, now: Timestamp) -> bool {
+    let secret_since = robot.filter(|robot| robot.secret.is_some()).and_then(|robot| robot.secret_since);
+    secret_since.is_none_or(|since| now.duration_since(since) >= longest)
 }

@@ -4,14 +4,18 @@
 //! `SESSION_DURATION`, and so for all of them. The variable's name is what the help shows as the flag's
 //! value, so that a message about a value always names the variable.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Parser, ValueEnum};
+use identity::TrustDomain;
+use identity::workload_api::Endpoint;
 use secrecy::SecretString;
 
 use super::value;
+use crate::domain::identity::AutoRegister;
+use crate::identity::Provider;
 
 /// What the program is asked to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -56,7 +60,17 @@ pub(crate) struct Flags {
           default_missing_value = "true", value_parser = value::boolean)]
     pub(crate) use_unsecure: Option<bool>,
 
-    /// Certificate chain (PEM) of the listener; read again when the file changes. Needs TLS_KEY_FILE.
+    /// Address and port for all that know no SPIFFE, beside LISTEN: people, clients of the registry, satellites with
+    /// tokens. Under TLS_CERT_FILE, or plain on loopback. Only with SPIFFE_SERVER_ENABLED.
+    #[arg(long, help_heading = "Listening")]
+    pub(crate) web_listen: Option<SocketAddr>,
+
+    /// URL under which WEB_LISTEN is reached. Default: the address; required if that is a wildcard.
+    #[arg(long, help_heading = "Listening")]
+    pub(crate) web_public_url: Option<String>,
+
+    /// Certificate chain (PEM) of the listener (with SPIFFE: of WEB_LISTEN); read again when the file changes. Needs
+    /// TLS_KEY_FILE.
     #[arg(long, help_heading = "TLS")]
     pub(crate) tls_cert_file: Option<PathBuf>,
 
@@ -147,6 +161,12 @@ pub(crate) struct Flags {
           default_missing_value = "true", value_parser = value::boolean)]
     pub(crate) password_require_special: Option<bool>,
 
+    #[command(flatten)]
+    pub(crate) fleet: FleetFlags,
+
+    #[command(flatten)]
+    pub(crate) identity: IdentityFlags,
+
     /// Log as JSON, one object a line. Default: true, but text on a terminal.
     #[arg(long, help_heading = "Logging", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", value_parser = value::boolean)]
@@ -161,34 +181,92 @@ pub(crate) struct Flags {
     pub(crate) shutdown_timeout: Option<Duration>,
 }
 
+/// What is expected of satellites.
+#[derive(Debug, clap::Args)]
+pub(crate) struct FleetFlags {
+    /// After how much silence a satellite is stale. Default: three of its own heartbeat intervals.
+    #[arg(long, help_heading = "Satellites", value_parser = value::duration)]
+    pub(crate) stale_threshold: Option<Duration>,
+
+    /// Age in days at which a satellite is asked to fetch fresh registry credentials. Default: 30.
+    #[arg(long, help_heading = "Satellites", value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    pub(crate) robot_duration_days: Option<u32>,
+}
+
+/// Identities by SPIFFE.
+#[derive(Debug, clap::Args)]
+pub(crate) struct IdentityFlags {
+    /// Identities by SPIFFE: LISTEN shows an X.509-SVID and takes those of satellites. Default: false.
+    #[arg(long, help_heading = "SPIFFE", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", value_parser = value::boolean)]
+    pub(crate) spiffe_server_enabled: Option<bool>,
+
+    /// The trust domain. Default: `harbor-satellite.local`.
+    #[arg(long, help_heading = "SPIFFE", value_parser = value::trust_domain)]
+    pub(crate) spiffe_trust_domain: Option<TrustDomain>,
+
+    /// Where this server's own SVID comes from: `sidecar` (the Workload API), `static` (files) or `builtin` (the built-in
+    /// authority). Default: what the other settings ask for, `builtin` where they ask for nothing.
+    #[arg(long, help_heading = "SPIFFE", value_parser = value::provider)]
+    pub(crate) spiffe_provider: Option<Provider>,
+
+    /// The Workload API (`unix:///run/spire/sockets/agent.sock`).
+    #[arg(long, help_heading = "SPIFFE", value_parser = value::endpoint)]
+    pub(crate) spiffe_endpoint_socket: Option<Endpoint>,
+
+    /// X.509-SVID (PEM chain) of the provider `static`; read again when the file changes.
+    #[arg(long, help_heading = "SPIFFE")]
+    pub(crate) spiffe_cert_file: Option<PathBuf>,
+
+    /// Private key (PEM) of SPIFFE_CERT_FILE.
+    #[arg(long, help_heading = "SPIFFE")]
+    pub(crate) spiffe_key_file: Option<PathBuf>,
+
+    /// Authorities (PEM) of the trust domain, for the provider `static`.
+    #[arg(long, help_heading = "SPIFFE")]
+    pub(crate) spiffe_bundle_file: Option<PathBuf>,
+
+    /// What becomes of a valid identity that nobody registered: `allow` (registered, without groups), `approve` (waits for
+    /// an administrator) or `deny`. Default: allow.
+    #[arg(long, help_heading = "SPIFFE", value_parser = value::auto_register)]
+    pub(crate) auto_register: Option<AutoRegister>,
+
+    /// For how long after its end an SVID of the built-in authority still renews (`30d`, `72h`). Default: 30d.
+    #[arg(long, help_heading = "SPIFFE", value_parser = value::days_or_duration)]
+    pub(crate) svid_renewal_grace: Option<Duration>,
+
+    /// Admin API of a SPIRE server (`unix:///tmp/spire-server/private/api.sock`), through which satellites are registered.
+    #[arg(long, help_heading = "SPIFFE", value_parser = value::socket)]
+    pub(crate) spire_server_socket: Option<PathBuf>,
+
+    /// Host of the SPIRE server as agents reach it; dialled with our SVID, too, where SPIRE_SERVER_SOCKET is unset. With the
+    /// built-in authority: the host under which agents reach its own listener.
+    #[arg(long, help_heading = "SPIFFE", value_parser = value::host)]
+    pub(crate) spire_server_address: Option<String>,
+
+    /// Port of SPIRE_SERVER_ADDRESS, and of the built-in authority's listener for agents. Default: 8081.
+    #[arg(long, help_heading = "SPIFFE")]
+    pub(crate) spire_server_port: Option<u16>,
+
+    /// Address of the built-in authority's listener for agents. Default: 127.0.0.1.
+    #[arg(long, help_heading = "SPIFFE")]
+    pub(crate) spire_bind_address: Option<IpAddr>,
+
+    /// The same as SPIFFE_TRUST_DOMAIN.
+    #[arg(long, help_heading = "SPIFFE", value_parser = value::trust_domain)]
+    pub(crate) spire_trust_domain: Option<TrustDomain>,
+}
+
 /// Settings of parts that are not there yet: taken notice of, so that none is ignored in silence.
 ///
 /// `false` turns nothing on; any other value that is not empty ends the start. Variable and flag.
 pub(crate) const NOT_SUPPORTED_YET: &[(&str, &str)] = &[
-    ("WEB_LISTEN", "web-listen"),
-    ("WEB_PUBLIC_URL", "web-public-url"),
     ("HARBOR_URL", "harbor-url"),
     ("HARBOR_USERNAME", "harbor-username"),
     ("HARBOR_PASSWORD", "harbor-password"),
     ("HARBOR_CA_FILE", "harbor-ca-file"),
     ("HARBOR_WEBHOOK_URL", "harbor-webhook-url"),
     ("SKIP_HARBOR_HEALTH_CHECK", "skip-harbor-health-check"),
-    ("ROBOT_DURATION_DAYS", "robot-duration-days"),
-    ("SPIFFE_SERVER_ENABLED", "spiffe-server-enabled"),
-    ("SPIFFE_TRUST_DOMAIN", "spiffe-trust-domain"),
-    ("SPIFFE_PROVIDER", "spiffe-provider"),
-    ("SPIFFE_ENDPOINT_SOCKET", "spiffe-endpoint-socket"),
-    ("SPIFFE_CERT_FILE", "spiffe-cert-file"),
-    ("SPIFFE_KEY_FILE", "spiffe-key-file"),
-    ("SPIFFE_BUNDLE_FILE", "spiffe-bundle-file"),
-    ("AUTO_REGISTER", "auto-register"),
-    ("STALE_THRESHOLD", "stale-threshold"),
-    ("SVID_RENEWAL_GRACE", "svid-renewal-grace"),
-    ("SPIRE_SERVER_SOCKET", "spire-server-socket"),
-    ("SPIRE_SERVER_ADDRESS", "spire-server-address"),
-    ("SPIRE_SERVER_PORT", "spire-server-port"),
-    ("SPIRE_BIND_ADDRESS", "spire-bind-address"),
-    ("SPIRE_TRUST_DOMAIN", "spire-trust-domain"),
     ("AUDIT_LOG_ENABLED", "audit-log-enabled"),
     ("AUDIT_SYSLOG_ENABLED", "audit-syslog-enabled"),
     ("AUDIT_SYSLOG_TARGET", "audit-syslog-target"),

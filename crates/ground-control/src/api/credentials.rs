@@ -1,0 +1,115 @@
+//! Registry credentials of satellites that can show who they are: at registration by SVID, and when they are renewed.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::request::Parts;
+use fleet_protocol::{RegistryCredentials, StateConfig};
+use jiff::Timestamp;
+use secrecy::SecretString;
+
+use super::caller::{Admitted, Proof, SatelliteCaller, SatelliteSvid};
+use super::error::ApiError;
+use super::state::AppState;
+use crate::domain::SatelliteId;
+use crate::domain::document::DocumentKey;
+use crate::domain::identity::{AutoRegister, AutoRegistered};
+use crate::domain::satellite::{SatelliteState, robot_name};
+use crate::domain::secret;
+use crate::identity::Identities;
+use crate::store::RotateSecret;
+
+/// What a satellite of this name works with, and this secret.
+pub(super) fn state_config(state: &AppState, name: String, secret: SecretString) -> StateConfig {
+    let registry = &state.settings.registry_url;
+    StateConfig {
+        auth: RegistryCredentials { url: registry.clone(), username: robot_name(&name), password: secret },
+        state: DocumentKey::satellite(name).reference(registry),
+    }
+}
+
+/// `GET /satellites/spiffe-ztr`: registration by SVID, with nothing else. Every answer brings a fresh secret, and the one
+/// in use stays good until that is used: a lost answer costs nothing.
+pub(crate) async fn register_by_svid(
+    State(state): State<AppState>,
+    parts: Parts,
+) -> Result<Json<StateConfig>, ApiError> {
+    let now = Timestamp::now();
+    let Some(identities) = state.identities.clone() else {
+        return Err(ApiError::unauthorized_because("identities by SPIFFE are not enabled here"));
+    };
+    let svid = SatelliteSvid::of(&parts, &identities, now)?
+        .ok_or_else(|| ApiError::unauthorized_because("an X.509-SVID of the satellite is needed"))?;
+    let admitted = match svid.admitted(&state, now).await? {
+        Some(admitted) => admitted,
+        None => introduce(&state, &identities, &svid, now).await?,
+    };
+    let config = grant(&state, &admitted.satellite, admitted.name, now).await?;
+    tracing::info!(satellite = %svid.name, region = %svid.region, "satellite registered by its svid");
+    Ok(config)
+}
+
+/// Makes a satellite known that nobody registered, if the policy says so.
+async fn introduce(
+    state: &AppState,
+    identities: &Identities,
+    svid: &SatelliteSvid,
+    now: Timestamp,
+) -> Result<Admitted, ApiError> {
+    let (name, region, policy) = (svid.name.as_str(), svid.region.as_str(), identities.auto_register);
+    if policy == AutoRegister::Deny {
+        tracing::info!(satellite = name, region, "unknown satellite refused");
+        return Err(ApiError::forbidden("the satellite is not registered; ask an administrator"));
+    }
+    match state.store.auto_register(name, region, policy, now).await? {
+        AutoRegistered::Created(satellite) => {
+            state.publisher.wake();
+            tracing::info!(satellite = name, region, state = %satellite.state, "satellite introduced itself");
+            if satellite.state == SatelliteState::AwaitingApproval {
+                return Err(ApiError::forbidden("the satellite waits for an administrator's approval"));
+            }
+            Ok(Admitted { satellite: satellite.id, name: satellite.name })
+        }
+        // Another request of it, or an administrator, was quicker.
+        AutoRegistered::Exists => svid
+            .admitted(state, now)
+            .await?
+            .ok_or_else(|| ApiError::unavailable("the satellite is being registered, try again in a moment")),
+    }
+}
+
+/// `POST /satellites/credentials`: a fresh secret; the one in use stays good until that is used.
+pub(crate) async fn renew(
+    State(state): State<AppState>,
+    caller: SatelliteCaller,
+) -> Result<Json<StateConfig>, ApiError> {
+    let now = Timestamp::now();
+    tracing::info!(satellite = %caller.name, "registry credentials renewed");
+    match caller.proof {
+        Proof::Svid => grant(&state, &caller.satellite, caller.name, now).await,
+        Proof::Secret(_, presented) => {
+            let secret = secret::generate();
+            let rotate = RotateSecret {
+                satellite: caller.satellite,
+                presented,
+                new_secret: state.robots.hash(&secret),
+            };
+            if !state.store.rotate_secret(rotate, now).await? {
+                return Err(ApiError::unauthorized());
+            }
+            Ok(Json(state_config(&state, caller.name, secret)))
+        }
+    }
+}
+
+async fn grant(
+    state: &AppState,
+    satellite: &SatelliteId,
+    name: String,
+    now: Timestamp,
+) -> Result<Json<StateConfig>, ApiError> {
+    let secret = secret::generate();
+    if !state.store.grant_secret(satellite, &state.robots.hash(&secret), now).await? {
+        return Err(ApiError::forbidden(format!("satellite {name} is not admitted")));
+    }
+    Ok(Json(state_config(state, name, secret)))
+}

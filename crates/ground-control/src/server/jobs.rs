@@ -1,0 +1,65 @@
+//! What is done again and again beside serving.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio_util::sync::CancellationToken;
+
+use crate::api::AppState;
+use crate::store::SharedStore;
+
+/// How often what nothing names is collected from the registry's store.
+const COLLECT_EVERY: Duration = Duration::from_secs(15 * 60);
+/// How often ended sessions and old failures are removed.
+const PURGE_EVERY: Duration = Duration::from_secs(10 * 60);
+/// How often is looked for satellites that have fallen silent.
+const LOOK_FOR_SILENCE_EVERY: Duration = Duration::from_secs(5);
+
+pub(super) async fn collect_garbage(blobs: blob_store::Store, stop: CancellationToken) {
+    let mut ticks = tokio::time::interval(COLLECT_EVERY);
+    ticks.tick().await;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        match blobs.collect_garbage().await {
+            Ok(report) => tracing::info!(?report, "garbage collected"),
+            Err(error) => tracing::warn!(%error, "garbage not collected, tried again later"),
+        }
+    }
+}
+
+pub(super) async fn purge(state: AppState, stop: CancellationToken) {
+    let mut ticks = tokio::time::interval(PURGE_EVERY);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        let policy = state.people.lockout();
+        if let Err(error) = state.store.purge_expired(policy, Timestamp::now()).await {
+            tracing::warn!(%error, "ended sessions not removed, tried again later");
+        }
+    }
+}
+
+/// Makes satellites stale that have been silent for too long: for `threshold`, or three of their own intervals.
+pub(super) async fn mark_stale(
+    store: SharedStore,
+    threshold: Option<SignedDuration>,
+    stop: CancellationToken,
+) {
+    let mut ticks = tokio::time::interval(LOOK_FOR_SILENCE_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        match store.mark_stale(Timestamp::now(), threshold).await {
+            Ok(names) => names.iter().for_each(|name| tracing::info!(satellite = %name, "satellite stale")),
+            Err(error) => tracing::warn!(%error, "silent satellites not looked for, tried again later"),
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! The sockets, and the tasks that serve them.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use axum::Router;
+use registry_server::listen::{self, Limits, ListenError, TlsServer};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::error::StartError;
+
+/// Binds the address that `variable` named.
+pub(super) async fn bind(
+    variable: &'static str,
+    address: SocketAddr,
+) -> Result<(TcpListener, SocketAddr), StartError> {
+    let fail = |source| StartError::Listen { variable, address, source };
+    let listener = match TcpListener::bind(address).await {
+        // A machine without IPv6 still has all the interfaces of IPv4.
+        Err(_) if address.ip().is_unspecified() && address.is_ipv6() => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
+        }
+        other => other,
+    }
+    .map_err(fail)?;
+    let bound = listener.local_addr().map_err(fail)?;
+    Ok((listener, bound))
+}
+
+/// Everything that is listened on; ends together.
+#[derive(Debug)]
+pub(super) struct Listeners {
+    tasks: JoinSet<Result<(), ListenError>>,
+    stop: CancellationToken,
+    drain: Duration,
+}
+
+impl Listeners {
+    /// None yet. `drain`: how long answers under way may take at the end.
+    pub(super) fn new(drain: Duration) -> Self {
+        Self { tasks: JoinSet::new(), stop: CancellationToken::new(), drain }
+    }
+
+    /// Serves one more.
+    pub(super) fn serve(&mut self, socket: TcpListener, tls: Option<TlsServer>, router: Router) {
+        let limits = Limits { drain: self.drain, ..Limits::default() };
+        let shutdown = self.stop.clone().cancelled_owned();
+        self.tasks.spawn(listen::serve(socket, tls, router, limits, shutdown));
+    }
+
+    /// Waits until one ends by itself, which it does only when it is broken; `None` where its task panicked.
+    pub(super) async fn ended(&mut self) -> Result<(), Option<ListenError>> {
+        match self.tasks.join_next().await {
+            None | Some(Ok(Ok(()))) => Ok(()),
+            Some(Ok(Err(error))) => Err(Some(error)),
+            Some(Err(_)) => Err(None),
+        }
+    }
+
+    /// Takes no more connections, and lets answers under way end.
+    pub(super) async fn stop(&mut self) {
+        self.stop.cancel();
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
