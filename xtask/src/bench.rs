@@ -3,6 +3,7 @@
 //! Everything is measured on the release build, as whole processes from the outside. Absolute figures belong to one
 //! machine; the ratios are what a goal is set for. A goal that is missed is shown as missed.
 
+mod fleet;
 mod memory;
 mod replication;
 mod report;
@@ -32,6 +33,9 @@ pub(crate) struct Options {
     /// Measure only what has this word in its name
     #[arg(long, value_name = "WORD")]
     only: Option<String>,
+    /// Measure the programs of this folder instead of building the release profile
+    #[arg(long, value_name = "DIR")]
+    programs: Option<PathBuf>,
 }
 
 /// What the measures need besides the build.
@@ -60,10 +64,12 @@ fn parse_peer(text: &str) -> Result<Peer, String> {
 
 /// Builds the release profile, measures, prints the table and writes the JSON.
 pub(crate) async fn run(options: &Options) -> Result<()> {
-    let release = target_dir().join("release");
-    if std::env::var_os(testbed::binaries::BIN_DIR).is_none_or(|dir| dir != release) {
-        build()?;
-        return again_with(&release);
+    let folder = options.programs.clone().unwrap_or_else(|| target_dir().join("release"));
+    if std::env::var_os(testbed::binaries::BIN_DIR).is_none_or(|dir| dir != folder) {
+        if options.programs.is_none() {
+            build()?;
+        }
+        return again_with(&folder);
     }
     crate::packages::ensure(&PEERS).map_err(Error::Content)?;
     let report = Box::pin(measure(options)).await?;
@@ -99,6 +105,12 @@ async fn measure(options: &Options) -> Result<Report> {
             report.add(measure);
         }
     }
+    if wanted("fleet") || wanted("handshake") || wanted("heartbeat") {
+        report.section("a fleet that comes back at once");
+        for measure in fleet::fleet().await? {
+            report.add(measure);
+        }
+    }
     Ok(report)
 }
 
@@ -119,11 +131,11 @@ fn build() -> Result<()> {
 }
 
 /// The folder of the programs is read from the environment once: the measuring process gets it at its start.
-fn again_with(release: &std::path::Path) -> Result<()> {
+fn again_with(folder: &std::path::Path) -> Result<()> {
     let own = std::env::current_exe().map_err(Error::io("cannot find this program"))?;
     let status = Command::new(own)
         .args(std::env::args_os().skip(1))
-        .env(testbed::binaries::BIN_DIR, release)
+        .env(testbed::binaries::BIN_DIR, folder)
         .status()
         .map_err(Error::io("cannot run this program again"))?;
     if status.success() { Ok(()) } else { Err(Error::Content("the measurement failed".to_owned())) }

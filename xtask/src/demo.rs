@@ -3,6 +3,7 @@
 mod content;
 mod endpoints;
 mod engines;
+mod spiffe;
 mod upstream;
 
 use std::path::PathBuf;
@@ -34,6 +35,7 @@ pub(crate) struct Arguments {
 /// The names of the demo.
 const GROUP: &str = "edge";
 const SATELLITE: &str = "edge-01";
+const REGION: &str = "default";
 
 /// Runs the demo.
 pub(crate) async fn run(arguments: Arguments) -> Result<()> {
@@ -56,24 +58,36 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
         image.root.digest
     ));
 
-    let step = Step::begin("Ground Control with its database and registry");
-    let options = ground_control::Options { programs: Some(folder.clone()), ..Default::default() };
+    let step = Step::begin("Ground Control with its database, registry and certificate authority");
+    let options =
+        ground_control::Options { spiffe: true, programs: Some(folder.clone()), ..Default::default() };
     let place = ground_control::Place::new(&scratch.path().join("ground-control"), options)?;
     let ground_control = place.start().await?;
     let admin = ground_control.admin().await?;
-    step.done(ground_control.url());
+    step.done(format!("{} for satellites, {} for people", place.spiffe_url(), place.url()));
 
     let step = Step::begin("pushing the image and what refers to it");
     ground_control.registry().push(&repository, &tag, &image).await?;
     step.done("");
 
-    let step = Step::begin("a group that asks for it, a satellite with a one-time token");
+    let step = Step::begin("a group that asks for it, an identity for a satellite");
     admin.sync_group(GROUP, &[Wanted::new(&repository, &tag, image.root.digest)]).await?;
-    let token = admin.create_satellite(SATELLITE, &[GROUP]).await?;
+    let registered = admin.register(SATELLITE, REGION, &[GROUP]).await?;
+    let (spiffe_id, trust_bundle) = (registered.spiffe_id, registered.trust_bundle);
+    step.done(&spiffe_id);
+
+    let step = Step::begin("the satellite starts with two files: a join token and a trust bundle");
     let options = satellite::Options {
-        ground_control_url: ground_control.url().to_owned(),
-        token,
-        environment: vec![("STATE_REPLICATION_INTERVAL".into(), "@every 2s".into())],
+        ground_control_url: place.spiffe_url(),
+        identity: Some(satellite::Identity::JoinToken {
+            token: registered.join_token,
+            trust_bundle: trust_bundle.clone(),
+        }),
+        environment: vec![
+            ("STATE_REPLICATION_INTERVAL".into(), "@every 2s".into()),
+            ("REGISTER_SATELLITE_INTERVAL".into(), "@every 2s".into()),
+            ("HEARTBEAT_INTERVAL".into(), "@every 2s".into()),
+        ],
         programs: Some(folder.clone()),
         ..satellite::Options::default()
     };
@@ -81,9 +95,13 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     let satellite = site.start().await?;
     step.done(site.url());
 
+    let doors = spiffe::Doors { spiffe: place.spiffe_address(), web: ground_control.address().to_owned() };
     let step = Step::begin("the satellite pulls");
+    let watch = spiffe::Watch::begin(satellite.process().id());
     replicate(&site, &step, &repository, &tag, &image, graph.blob_bytes()).await?;
     step.done("");
+    spiffe::show(&site, &admin, SATELLITE, &spiffe_id).await?;
+    spiffe::only_mutual_tls(&doors, watch, &trust_bundle).await?;
     compare(&site.registry(), &repository, &tag, &image, "digests on the satellite").await?;
 
     let engines = engines::start().await;
@@ -114,6 +132,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     let endpoints = endpoints::Endpoints {
         ground_control: place.url(),
         central_registry: place.url(),
+        ground_control_for_satellites: place.spiffe_url(),
+        satellite_spiffe_id: spiffe_id,
         satellite_registry: site.url(),
         satellite_socket: site.socket(),
         admin_user: ADMIN.to_owned(),
@@ -228,6 +248,8 @@ Everything runs. Try by hand, in another terminal:
   # ask Ground Control ({gc}, user {user}, password in {password})
   {groundctl} login --server {gc} --username {user} --password-file {password}
   {groundctl} satellites list
+  {groundctl} satellites get {name}
+  {groundctl} spire status
 
   # end the cloud, and pull again
   kill -9 {pid}
@@ -241,6 +263,7 @@ All of this stands in {file}. Ctrl-C ends it.",
         user = endpoints.admin_user,
         password = endpoints.admin_password_file.display(),
         groundctl = program("groundctl").display(),
+        name = SATELLITE,
         file = out.join("endpoints.json").display(),
     );
 }

@@ -20,6 +20,8 @@ pub(crate) struct Suite {
     pub(crate) root: bool,
     /// Whether it wants a PostgreSQL, whose administrator's URL it finds in [`POSTGRES_URL`].
     pub(crate) postgres: bool,
+    /// Programs that no package holds: where one is missing the suite is skipped with that reason, everywhere.
+    pub(crate) live: &'static [&'static str],
     /// The longest that each of its test programs may take.
     pub(crate) limit: Duration,
 }
@@ -41,11 +43,20 @@ const ENGINES: [Needed; 6] = [
     BUSYBOX,
     SKOPEO,
 ];
+const FAKETIME: Needed = Needed { program: "/usr/share/doc/libfaketime", package: "libfaketime" };
+const CURL: Needed = Needed { program: "curl", package: "curl" };
 const COMPONENTS: [Needed; 8] =
     [ENGINES[0], ENGINES[1], ENGINES[2], ENGINES[3], BUSYBOX, SKOPEO, REGISTRY, POSTGRES];
+/// What scripts of the examples call.
+const EXAMPLES: [Needed; 4] = [
+    CURL,
+    Needed { program: "jq", package: "jq" },
+    Needed { program: "ssh-keygen", package: "openssh-client" },
+    Needed { program: "openssl", package: "openssl" },
+];
 
 /// All suites, in the order in which they run.
-pub(crate) const SUITES: [Suite; 8] = [
+pub(crate) const SUITES: [Suite; 10] = [
     Suite {
         name: "unit",
         about: "every crate by itself, and the examples in the documentation",
@@ -53,6 +64,7 @@ pub(crate) const SUITES: [Suite; 8] = [
         packages: &[],
         root: false,
         postgres: false,
+        live: &[],
         limit: Duration::from_secs(8 * MINUTE),
     },
     Suite {
@@ -62,6 +74,7 @@ pub(crate) const SUITES: [Suite; 8] = [
         packages: &[POSTGRES],
         root: false,
         postgres: true,
+        live: &[],
         limit: Duration::from_secs(5 * MINUTE),
     },
     Suite {
@@ -71,6 +84,7 @@ pub(crate) const SUITES: [Suite; 8] = [
         packages: &[REGISTRY],
         root: false,
         postgres: false,
+        live: &[],
         limit: Duration::from_secs(5 * MINUTE),
     },
     Suite {
@@ -80,6 +94,7 @@ pub(crate) const SUITES: [Suite; 8] = [
         packages: &[],
         root: false,
         postgres: false,
+        live: &[],
         limit: Duration::from_secs(5 * MINUTE),
     },
     Suite {
@@ -89,6 +104,7 @@ pub(crate) const SUITES: [Suite; 8] = [
         packages: &COMPONENTS,
         root: true,
         postgres: false,
+        live: &[],
         limit: Duration::from_secs(5 * MINUTE),
     },
     Suite {
@@ -98,6 +114,7 @@ pub(crate) const SUITES: [Suite; 8] = [
         packages: &ENGINES,
         root: true,
         postgres: false,
+        live: &[],
         limit: Duration::from_secs(5 * MINUTE),
     },
     Suite {
@@ -107,6 +124,7 @@ pub(crate) const SUITES: [Suite; 8] = [
         packages: &[REGISTRY, POSTGRES],
         root: false,
         postgres: false,
+        live: &[],
         limit: Duration::from_secs(8 * MINUTE),
     },
     Suite {
@@ -116,7 +134,28 @@ pub(crate) const SUITES: [Suite; 8] = [
         packages: &[],
         root: false,
         postgres: false,
+        live: &[],
         limit: Duration::from_secs(10 * MINUTE),
+    },
+    Suite {
+        name: "identity",
+        about: "SPIFFE with the built-in authority: the flow, refusals, rotation, a moved clock; go-spiffe as the judge",
+        needs: "root; Go 1.24 or later in PATH; Debian: libfaketime curl",
+        packages: &[FAKETIME, CURL],
+        root: true,
+        postgres: false,
+        live: &[],
+        limit: Duration::from_secs(10 * MINUTE),
+    },
+    Suite {
+        name: "spire",
+        about: "a real SPIRE: the examples from nothing to a replicated image, rotation, refusals, a stock agent of ours",
+        needs: "live: spire-server and spire-agent in PATH or SPIRE_BIN_DIR; Debian: curl jq openssh-client openssl",
+        packages: &EXAMPLES,
+        root: false,
+        postgres: false,
+        live: &["spire-server", "spire-agent"],
+        limit: Duration::from_secs(15 * MINUTE),
     },
 ];
 
@@ -132,6 +171,10 @@ fn suite_of(package: &str, target: &str, kind: &str) -> &'static str {
         ("testbed", "clients") => "clients",
         ("testbed", "end_to_end" | "groundctl") => "end-to-end",
         ("testbed", "crash") => "crash",
+        ("testbed", target) if kind == "test" && target.starts_with("identity") => "identity",
+        // The client of SPIRE's server against a stand-in needs no SPIRE.
+        ("testbed", "spire_client") => "identity",
+        ("testbed", target) if kind == "test" && target.starts_with("spire") => "spire",
         ("testbed", "components") => "components",
         ("testbed", "conformance_binaries") => "registry",
         ("registry-server", target) if kind == "test" && target.starts_with("conformance") => "registry",
@@ -151,6 +194,8 @@ mod tests {
         let programs = [
             ("testbed", "clients", "test"),
             ("testbed", "testbed", "lib"),
+            ("testbed", "identity_flow", "test"),
+            ("testbed", "spire_flow", "test"),
             ("registry-server", "conformance", "test"),
             ("ground-control-postgres", "anything", "test"),
             ("some-new-crate", "anything", "test"),

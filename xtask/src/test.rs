@@ -64,9 +64,13 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     let mut total = Counts::default();
     for suite in selected {
         println!("\n── {}: {}", suite.name, suite.about);
-        let counts = match prepare(suite) {
+        let counts = match lacks(suite).map_or_else(|| prepare(suite).map_err(Unfit::Here), Err) {
             Ok(()) => run_suite(suite, &programs, &folder, &arguments).await,
-            Err(reason) => skip(suite.name, &reason),
+            Err(Unfit::Here(reason)) => skip(suite.name, &reason),
+            Err(Unfit::Anywhere(reason)) => {
+                println!("SKIPPED {}: {reason}", suite.name);
+                Counts { skipped: 1, ..Counts::default() }
+            }
         };
         total.add(counts);
         orphans::end();
@@ -85,6 +89,20 @@ fn select(names: &[String]) -> Result<Vec<&'static Suite>> {
         .iter()
         .filter(|suite| names.is_empty() || names.iter().any(|name| name == suite.name))
         .collect())
+}
+
+/// Why a suite is not run.
+enum Unfit {
+    /// This machine could have what it needs: a failure in continuous integration.
+    Here(String),
+    /// No package holds what it runs against: nobody can be asked to have it.
+    Anywhere(String),
+}
+
+/// Why a live suite has nothing to run against.
+fn lacks(suite: &Suite) -> Option<Unfit> {
+    let missing = suite.live.iter().find_map(|program| testbed::spire::find(program).err())?;
+    Some(Unfit::Anywhere(missing.to_string()))
 }
 
 fn prepare(suite: &Suite) -> Result<(), String> {

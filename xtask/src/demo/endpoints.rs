@@ -13,10 +13,14 @@ use crate::error::{Error, Result};
 /// The document.
 #[derive(Debug, Serialize)]
 pub(crate) struct Endpoints {
-    /// URL of Ground Control's API.
+    /// URL of Ground Control's API, for people's clients.
     pub(crate) ground_control: String,
-    /// URL of the central registry.
+    /// URL of the central registry, for people's clients.
     pub(crate) central_registry: String,
+    /// URL of both for satellites, under Ground Control's SVID.
+    pub(crate) ground_control_for_satellites: String,
+    /// The satellite's identity.
+    pub(crate) satellite_spiffe_id: String,
     /// URL of the satellite's registry.
     pub(crate) satellite_registry: String,
     /// The satellite's status socket.

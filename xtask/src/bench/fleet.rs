@@ -1,0 +1,188 @@
+//! A fleet that comes back at once: every satellite with an SVID of its own makes a handshake and sends a heartbeat.
+//!
+//! The satellites are clients in this process, on the same cores as the server: what they cost is in the times, and not in
+//! the server's CPU.
+
+mod client;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use testbed::ground_control::{self, GroundControl, Place};
+use testbed::process::wait_for;
+use testbed::{Error, Result, files};
+use tokio::sync::{Barrier, Semaphore};
+use tokio::task::JoinSet;
+
+use self::client::{Connected, Member};
+use super::report::{Goal, Measure, median};
+use super::site::peak_bytes;
+
+/// How many satellites there are.
+const SATELLITES: usize = 1000;
+const ROUNDS: usize = 3;
+/// Registrations and attestations at the same time; not what is measured.
+const PREPARING: usize = 16;
+
+/// What one round came to.
+struct Round {
+    /// From the first byte of a connection to the answer to the heartbeat, in milliseconds, sorted.
+    times: Vec<f64>,
+    /// The server's CPU, in seconds: handshakes and heartbeats, then the same heartbeats on open connections.
+    cpu: (f64, f64),
+}
+
+/// Times, CPU, memory and commits of 1,000 handshakes and heartbeats at the same time.
+pub(super) async fn fleet() -> Result<Vec<Measure>> {
+    allow_descriptors()?;
+    let dir = files::scratch("bench-fleet")?;
+    let options = ground_control::Options { spiffe: true, ..Default::default() };
+    let mut place = Place::new(&dir.path().join("cloud"), options)?;
+    let ground_control = place.start().await?;
+    let members = Arc::new(enrol(&ground_control).await?);
+    quiet(&ground_control).await?;
+
+    let address = place.spiffe_address();
+    let mut rounds = Vec::new();
+    forget_peak(&ground_control)?;
+    for _ in 0..ROUNDS {
+        rounds.push(round(&ground_control, &address, &members).await?);
+        quiet(&ground_control).await?;
+    }
+    let peak = peak_bytes(ground_control.process().id())?;
+    ground_control.stop().await?;
+
+    // Commits are counted in the log, whose lines would be a part of the times.
+    place.set("LOG_LEVEL", "debug");
+    let ground_control = place.start().await?;
+    quiet(&ground_control).await?;
+    let before = commits(&place);
+    drop(Connected::all(&address, &members).await?);
+    let commits = commits(&place) - before;
+    ground_control.stop().await?;
+
+    let of = |part: fn(&Round) -> f64| median(rounds.iter().map(part).collect());
+    let per_satellite = |seconds: f64| seconds * 1000.0 / SATELLITES as f64;
+    let name = |what: &str| format!("{SATELLITES} handshakes + heartbeats at once, {what}");
+    Ok(vec![
+        Measure::alone(&name("p50"), "ms", of(|round| quantile(&round.times, 0.5)), None),
+        Measure::alone(
+            &name("p99"),
+            "ms",
+            of(|round| quantile(&round.times, 0.99)),
+            Some(Goal::AtMost(1000.0)),
+        ),
+        Measure::alone(&name("commits"), "", commits as f64, Some(Goal::AtMost(SATELLITES as f64 / 10.0))),
+        Measure::alone(
+            "server CPU of one mTLS handshake",
+            "ms",
+            per_satellite(of(|round| round.cpu.0 - round.cpu.1)),
+            None,
+        ),
+        Measure::alone("server CPU of one heartbeat", "ms", per_satellite(of(|round| round.cpu.1)), None),
+        Measure::alone(
+            &format!("Ground Control RSS, peak: {SATELLITES} connections"),
+            "MB",
+            peak as f64 / 1e6,
+            None,
+        ),
+    ])
+}
+
+/// Registers every satellite and gets its SVID with its join token, as an edge does.
+async fn enrol(ground_control: &GroundControl) -> Result<Vec<Member>> {
+    let admin = ground_control.admin().await?;
+    let slots = Arc::new(Semaphore::new(PREPARING));
+    let mut tasks = JoinSet::new();
+    for number in 0..SATELLITES {
+        let (admin, slots) = (admin.clone(), Arc::clone(&slots));
+        let url = ground_control.spiffe_url().to_owned();
+        tasks.spawn(async move {
+            let _slot = slots.acquire().await;
+            let name = format!("bench-{number:04}");
+            let registered = admin.register(&name, "default", &[]).await?;
+            Member::attest(&url, name, &registered).await
+        });
+    }
+    tasks.join_all().await.into_iter().collect()
+}
+
+async fn round(ground_control: &GroundControl, address: &str, members: &Arc<Vec<Member>>) -> Result<Round> {
+    let start = cpu(ground_control)?;
+    let connected = Connected::all(address, members).await?;
+    let between = cpu(ground_control)?;
+    let mut times: Vec<f64> =
+        connected.iter().map(|connected| connected.took.as_secs_f64() * 1000.0).collect();
+    times.sort_by(f64::total_cmp);
+    let mut tasks = JoinSet::new();
+    let barrier = Arc::new(Barrier::new(SATELLITES));
+    for mut connected in connected {
+        let (barrier, members) = (Arc::clone(&barrier), Arc::clone(members));
+        tasks.spawn(async move {
+            barrier.wait().await;
+            connected.heartbeat(&members).await
+        });
+    }
+    tasks.join_all().await.into_iter().collect::<Result<()>>()?;
+    let end = cpu(ground_control)?;
+    Ok(Round { times, cpu: (between - start, end - between) })
+}
+
+/// Waits until the server has nothing left to do of what came before.
+async fn quiet(ground_control: &GroundControl) -> Result<()> {
+    let mut before = f64::INFINITY;
+    wait_for("an idle Ground Control", Duration::from_secs(300), async || {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let now = cpu(ground_control).ok()?;
+        let used = now - before;
+        before = now;
+        (0.0..0.03).contains(&used).then_some(())
+    })
+    .await
+}
+
+fn cpu(ground_control: &GroundControl) -> Result<f64> {
+    ground_control
+        .process()
+        .cpu_seconds()
+        .ok_or_else(|| Error::Content("Ground Control's CPU cannot be read".to_owned()))
+}
+
+/// Begins a new high-water mark of resident memory: the set-up is not what is measured.
+fn forget_peak(ground_control: &GroundControl) -> Result<()> {
+    let path = format!("/proc/{}/clear_refs", ground_control.process().id());
+    files::write(path.as_ref(), "5")
+}
+
+/// How often heartbeats were committed, as the log tells.
+fn commits(place: &Place) -> usize {
+    let log = std::fs::read_to_string(place.log()).unwrap_or_default();
+    log.lines().filter(|line| line.contains("heartbeats committed")).count()
+}
+
+/// A file descriptor for each satellite, here and in the server, which inherits the limit.
+fn allow_descriptors() -> Result<()> {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit)
+        .map_err(|error| Error::Content(format!("cannot raise the limit of open files: {error}")))
+}
+
+/// The value below which this part of the sorted values lies.
+fn quantile(sorted: &[f64], part: f64) -> f64 {
+    let rank = (sorted.len() as f64 * part).ceil() as usize;
+    sorted.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles() {
+        let values: Vec<f64> = (1..=1000).map(f64::from).collect();
+        assert_eq!((quantile(&values, 0.5), quantile(&values, 0.99)), (500.0, 990.0));
+        assert!(quantile(&[], 0.5).is_nan());
+    }
+}
