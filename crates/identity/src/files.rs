@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use crate::expiry;
 use crate::id::TrustDomain;
 use crate::source::IdentityKeeper;
-use crate::svid::{Svid, SvidError, TrustBundle};
+use crate::svid::{Leaf, Svid, SvidError, TrustBundle};
 
 /// How often the files are read. A renewed certificate is valid long before the old one ends.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -94,8 +94,10 @@ async fn reload(keeper: &IdentityKeeper, files: &Files) -> Infallible {
         };
         match outcome {
             Ok(((svid, bundle), digest)) => {
-                tracing::info!(id = %svid.id(), not_after = %svid.leaf().not_after, "svid read from files");
-                keeper.set(svid, bundle);
+                let Leaf { id, not_after, .. } = svid.leaf().clone();
+                if keeper.update(svid, bundle) {
+                    tracing::info!(%id, %not_after, "svid read from files");
+                }
                 taken = Some(digest.as_ref().to_vec());
                 complained = None;
             }

@@ -37,7 +37,19 @@ pub fn identity() -> (IdentityKeeper, Identity) {
 impl IdentityKeeper {
     /// From the next handshake on, this is who we are and whom we trust.
     pub fn set(&self, svid: Svid, bundle: TrustBundle) {
-        self.sender.send_replace(Some(Arc::new(Current { svid, bundle })));
+        self.update(svid, bundle);
+    }
+
+    /// As [`IdentityKeeper::set`], and tells whether it was news; nobody is woken where it was not.
+    pub(crate) fn update(&self, svid: Svid, bundle: TrustBundle) -> bool {
+        self.sender.send_if_modified(|held| {
+            let same =
+                held.as_ref().is_some_and(|held| held.svid.chain() == svid.chain() && held.bundle == bundle);
+            if !same {
+                *held = Some(Arc::new(Current { svid, bundle }));
+            }
+            !same
+        })
     }
 
     /// The identity is withdrawn: handshakes fail until there is one again.

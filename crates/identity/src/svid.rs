@@ -159,7 +159,8 @@ pub struct Svid {
 
 impl fmt::Debug for Svid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Svid").field("leaf", &self.leaf).finish_non_exhaustive()
+        let Leaf { id, not_before, not_after, .. } = &*self.leaf;
+        write!(f, "Svid({id}, {not_before}/{not_after})")
     }
 }
 

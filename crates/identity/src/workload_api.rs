@@ -16,7 +16,7 @@ use spiffe::{WorkloadApiClient, WorkloadApiError, X509Context};
 use crate::expiry;
 use crate::id::{Layout, TrustDomain};
 use crate::source::IdentityKeeper;
-use crate::svid::{Svid, SvidError, TrustBundle};
+use crate::svid::{Leaf, Svid, SvidError, TrustBundle};
 
 /// The wait before the second try, doubled with each further one.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
@@ -85,11 +85,11 @@ pub async fn follow(keeper: IdentityKeeper, endpoint: Endpoint, wanted: Wanted) 
 #[derive(Debug, thiserror::Error)]
 enum Ended {
     /// We are nobody, says the agent.
-    #[error("the agent has no identity for this process: {0}")]
-    Denied(WorkloadApiError),
-    #[error("{0}")]
-    Lost(WorkloadApiError),
-    #[error("what the agent sent is unusable: {0}")]
+    #[error("the agent has no identity for this process")]
+    Denied(#[source] WorkloadApiError),
+    #[error("the agent cannot be asked")]
+    Lost(#[source] WorkloadApiError),
+    #[error("what the agent sent is unusable")]
     Unusable(#[from] SvidError),
     #[error("the agent closed the stream")]
     Closed,
@@ -122,19 +122,36 @@ async fn ask_for_ever(keeper: &IdentityKeeper, endpoint: &Endpoint, wanted: Want
             wait = FIRST_WAIT;
             said = None;
         }
+        let error = whole(&ended);
         if matches!(ended, Ended::Denied(_)) && keeper.current().is_some() {
-            tracing::error!(error = %ended, "identity withdrawn");
+            tracing::error!(%error, "identity withdrawn by the workload api");
             keeper.withdraw();
         }
-        let text = ended.to_string();
-        if !matches!(ended, Ended::Silent) && said.as_ref() != Some(&text) {
+        if !matches!(ended, Ended::Silent) && said.as_ref() != Some(&error) {
             // An agent may be away for weeks: said once.
-            tracing::warn!(error = %ended, held = keeper.current().is_some(), "no news from the workload api");
-            said = Some(text);
+            tracing::warn!(%error, held = keeper.current().is_some(), "no news from the workload api");
+            said = Some(error);
         }
         tokio::time::sleep(wait.mul_f64(rand::random_range(0.5..=1.0))).await;
         wait = (wait * 2).min(LONGEST_WAIT);
     }
+}
+
+/// An error with all its causes: that of a connection says what is wrong only at the bottom.
+fn whole(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut last = text.clone();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if next != last {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        last = next;
+        cause = error.source();
+    }
+    text
 }
 
 async fn converse(keeper: &IdentityKeeper, endpoint: &Endpoint, wanted: Wanted, updated: &mut bool) -> Ended {
@@ -161,9 +178,11 @@ async fn try_converse(
     let mut context = first;
     loop {
         let (svid, bundle) = chosen(&context, wanted)?;
-        tracing::info!(id = %svid.id(), not_after = %svid.leaf().not_after, "svid from the workload api");
-        let silence = silence(svid.leaf().not_after, Timestamp::now());
-        keeper.set(svid, bundle);
+        let Leaf { id, not_after, .. } = svid.leaf().clone();
+        if keeper.update(svid, bundle) {
+            tracing::info!(%id, %not_after, "svid from the workload api");
+        }
+        let silence = silence(not_after, Timestamp::now());
         *updated = true;
         context = match tokio::time::timeout(silence, stream.next()).await {
             Err(_) => return Err(Ended::Silent),
@@ -203,4 +222,55 @@ fn chosen(context: &X509Context, wanted: Wanted) -> Result<(Svid, TrustBundle), 
 
 fn owned(certificates: &[spiffe::cert::Certificate]) -> Vec<CertificateDer<'static>> {
     certificates.iter().map(|certificate| CertificateDer::from(certificate.as_bytes().to_vec())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn layouts() -> impl Strategy<Value = Vec<Layout>> {
+        let ids = [
+            "spiffe://td/gc/main",
+            "spiffe://td/satellite/edge-01",
+            "spiffe://td/agent/edge-01",
+            "spiffe://td/x",
+        ];
+        let layout =
+            prop::sample::select(ids.to_vec()).prop_map(|id| id.parse::<crate::SpiffeId>().unwrap().layout());
+        prop::collection::vec(layout, 0..6)
+    }
+
+    proptest! {
+        #[test]
+        fn ours_is_the_first_of_the_wanted_layout_else_the_first(layouts in layouts(), pick in 0..3) {
+            let wanted = [Wanted::First, Wanted::Satellite, Wanted::GroundControl][usize::try_from(pick).unwrap()];
+            match wanted.choose(&layouts) {
+                None => prop_assert!(layouts.is_empty()),
+                Some(index) if wanted.takes(&layouts[index]) => {
+                    prop_assert!(!layouts[..index].iter().any(|layout| wanted.takes(layout)));
+                }
+                Some(index) => {
+                    prop_assert_eq!(index, 0);
+                    prop_assert!(!layouts.iter().any(|layout| wanted.takes(layout)));
+                }
+            }
+        }
+
+        #[test]
+        fn a_dead_connection_is_noticed_before_the_svid_ends(life in -100i64..10_000_000) {
+            let now = Timestamp::from_second(1_700_000_000).unwrap();
+            let silence = silence(now + jiff::SignedDuration::from_secs(life), now);
+            prop_assert!(silence >= SHORTEST_SILENCE);
+            prop_assert!(life < 20 || silence < Duration::from_secs(life.unsigned_abs()));
+        }
+    }
+
+    #[test]
+    fn an_error_tells_its_cause_once() {
+        let status = WorkloadApiError::PermissionDenied("not you".to_owned());
+        let text = whole(&Ended::from(status));
+        assert_eq!(text, "the agent has no identity for this process: permission denied: not you");
+    }
 }
