@@ -9,13 +9,15 @@ CREATE INDEX satellites_by_silence ON satellites (state, stale_at);
 -- Deleted rows are looked at, too: such a name does not come back by itself.
 CREATE INDEX satellites_by_any_name ON satellites (name);
 
--- How a satellite's identity was registered. `withdraw_at`: entries and agents are to be removed, at the next try then.
+-- How a satellite's identity was registered. Not active: revoked or deleted since. `withdraw_at`: entries and agents are
+-- still to be removed, at the next try then.
 CREATE TABLE registrations (
     satellite_id TEXT NOT NULL PRIMARY KEY REFERENCES satellites (id),
     attestation_method TEXT NOT NULL,
     parent_id TEXT NOT NULL,
     selectors TEXT NOT NULL,
     updated_at BIGINT NOT NULL,
+    active BOOLEAN NOT NULL DEFAULT TRUE,
     withdraw_at BIGINT,
     withdraw_attempts BIGINT NOT NULL DEFAULT 0,
     withdraw_error TEXT
@@ -35,7 +37,7 @@ CREATE TABLE authorities (
     UNIQUE (trust_domain, signs_from)
 );
 
--- One-time join tokens. Claimed: by the hash of a public key; closed: no answer any more.
+-- One-time join tokens. Claimed: by a public key (base64 of its SubjectPublicKeyInfo); closed: no answer any more.
 CREATE TABLE join_tokens (
     token_hash TEXT NOT NULL PRIMARY KEY,
     satellite_id TEXT NOT NULL REFERENCES satellites (id),
@@ -43,7 +45,7 @@ CREATE TABLE join_tokens (
     expires_at BIGINT NOT NULL,
     attempted_at BIGINT,
     claimed_at BIGINT,
-    key_hash TEXT,
+    public_key TEXT,
     closed_at BIGINT
 );
 CREATE INDEX join_tokens_by_satellite ON join_tokens (satellite_id);

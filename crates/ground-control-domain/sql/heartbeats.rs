@@ -4,7 +4,7 @@ use ground_control_domain::heartbeat::{
     self, CachedImage, HISTORY, Heartbeat, HeartbeatOutcome, HeartbeatRecord, Report,
 };
 use ground_control_domain::satellite::{LifecycleEvent, SatelliteState};
-use ground_control_domain::{Page, Paged, StoreResult};
+use ground_control_domain::{Page, Paged, StoreResult, silence};
 
 use super::{During, SqlStore, count, json, millis, read, read_json, satellites, time};
 use crate::dialect::Connection;
@@ -113,25 +113,31 @@ impl SqlStore {
 
 async fn record_one(connection: &mut Connection, record: &HeartbeatRecord) -> StoreResult<HeartbeatOutcome> {
     let id = record.satellite.as_str();
-    let state = sqlx::query_scalar!("SELECT state FROM satellites WHERE id = $1", id)
-        .fetch_optional(&mut *connection)
-        .await
-        .during(RECORD)?;
-    let Some(state) = state else { return Ok(HeartbeatOutcome::Gone) };
-    let state: SatelliteState = read(RECORD, &state)?;
+    let known = sqlx::query!(
+        r#"SELECT s.state AS "state!", s.heartbeat_interval AS "interval?", r.rotated_at AS "rotated_at?"
+           FROM satellites s LEFT JOIN robots r ON r.satellite_id = s.id WHERE s.id = $1"#,
+        id
+    )
+    .fetch_optional(&mut *connection)
+    .await
+    .during(RECORD)?;
+    let Some(known) = known else { return Ok(HeartbeatOutcome::Gone) };
+    let state: SatelliteState = read(RECORD, &known.state)?;
     let Some(next) = state.after(LifecycleEvent::Heartbeat) else {
         return Ok(refused(state));
     };
 
-    let (now, interval) = (millis(record.received_at), record.interval());
+    let (now, interval) = (millis(record.received_at), record.interval().or(known.interval.as_deref()));
+    let stale_at = millis(silence::stale_at(record.received_at, interval));
     let (before, after) = (state.as_str(), next.as_str());
     // Only from the state that was decided on: a revocation that came between is not undone.
     let moved = sqlx::query!(
-        "UPDATE satellites SET state = $1, last_seen = $2, heartbeat_interval = COALESCE($3, heartbeat_interval)
-         WHERE id = $4 AND state = $5",
+        "UPDATE satellites SET state = $1, last_seen = $2, heartbeat_interval = $3, stale_at = $4
+         WHERE id = $5 AND state = $6",
         after,
         now,
         interval,
+        stale_at,
         id,
         before
     )
@@ -158,7 +164,8 @@ async fn record_one(connection: &mut Connection, record: &HeartbeatRecord) -> St
     .await
     .during(RECORD)?;
     keep(connection, record, id, now).await?;
-    Ok(HeartbeatOutcome::Recorded { first: state == SatelliteState::Pending })
+    let secret_rotated_at = known.rotated_at.map(|at| time(RECORD, at)).transpose()?;
+    Ok(HeartbeatOutcome::Recorded { first: state == SatelliteState::Pending, secret_rotated_at })
 }
 
 fn refused(state: SatelliteState) -> HeartbeatOutcome {

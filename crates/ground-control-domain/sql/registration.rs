@@ -11,7 +11,7 @@ use ground_control_domain::ztr::{
 use ground_control_domain::{SatelliteId, StoreError, StoreResult};
 use jiff::Timestamp;
 
-use super::{During, SqlStore, millis, read, time};
+use super::{During, SqlStore, millis, read, satellites, time};
 use crate::dialect::Connection;
 
 struct TokenRow {
@@ -168,6 +168,38 @@ impl SqlStore {
         .during(OPERATION)?;
         tx.commit().await.during(OPERATION)?;
         Ok(rotated.rows_affected() > 0)
+    }
+
+    /// [`ground_control_domain::store::Identities::grant_secret`].
+    pub(super) async fn grant(
+        &self,
+        satellite: &SatelliteId,
+        secret: &Hashed,
+        now: Timestamp,
+    ) -> StoreResult<bool> {
+        const OPERATION: &str = "give a robot a secret";
+        let (id, secret, now) = (satellite.as_str(), secret.as_str(), millis(now));
+        let mut tx = self.database.rows(OPERATION).await?;
+        let Some(locked) = satellites::lock(&mut tx, id, OPERATION).await? else { return Ok(false) };
+        if !read::<SatelliteState>(OPERATION, &locked.state)?.admits() {
+            return Ok(false);
+        }
+        // A secret whose answer was lost is replaced; the one seen in use before it stays.
+        sqlx::query!(
+            "INSERT INTO robots (satellite_id, secret_hash, previous_secret_hash, rotated_at)
+             VALUES ($1, $2, NULL, $3)
+             ON CONFLICT (satellite_id) DO UPDATE SET
+                 previous_secret_hash = COALESCE(robots.previous_secret_hash, robots.secret_hash),
+                 secret_hash = excluded.secret_hash, rotated_at = excluded.rotated_at",
+            id,
+            secret,
+            now
+        )
+        .execute(&mut *tx)
+        .await
+        .during(OPERATION)?;
+        tx.commit().await.during(OPERATION)?;
+        Ok(true)
     }
 
     /// [`ground_control_domain::store::Satellites::robot_secret_used`].

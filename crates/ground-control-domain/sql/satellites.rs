@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use fleet_protocol::{Region, SatelliteName};
 use ground_control_domain::document::{DocumentKey, DocumentKind};
 use ground_control_domain::heartbeat::{CachedImage, Heartbeat, HeartbeatOutcome, HeartbeatRecord};
+use ground_control_domain::identity;
 use ground_control_domain::satellite::{
     LifecycleEvent, NewSatellite, Robot, Satellite, SatelliteFilter, SatelliteState,
 };
@@ -15,7 +16,10 @@ use ground_control_domain::ztr::{ClaimAttempt, ClaimGrant, ClaimRefusal};
 use ground_control_domain::{Entity, Page, Paged, SatelliteId, StoreError, StoreResult};
 use jiff::Timestamp;
 
-use super::{During, SqlStore, configs, count, groups, millis, outbox, read, time, unless_taken};
+use super::{
+    During, SqlStore, configs, count, groups, lifecycle, millis, outbox, read, time, unless_taken,
+    withdrawals,
+};
 use crate::dialect::Connection;
 
 struct Row {
@@ -61,7 +65,11 @@ pub(super) async fn id_of(
     Ok((row.id, read(operation, &row.state)?))
 }
 
-async fn load(connection: &mut Connection, name: &str, operation: &'static str) -> StoreResult<Satellite> {
+pub(super) async fn load(
+    connection: &mut Connection,
+    name: &str,
+    operation: &'static str,
+) -> StoreResult<Satellite> {
     let row = sqlx::query_as!(
         Row,
         r#"SELECT s.id, s.name, s.region, s.state, c.name AS "config_name?", s.heartbeat_interval, s.last_seen,
@@ -86,8 +94,91 @@ async fn load(connection: &mut Connection, name: &str, operation: &'static str) 
     row.satellite(groups, operation)
 }
 
+/// A satellite's row to be made.
+pub(super) struct NewRow<'a> {
+    pub(super) name: &'a str,
+    pub(super) region: &'a str,
+    pub(super) state: SatelliteState,
+    pub(super) config_id: &'a str,
+}
+
+/// Makes a satellite, with an epoch that no SVID was issued in. `Conflict` where the name is in use.
+pub(super) async fn insert(
+    connection: &mut Connection,
+    new: &NewRow<'_>,
+    now: Timestamp,
+    operation: &'static str,
+) -> StoreResult<SatelliteId> {
+    let (id, now, epoch) = (SatelliteId::generate(), millis(now), identity::new_epoch());
+    let (id_text, state) = (id.as_str(), new.state.as_str());
+    sqlx::query!(
+        "INSERT INTO satellites (id, name, region, state, config_id, created_at, updated_at, identity_epoch)
+         VALUES ($1, $2, $3, $4, $5, $6, $6, $7)",
+        id_text,
+        new.name,
+        new.region,
+        state,
+        new.config_id,
+        now,
+        epoch
+    )
+    .execute(connection)
+    .await
+    .map_err(|error| unless_taken(error, operation, || StoreError::exists(Entity::Satellite, new.name)))?;
+    Ok(id)
+}
+
+/// Keeps a registration token.
+pub(super) async fn insert_token(
+    connection: &mut Connection,
+    satellite_id: &str,
+    token: &Hashed,
+    now: Timestamp,
+    expires_at: Timestamp,
+    operation: &'static str,
+) -> StoreResult<()> {
+    let (token, now, expires_at) = (token.as_str(), millis(now), millis(expires_at));
+    sqlx::query!(
+        "INSERT INTO ztr_tokens (token_hash, satellite_id, created_at, expires_at) VALUES ($1, $2, $3, $4)",
+        token,
+        satellite_id,
+        now,
+        expires_at
+    )
+    .execute(connection)
+    .await
+    .during(operation)
+    .map(drop)
+}
+
+/// A satellite whose row is locked.
+pub(super) struct Locked {
+    pub(super) name: String,
+    pub(super) region: String,
+    pub(super) state: String,
+    pub(super) epoch: i64,
+}
+
+/// Locks a satellite's row for the rest of the transaction and tells how it stands then: who revokes or deletes it comes
+/// before or after, never between.
+pub(super) async fn lock(
+    connection: &mut Connection,
+    id: &str,
+    operation: &'static str,
+) -> StoreResult<Option<Locked>> {
+    sqlx::query_as!(
+        Locked,
+        r#"UPDATE satellites SET state = state WHERE id = $1
+           RETURNING name AS "name!", region AS "region!", state AS "state!", identity_epoch AS "epoch!""#,
+        id
+    )
+    .fetch_optional(connection)
+    .await
+    .during(operation)
+}
+
 /// A person changed the satellite: its document is to be written again.
-async fn changed(
+pub(super) async fn changed(
     connection: &mut Connection,
     id: &str,
     name: &str,
@@ -102,7 +193,7 @@ async fn changed(
     outbox::enqueue(connection, &DocumentKey::satellite(name), now, operation).await
 }
 
-async fn join(
+pub(super) async fn join(
     connection: &mut Connection,
     satellite_id: &str,
     group_id: &str,
@@ -129,41 +220,16 @@ impl Satellites for SqlStore {
         const OPERATION: &str = "create a satellite";
         SatelliteName::new(&new.name).map_err(|error| StoreError::invalid(error.to_string()))?;
         Region::new(&new.region).map_err(|error| StoreError::invalid(error.to_string()))?;
-        let (id, now_millis, expires_at) =
-            (SatelliteId::generate(), millis(now), millis(new.token_expires_at));
-        let (id_text, state) = (id.as_str(), SatelliteState::Pending.as_str());
         let mut tx = self.database.fleet(OPERATION).await?;
         let config_id = configs::id_of(&mut tx, &new.config_name, OPERATION).await?;
-        sqlx::query!(
-            "INSERT INTO satellites (id, name, region, state, config_id, created_at, updated_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $6)",
-            id_text,
-            new.name,
-            new.region,
-            state,
-            config_id,
-            now_millis
-        )
-        .execute(&mut *tx)
-        .await
-        .map_err(|error| {
-            unless_taken(error, OPERATION, || StoreError::exists(Entity::Satellite, &new.name))
-        })?;
+        let (name, region, state) = (new.name.as_str(), new.region.as_str(), SatelliteState::Pending);
+        let row = NewRow { name, region, state, config_id: &config_id };
+        let id = insert(&mut tx, &row, now, OPERATION).await?;
         for group in &new.groups {
             let group_id = groups::id_of(&mut tx, group, OPERATION).await?;
-            join(&mut tx, id_text, &group_id, now, OPERATION).await?;
+            join(&mut tx, id.as_str(), &group_id, now, OPERATION).await?;
         }
-        let token = new.token.as_str();
-        sqlx::query!(
-            "INSERT INTO ztr_tokens (token_hash, satellite_id, created_at, expires_at) VALUES ($1, $2, $3, $4)",
-            token,
-            id_text,
-            now_millis,
-            expires_at
-        )
-        .execute(&mut *tx)
-        .await
-        .during(OPERATION)?;
+        insert_token(&mut tx, id.as_str(), &new.token, now, new.token_expires_at, OPERATION).await?;
         outbox::enqueue(&mut tx, &DocumentKey::satellite(&new.name), now, OPERATION).await?;
         let satellite = load(&mut tx, &new.name, OPERATION).await?;
         tx.commit().await.during(OPERATION)?;
@@ -258,18 +324,9 @@ impl Satellites for SqlStore {
         .execute(&mut *tx)
         .await
         .during(OPERATION)?;
-        sqlx::query!(
-            "UPDATE ztr_tokens SET closed_at = $1 WHERE satellite_id = $2 AND closed_at IS NULL",
-            now_millis,
-            id
-        )
-        .execute(&mut *tx)
-        .await
-        .during(OPERATION)?;
-        sqlx::query!("DELETE FROM robots WHERE satellite_id = $1", id)
-            .execute(&mut *tx)
-            .await
-            .during(OPERATION)?;
+        lifecycle::close_tokens(&mut tx, &id, now_millis, OPERATION).await?;
+        lifecycle::forget_credentials(&mut tx, &id, OPERATION).await?;
+        withdrawals::begin(&mut tx, &id, now_millis, OPERATION).await?;
         sqlx::query!("DELETE FROM group_members WHERE satellite_id = $1", id)
             .execute(&mut *tx)
             .await

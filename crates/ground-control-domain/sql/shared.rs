@@ -8,17 +8,26 @@
 //! databases would infer it differently.
 //!
 //! Two kinds of transaction: what people change takes the `fleet` lock, so that such changes stand in one line as on
-//! SQLite; what satellites do (claims, heartbeats) locks its own rows only.
+//! SQLite; what satellites do (claims, heartbeats, attestation) locks its own rows only. Rows of one satellite are locked in
+//! one order, so that nobody waits in a circle: its own, its registration tokens, its join tokens, its keys, its robot, its
+//! registration, its agents.
 
+mod agents;
+mod attestation;
+mod authorities;
 mod configs;
+mod enrolment;
 mod groups;
 mod heartbeats;
 mod identities;
+mod lifecycle;
 pub(crate) mod outbox;
 mod registration;
+mod renewal;
 mod satellites;
 mod sources;
 mod users;
+mod withdrawals;
 
 use async_trait::async_trait;
 use ground_control_domain::{Store, StoreError, StoreResult};

@@ -38,10 +38,12 @@ pub struct Heartbeat {
 /// What became of one report of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HeartbeatOutcome {
-    /// It is recorded. `first`: it is the first that was heard of this satellite since it was pending.
+    /// It is recorded.
     Recorded {
-        /// Whether the satellite came from `pending`.
+        /// Whether it is the first that was heard of the satellite since it was `pending`.
         first: bool,
+        /// When its robot's secret was made; `None` where it has no robot yet.
+        secret_rotated_at: Option<Timestamp>,
     },
     /// The satellite was revoked (or waits for approval) in the meantime: 403.
     Refused,

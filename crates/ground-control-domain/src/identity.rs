@@ -1,11 +1,23 @@
 //! SPIFFE identities of satellites: who is let in by an SVID, and what the built-in authority decides.
 
+mod claim;
+mod keys;
+
 use fleet_protocol::api::AttestationMethod;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::SatelliteId;
 use crate::satellite::{Satellite, SatelliteState};
 use crate::secret::Hashed;
+
+pub use claim::{JoinDecision, JoinToken};
+pub use keys::{IdentityKeys, may_renew};
+
+/// A new epoch: random, so that what an earlier life of a name was given is worth nothing, and positive.
+#[must_use]
+pub fn new_epoch() -> i64 {
+    rand::random_range(1..=i64::MAX)
+}
 
 /// How long a renewal's nonce is good.
 pub const NONCE_LIFETIME: SignedDuration = SignedDuration::from_mins(5);
@@ -235,6 +247,8 @@ pub struct RenewAttempt {
     pub new_key: String,
     /// The end of the new SVID.
     pub expires_at: Timestamp,
+    /// How long after the end of the last SVID a renewal is still taken (`SVID_RENEWAL_GRACE`).
+    pub grace: SignedDuration,
 }
 
 /// A certificate authority as it is kept.
@@ -284,9 +298,63 @@ pub struct AgentEntry {
 
 /// What auto-registration came to.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, and it is taken apart at once")]
 pub enum AutoRegistered {
     /// It is there now, and admitted or waiting for approval as its state says.
     Created(Satellite),
     /// Somebody else was quicker, or the name has been there: look it up again.
     Exists,
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
+    use super::*;
+
+    fn record(region: &str, state: SatelliteState, epoch: i64) -> NameRecord {
+        NameRecord::Known(IdentityRecord {
+            satellite: SatelliteId::generate(),
+            name: "edge-01".into(),
+            region: region.into(),
+            state,
+            epoch,
+            awaits_use: false,
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn nobody_is_admitted_but_the_satellite_itself(
+            state in select(SatelliteState::ALL.to_vec()),
+            known_region in select(vec!["default", "us-east"]),
+            region in select(vec!["default", "us-east"]),
+            known_epoch in 0_i64..3,
+            epoch in proptest::option::of(0_i64..3),
+        ) {
+            let admission = admit(&record(known_region, state, known_epoch), &Shown { region, epoch });
+            let same = region == known_region && epoch.is_none_or(|epoch| epoch == known_epoch);
+            prop_assert_eq!(admission == Admission::Admitted, same && state.admits());
+            let refused_by_state = matches!(state, SatelliteState::Revoked | SatelliteState::AwaitingApproval);
+            if region != known_region || refused_by_state {
+                prop_assert!(matches!(admission, Admission::Refused(_)));
+            } else if state == SatelliteState::Deleted {
+                prop_assert_eq!(admission, Admission::Gone);
+            }
+        }
+    }
+
+    #[test]
+    fn a_name_that_nobody_knows_and_one_that_was_deleted_are_two_things() {
+        let shown = Shown { region: "default", epoch: None };
+        assert_eq!(admit(&NameRecord::Unknown, &shown), Admission::Unknown);
+        assert_eq!(admit(&NameRecord::Deleted, &shown), Admission::Gone);
+    }
+
+    #[test]
+    fn epochs_are_positive_and_differ() {
+        let (a, b) = (new_epoch(), new_epoch());
+        assert!(a > 0 && b > 0 && a != b);
+    }
 }

@@ -18,6 +18,7 @@ pub mod identity;
 mod page;
 pub mod satellite;
 pub mod secret;
+pub mod silence;
 pub mod store;
 pub mod user;
 pub mod ztr;

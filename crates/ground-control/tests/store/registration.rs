@@ -46,7 +46,10 @@ pub(crate) async fn a_nonce_is_answered_until_the_first_heartbeat(fixture: Fixtu
     }
     assert_eq!(matches(&store, "edge-01", "stolen").await, None);
 
-    assert_eq!(heartbeat(&store, &created.id, 100_000).await, HeartbeatOutcome::Recorded { first: true });
+    assert_eq!(
+        heartbeat(&store, &created.id, 100_000).await,
+        HeartbeatOutcome::Recorded { first: true, secret_rotated_at: Some(at(90_000)) }
+    );
     assert_eq!(claim(&store, "edge-01", by_nonce("n"), "third", at(100_001)).await, Err(ClaimRefusal::Used));
     assert!(matches(&store, "edge-01", "second").await.is_some());
 }

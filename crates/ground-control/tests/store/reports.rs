@@ -44,11 +44,11 @@ pub(crate) async fn reports_are_recorded(fixture: Fixture) {
     assert_eq!(
         store.record_heartbeats(&batch).await.unwrap(),
         [
-            HeartbeatOutcome::Recorded { first: true },
+            HeartbeatOutcome::Recorded { first: true, secret_rotated_at: None },
             HeartbeatOutcome::Gone,
-            HeartbeatOutcome::Recorded { first: true },
+            HeartbeatOutcome::Recorded { first: true, secret_rotated_at: None },
             HeartbeatOutcome::Gone,
-            HeartbeatOutcome::Recorded { first: false },
+            HeartbeatOutcome::Recorded { first: false, secret_rotated_at: None },
         ]
     );
     assert!(store.record_heartbeats(&[]).await.unwrap().is_empty());

@@ -1,0 +1,252 @@
+//! A satellite's life as an administrator and its own silence change it.
+
+use ground_control_domain::identity::{self, Enabling};
+use ground_control_domain::satellite::{LifecycleEvent, Satellite, SatelliteState};
+use ground_control_domain::silence::UNTOLD;
+use ground_control_domain::{StoreError, StoreResult};
+use jiff::{SignedDuration, Timestamp};
+
+use super::{During, SqlStore, enrolment, millis, satellites, withdrawals};
+use crate::dialect::Connection;
+
+/// How many satellites become stale in one transaction.
+const BATCH: i64 = 256;
+
+impl SqlStore {
+    /// [`ground_control_domain::store::Identities::revoke_satellite`].
+    pub(super) async fn revoke(&self, name: &str, now: Timestamp) -> StoreResult<Satellite> {
+        const OPERATION: &str = "revoke a satellite";
+        let mut tx = self.database.fleet(OPERATION).await?;
+        let (id, state) = satellites::id_of(&mut tx, name, OPERATION).await?;
+        let after = moved(name, state, LifecycleEvent::Revoke)?;
+        if after == state {
+            return satellites::load(&mut tx, name, OPERATION).await;
+        }
+        let now_millis = millis(now);
+        set_state(&mut tx, &id, after, Some(identity::new_epoch()), now_millis, OPERATION).await?;
+        close_tokens(&mut tx, &id, now_millis, OPERATION).await?;
+        withdrawals::begin(&mut tx, &id, now_millis, OPERATION).await?;
+        let satellite = satellites::load(&mut tx, name, OPERATION).await?;
+        tx.commit().await.during(OPERATION)?;
+        Ok(satellite)
+    }
+
+    /// [`ground_control_domain::store::Identities::enable_satellite`].
+    pub(super) async fn enable(&self, name: &str, how: Enabling, now: Timestamp) -> StoreResult<Satellite> {
+        const OPERATION: &str = "enable a satellite";
+        let mut tx = self.database.fleet(OPERATION).await?;
+        let (id, state) = satellites::id_of(&mut tx, name, OPERATION).await?;
+        let after = moved(name, state, LifecycleEvent::Enable)?;
+        match how {
+            Enabling::Registration(new) if new.name == name => {
+                enrolment::register(&mut tx, &new, now, OPERATION).await?;
+            }
+            Enabling::Registration(new) => {
+                return Err(StoreError::invalid(format!("{:?} is not the satellite {name:?}", new.name)));
+            }
+            Enabling::Token { token, expires_at } => {
+                let now_millis = millis(now);
+                set_state(&mut tx, &id, after, Some(identity::new_epoch()), now_millis, OPERATION).await?;
+                begin_anew(&mut tx, &id, now_millis, OPERATION).await?;
+                satellites::insert_token(&mut tx, &id, &token, now, expires_at, OPERATION).await?;
+                satellites::changed(&mut tx, &id, name, now, OPERATION).await?;
+            }
+        }
+        let satellite = satellites::load(&mut tx, name, OPERATION).await?;
+        tx.commit().await.during(OPERATION)?;
+        Ok(satellite)
+    }
+
+    /// [`ground_control_domain::store::Identities::approve_satellite`].
+    pub(super) async fn approve(&self, name: &str, now: Timestamp) -> StoreResult<Satellite> {
+        const OPERATION: &str = "approve a satellite";
+        let mut tx = self.database.fleet(OPERATION).await?;
+        let (id, state) = satellites::id_of(&mut tx, name, OPERATION).await?;
+        let after = moved(name, state, LifecycleEvent::Approve)?;
+        set_state(&mut tx, &id, after, None, millis(now), OPERATION).await?;
+        satellites::changed(&mut tx, &id, name, now, OPERATION).await?;
+        let satellite = satellites::load(&mut tx, name, OPERATION).await?;
+        tx.commit().await.during(OPERATION)?;
+        Ok(satellite)
+    }
+
+    /// [`ground_control_domain::store::Identities::mark_stale`].
+    pub(super) async fn mark_silent(
+        &self,
+        now: Timestamp,
+        threshold: Option<SignedDuration>,
+    ) -> StoreResult<Vec<String>> {
+        const OPERATION: &str = "find stale satellites";
+        let mut stale = Vec::new();
+        loop {
+            let due = self.silent(now, threshold, OPERATION).await?;
+            let found = due.len();
+            let mut tx = self.database.rows(OPERATION).await?;
+            for (id, name, last_seen) in due {
+                // Only if nothing was heard of it since it was found.
+                let moved = sqlx::query!(
+                    "UPDATE satellites SET state = 'stale'
+                     WHERE id = $1 AND state = 'online' AND (last_seen IS NULL OR last_seen = $2)",
+                    id,
+                    last_seen
+                )
+                .execute(&mut *tx)
+                .await
+                .during(OPERATION)?;
+                if moved.rows_affected() > 0 {
+                    stale.push(name);
+                }
+            }
+            tx.commit().await.during(OPERATION)?;
+            if found < usize::try_from(BATCH).unwrap_or(usize::MAX) {
+                return Ok(stale);
+            }
+        }
+    }
+
+    /// Satellites that have been silent for too long, in the order in which reports lock them.
+    async fn silent(
+        &self,
+        now: Timestamp,
+        threshold: Option<SignedDuration>,
+        operation: &'static str,
+    ) -> StoreResult<Vec<(String, String, Option<i64>)>> {
+        let mut connection = self.database.read(operation).await?;
+        let before =
+            |silence: SignedDuration| now.checked_sub(silence).map_or(i64::MIN, Timestamp::as_millisecond);
+        // What was recorded before there was an end to silence has none.
+        let (now, untold) = (millis(now), before(UNTOLD));
+        let rows = match threshold {
+            Some(threshold) => {
+                let heard = before(threshold);
+                sqlx::query!(
+                    "SELECT id, name, last_seen FROM satellites
+                     WHERE state = 'online' AND last_seen <= $1 ORDER BY id LIMIT $2",
+                    heard,
+                    BATCH
+                )
+                .fetch_all(&mut *connection)
+                .await
+                .during(operation)?
+                .into_iter()
+                .map(|row| (row.id, row.name, row.last_seen))
+                .collect()
+            }
+            None => sqlx::query!(
+                "SELECT id, name, last_seen FROM satellites
+                 WHERE state = 'online' AND (stale_at <= $1 OR (stale_at IS NULL AND last_seen <= $2))
+                 ORDER BY id LIMIT $3",
+                now,
+                untold,
+                BATCH
+            )
+            .fetch_all(&mut *connection)
+            .await
+            .during(operation)?
+            .into_iter()
+            .map(|row| (row.id, row.name, row.last_seen))
+            .collect(),
+        };
+        Ok(rows)
+    }
+}
+
+/// The state after `event`, or why there is none.
+fn moved(name: &str, state: SatelliteState, event: LifecycleEvent) -> StoreResult<SatelliteState> {
+    state.after(event).ok_or_else(|| {
+        let wanted = match event {
+            LifecycleEvent::Enable => "only a revoked satellite can be enabled",
+            LifecycleEvent::Approve => "only a satellite that waits for approval can be approved",
+            _ => "that is not possible now",
+        };
+        StoreError::Conflict { message: format!("satellite {name:?} is {state}: {wanted}") }
+    })
+}
+
+async fn set_state(
+    connection: &mut Connection,
+    id: &str,
+    state: SatelliteState,
+    epoch: Option<i64>,
+    now: i64,
+    operation: &'static str,
+) -> StoreResult<()> {
+    let state = state.as_str();
+    sqlx::query!(
+        "UPDATE satellites SET state = $1, identity_epoch = COALESCE($2, identity_epoch), stale_at = NULL,
+             updated_at = $3
+         WHERE id = $4",
+        state,
+        epoch,
+        now,
+        id
+    )
+    .execute(connection)
+    .await
+    .during(operation)
+    .map(drop)
+}
+
+/// Closes every token of a satellite: none is answered any more.
+pub(super) async fn close_tokens(
+    connection: &mut Connection,
+    id: &str,
+    now: i64,
+    operation: &'static str,
+) -> StoreResult<()> {
+    sqlx::query!(
+        "UPDATE ztr_tokens SET closed_at = $1 WHERE satellite_id = $2 AND closed_at IS NULL",
+        now,
+        id
+    )
+    .execute(&mut *connection)
+    .await
+    .during(operation)?;
+    sqlx::query!(
+        "UPDATE join_tokens SET closed_at = $1 WHERE satellite_id = $2 AND closed_at IS NULL",
+        now,
+        id
+    )
+    .execute(connection)
+    .await
+    .during(operation)
+    .map(drop)
+}
+
+/// Forgets the keys and the robot of a satellite.
+pub(super) async fn forget_credentials(
+    connection: &mut Connection,
+    id: &str,
+    operation: &'static str,
+) -> StoreResult<()> {
+    sqlx::query!("DELETE FROM identity_keys WHERE satellite_id = $1", id)
+        .execute(&mut *connection)
+        .await
+        .during(operation)?;
+    sqlx::query!("DELETE FROM robots WHERE satellite_id = $1", id)
+        .execute(connection)
+        .await
+        .during(operation)
+        .map(drop)
+}
+
+/// A revoked satellite is let in again: nothing that it held before is good, and its banned agents may attest anew.
+pub(super) async fn begin_anew(
+    connection: &mut Connection,
+    id: &str,
+    now: i64,
+    operation: &'static str,
+) -> StoreResult<()> {
+    close_tokens(connection, id, now, operation).await?;
+    forget_credentials(connection, id, operation).await?;
+    sqlx::query!(
+        "DELETE FROM node_agents WHERE banned_at IS NOT NULL AND satellite_id IN (
+             SELECT r.satellite_id FROM registrations r
+             WHERE r.parent_id = (SELECT parent_id FROM registrations WHERE satellite_id = $1))",
+        id
+    )
+    .execute(connection)
+    .await
+    .during(operation)
+    .map(drop)
+}
