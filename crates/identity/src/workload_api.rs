@@ -5,6 +5,7 @@
 //! that is merely away takes nothing from us until what we hold expires.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -37,15 +38,25 @@ pub struct EndpointError {
 
 /// The address of a Workload API (SPIFFE Workload Endpoint, section 4): `unix:///path`, `unix:/path`, `tcp://ip:port`.
 #[derive(Debug, Clone)]
-pub struct Endpoint(spiffe::transport::Endpoint);
+pub struct Endpoint {
+    text: String,
+    parsed: spiffe::transport::Endpoint,
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
 
 impl FromStr for Endpoint {
     type Err = EndpointError;
 
     fn from_str(text: &str) -> Result<Self, EndpointError> {
-        spiffe::transport::Endpoint::parse(text)
-            .map(Self)
-            .map_err(|error| EndpointError { text: text.to_owned(), cause: error.to_string() })
+        match spiffe::transport::Endpoint::parse(text) {
+            Ok(parsed) => Ok(Self { text: text.to_owned(), parsed }),
+            Err(error) => Err(EndpointError { text: text.to_owned(), cause: error.to_string() }),
+        }
     }
 }
 
@@ -124,12 +135,12 @@ async fn ask_for_ever(keeper: &IdentityKeeper, endpoint: &Endpoint, wanted: Want
         }
         let error = whole(&ended);
         if matches!(ended, Ended::Denied(_)) && keeper.current().is_some() {
-            tracing::error!(%error, "identity withdrawn by the workload api");
+            tracing::error!(%endpoint, %error, "identity withdrawn by the workload api");
             keeper.withdraw();
         }
         if !matches!(ended, Ended::Silent) && said.as_ref() != Some(&error) {
             // An agent may be away for weeks: said once.
-            tracing::warn!(%error, held = keeper.current().is_some(), "no news from the workload api");
+            tracing::warn!(%endpoint, %error, held = keeper.current().is_some(), "no news from the workload api");
             said = Some(error);
         }
         tokio::time::sleep(wait.mul_f64(rand::random_range(0.5..=1.0))).await;
@@ -168,7 +179,7 @@ async fn try_converse(
     updated: &mut bool,
 ) -> Result<Infallible, Ended> {
     let open = async {
-        let client = WorkloadApiClient::connect(endpoint.0.clone()).await?;
+        let client = WorkloadApiClient::connect(endpoint.parsed.clone()).await?;
         let mut stream = client.stream_x509_contexts().await?;
         let first = stream.next().await.ok_or(Ended::Closed)??;
         Ok::<_, Ended>((client, stream, first))

@@ -110,7 +110,7 @@ impl Ca {
             spec.uris.iter().map(|uri| SanType::URI((*uri).try_into().unwrap())).collect();
         params.not_before = at(spec.validity.0);
         params.not_after = at(spec.validity.1);
-        params.is_ca = spec.is_ca.clone();
+        params.is_ca = spec.is_ca;
         params.key_usages.clone_from(&spec.usages);
         params.extended_key_usages.clone_from(&spec.extended);
         let key = KeyPair::generate().unwrap();

@@ -303,6 +303,9 @@ async fn nothing_is_resumed_and_no_ticket_is_given() {
         }
         // A server that would let a client resume; ours does not ask for it.
         let generous = strange_server(&pair.ca.issue(&Spec::of(&[GC])), &[version]);
+        let eager = stranger(None, &[version]);
+        assert!(!meet(&generous, &eager).await.resumed);
+        assert!(meet(&generous, &eager).await.resumed, "two strangers do resume");
         let client = pair.client(exactly(GC));
         for _ in 0..2 {
             let met = meet(&generous, &client).await;
