@@ -13,7 +13,7 @@ use crate::endpoint::{Endpoint, Scheme};
 use crate::error::{Error, ErrorKind};
 use crate::retry::RetryPolicy;
 use crate::send::Call;
-use crate::tls::{TlsOptions, client_config};
+use crate::tls::{TlsOptions, client_config, own_origin};
 
 /// How a client behaves. The defaults suit a registry across the internet.
 #[derive(Clone, Debug)]
@@ -62,7 +62,9 @@ pub struct Client {
 }
 
 pub(crate) struct Inner {
-    pub(crate) http: reqwest::Client,
+    http: reqwest::Client,
+    /// For everything that is not at the registry's own origin, where TLS differs there.
+    elsewhere: Option<reqwest::Client>,
     pub(crate) endpoint: Endpoint,
     pub(crate) name: String,
     pub(crate) options: ClientOptions,
@@ -82,26 +84,16 @@ impl Client {
             return Err(fail(ErrorKind::PlainHttp(name.clone())));
         }
         let tls = client_config(&options.tls).map_err(|e| fail(ErrorKind::Configuration(e)))?;
-        let mut builder = reqwest::Client::builder();
-        if endpoint.is_loopback() {
-            // A proxy of the environment leads elsewhere.
-            builder = builder.no_proxy();
-        }
-        let http = builder
-            .tls_backend_preconfigured(tls)
-            .http1_only()
-            .redirect(reqwest::redirect::Policy::none())
-            .referer(false)
-            .connect_timeout(options.connect_timeout)
-            .tcp_nodelay(true)
-            .tcp_keepalive(Duration::from_secs(30))
-            .pool_idle_timeout(Duration::from_secs(60))
-            .pool_max_idle_per_host(8)
-            .user_agent(options.user_agent.clone())
-            .build()
-            .map_err(|e| fail(ErrorKind::Configuration(crate::error::chain(&e))))?;
+        let build = |tls| {
+            http_client(&endpoint, &options, tls)
+                .map_err(|e| fail(ErrorKind::Configuration(crate::error::chain(&e))))
+        };
+        let (http, elsewhere) = match own_origin(&options.tls) {
+            Some(own) => (build(own)?, Some(build(tls)?)),
+            None => (build(tls)?, None),
+        };
         let auth = AuthState::new(options.credentials.clone());
-        let inner = Arc::new(Inner { http, endpoint, name, options, auth });
+        let inner = Arc::new(Inner { http, elsewhere, endpoint, name, options, auth });
         Ok(Self { inner, requests: Arc::default() })
     }
 
@@ -156,6 +148,14 @@ impl Client {
         }
     }
 
+    /// The client for requests to `url`.
+    pub(crate) fn http_for(&self, url: &Url) -> &reqwest::Client {
+        match &self.inner.elsewhere {
+            Some(elsewhere) if url.origin() != self.inner.endpoint.url().origin() => elsewhere,
+            _ => &self.inner.http,
+        }
+    }
+
     /// A URL below the registry's root.
     pub(crate) fn url(&self, path: &str) -> Url {
         let mut url = self.inner.endpoint.url().clone();
@@ -169,6 +169,30 @@ impl Client {
     pub(crate) fn repository_url(&self, repository: &RepositoryName, rest: &str) -> Url {
         self.url(&format!("v2/{repository}/{rest}"))
     }
+}
+
+fn http_client(
+    endpoint: &Endpoint,
+    options: &ClientOptions,
+    tls: rustls::ClientConfig,
+) -> reqwest::Result<reqwest::Client> {
+    let mut builder = reqwest::Client::builder();
+    if endpoint.is_loopback() {
+        // A proxy of the environment leads elsewhere.
+        builder = builder.no_proxy();
+    }
+    builder
+        .tls_backend_preconfigured(tls)
+        .http1_only()
+        .redirect(reqwest::redirect::Policy::none())
+        .referer(false)
+        .connect_timeout(options.connect_timeout)
+        .tcp_nodelay(true)
+        .tcp_keepalive(Duration::from_secs(30))
+        .pool_idle_timeout(Duration::from_secs(60))
+        .pool_max_idle_per_host(8)
+        .user_agent(options.user_agent.clone())
+        .build()
 }
 
 impl std::fmt::Debug for Client {

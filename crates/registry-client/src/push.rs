@@ -111,8 +111,7 @@ impl Client {
             watch: watch.clone(),
         });
         let mut request = self
-            .inner
-            .http
+            .http_for(&location)
             .put(location.clone())
             .header(CONTENT_TYPE, "application/octet-stream")
             .header(CONTENT_LENGTH, size)

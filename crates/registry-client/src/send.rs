@@ -237,7 +237,7 @@ impl Client {
         within: Duration,
         operation: &str,
     ) -> Result<Response, Error> {
-        let mut request = self.inner.http.request(method, url).headers(headers);
+        let mut request = self.http_for(&url).request(method, url).headers(headers);
         if let Some(body) = body {
             request = request.body(body);
         }

@@ -17,6 +17,10 @@ pub struct TlsOptions {
     /// Check no certificate at all. Whoever sits on the wire then reads the credentials: only ever on an
     /// operator's explicit word, never as a side effect of allowing plain HTTP.
     pub skip_verify: bool,
+    /// What is used instead at the registry's own origin, as it is: a registry whose certificate is checked in another way
+    /// (by SPIFFE ID), or that is shown a certificate. Token services and redirects on other origins are still
+    /// checked by what stands above.
+    pub own_origin: Option<ClientConfig>,
 }
 
 /// The rustls configuration. Only HTTP/1.1 is offered: a blob then has a connection of its own, whose loss
@@ -55,6 +59,13 @@ pub fn client_config(options: &TlsOptions) -> Result<ClientConfig, String> {
     .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
+}
+
+/// The configuration for the registry's own origin, where it has one of its own.
+pub(crate) fn own_origin(options: &TlsOptions) -> Option<ClientConfig> {
+    let mut config = options.own_origin.clone()?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Some(config)
 }
 
 /// Takes any certificate; signatures of the handshake are still checked, so that a broken peer is noticed.

@@ -16,6 +16,7 @@ use secrecy::SecretString;
 use url::Url;
 
 pub mod flags;
+pub mod identity;
 pub mod layer;
 pub mod live;
 pub mod load;
@@ -23,6 +24,7 @@ pub mod remote;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub use self::identity::{ExpectedServer, IdentitySettings, IdentitySource};
 pub use layer::Layer;
 pub use live::LiveConfig;
 pub use load::{ConfigError, Environment, Invocation};
@@ -133,6 +135,8 @@ pub struct Listen {
 pub struct Site {
     /// One-time registration token, if one was given.
     pub token: Option<SecretString>,
+    /// By what it identifies itself, and to whom.
+    pub identity: IdentitySettings,
     /// Where configuration, identity and the status socket live (mode 0700).
     pub config_dir: PathBuf,
     /// Where the store lives.
@@ -160,6 +164,8 @@ pub struct Site {
 pub struct Effective {
     /// Ground Control's base URL; without it nothing is registered, and what is held is served.
     pub ground_control_url: Option<Url>,
+    /// By what the satellite identifies itself; the site's word alone.
+    pub identity: IdentitySettings,
     /// How much is logged.
     pub log_level: LogLevel,
     /// Plain HTTP to registries and Ground Control beyond loopback is allowed.

@@ -49,6 +49,8 @@ pub struct Desired {
     pub error: Option<String>,
     /// The registry is away.
     pub unreachable: bool,
+    /// The registry refused the credentials.
+    pub unauthorized: bool,
     /// When the registry wants to be asked again, if it said so.
     pub retry_after: Option<Duration>,
     /// Every document of what is wanted was read.
@@ -129,7 +131,7 @@ impl Reader {
     /// Reads all documents that have changed.
     pub async fn read(&mut self, upstream: &Upstream, state_url: &str) -> Desired {
         let mut changed = false;
-        let mut retry_after = None;
+        let (mut retry_after, mut unauthorized) = (None, false);
         let (error, reachable) = match self.read_state(upstream, state_url).await {
             Ok(new) => {
                 changed |= new;
@@ -137,6 +139,7 @@ impl Reader {
             }
             Err(error) => {
                 retry_after = error.retry_after();
+                unauthorized = error.is_unauthorized();
                 (Some(error.to_string()), !error.is_outage())
             }
         };
@@ -145,6 +148,7 @@ impl Reader {
             state_digest: self.digest_of(state_url),
             complete: error.is_none(),
             unreachable: !reachable,
+            unauthorized,
             retry_after,
             error,
             ..Desired::default()

@@ -85,6 +85,25 @@ pub enum Event {
         /// What it said.
         reason: String,
     },
+    /// Ground Control refuses this satellite: it is revoked, deleted, or waits for approval.
+    Refused {
+        /// What it said, and what to do.
+        reason: String,
+    },
+    /// An SVID is in use.
+    IdentityHeld {
+        /// Its SPIFFE ID.
+        id: String,
+        /// Its end.
+        expires_at: Timestamp,
+        /// Authorities in the trust bundle.
+        authorities: usize,
+    },
+    /// There is no SVID, or it is not renewed.
+    IdentityTrouble {
+        /// Why, and what to do.
+        what: String,
+    },
     /// The desired state was read, wholly or in part.
     DesiredRead {
         /// Digest of the satellite state in force.
@@ -244,6 +263,13 @@ fn log(event: &Event) {
             "ground control refuses the token: make a new one there and start the satellite with it, what is held is \
              served meanwhile"
         ),
+        Event::Refused { reason } => {
+            tracing::error!(%reason, "ground control refuses this satellite, what is held is served meanwhile");
+        }
+        Event::IdentityHeld { id, expires_at, authorities } => {
+            tracing::info!(spiffe_id = %id, %expires_at, authorities, "SVID in use");
+        }
+        Event::IdentityTrouble { what } => tracing::warn!(%what, "identity"),
         Event::DesiredRead { state, groups, whole } => {
             tracing::debug!(state = state.map(tracing::field::display), groups, whole, "desired state read");
         }
@@ -320,8 +346,21 @@ fn apply(status: &mut Status, event: &Event) {
             }
             enter(&mut status.registration, RegistrationState::Registered, None, now);
         }
-        Event::TokenRefused { reason } => {
+        Event::TokenRefused { reason } | Event::Refused { reason } => {
             enter(&mut status.registration, RegistrationState::Refused, Some(reason.clone()), now);
+        }
+        Event::IdentityHeld { id, expires_at, authorities } => {
+            let identity = &mut status.identity;
+            identity.spiffe_id = Some(id.clone());
+            identity.expires_at = Some(*expires_at);
+            identity.authorities = *authorities as u64;
+            identity.taken_at = Some(now);
+            (identity.problem, identity.problem_since) = (None, None);
+        }
+        Event::IdentityTrouble { what } => {
+            let identity = &mut status.identity;
+            identity.problem_since = identity.problem_since.or(Some(now));
+            identity.problem = Some(what.clone());
         }
         Event::ConfigTaken { digest, restart, warnings, .. } => {
             status.config = ConfigStatus {

@@ -1,4 +1,5 @@
-//! The HTTP client of Ground Control: registration by token and the heartbeat.
+//! The HTTP client of Ground Control: registration, the heartbeat, fresh credentials, and the built-in authority's
+//! attestation and renewal.
 //!
 //! It speaks to our own Ground Control and to deployed ones, which know the token only in the path and answer a
 //! heartbeat with an empty body. Redirects are not followed (a token or a password must not travel on), every body is
@@ -6,11 +7,13 @@
 
 use std::time::Duration;
 
+use fleet_protocol::attestation::{AttestRequest, RenewRequest, RenewalNonce, SvidAnswer};
 use fleet_protocol::heartbeat::{Heartbeat, HeartbeatAnswer};
-use fleet_protocol::registration::{StateConfig, ZtrRequest};
+use fleet_protocol::registration::{RegistryCredentials, StateConfig, ZtrRequest};
 use registry_client::{Endpoint, Scheme};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
+use serde::de::DeserializeOwned;
 use url::Url;
 
 use crate::config::TlsTrust;
@@ -87,6 +90,26 @@ impl GroundControlError {
     }
 }
 
+/// Who asks.
+#[derive(Debug, Clone, Copy)]
+pub enum Account<'a> {
+    /// Whoever the SVID of the connection says.
+    Svid,
+    /// The robot account of the satellite.
+    Robot(&'a RegistryCredentials),
+}
+
+impl Account<'_> {
+    fn put_into(self, call: RequestBuilder) -> RequestBuilder {
+        match self {
+            Self::Svid => call,
+            Self::Robot(account) => {
+                call.basic_auth(&account.username, Some(account.password.expose_secret()))
+            }
+        }
+    }
+}
+
 /// A client for one Ground Control.
 #[derive(Debug, Clone)]
 pub struct GroundControl {
@@ -102,29 +125,34 @@ impl GroundControl {
     /// [`GroundControlError::Configuration`] for a URL or a CA file that cannot be used, and for plain HTTP beyond
     /// loopback without `USE_UNSECURE`.
     pub fn new(url: &Url, tls: &TlsTrust, allow_plain_http: bool) -> Result<Self, GroundControlError> {
-        let mut base = url.clone();
-        base.set_query(None);
-        base.set_fragment(None);
-        let mut shown = base.clone();
-        let hidden = shown.set_username("").and_then(|()| shown.set_password(None));
-        let shown = if hidden.is_ok() { shown.to_string() } else { "(no host)".to_owned() };
-        let fail = |reason: String| GroundControlError::Configuration { url: shown.clone(), reason };
-        let host = base.host_str().ok_or_else(|| fail("it names no host".to_owned()))?;
-        let port = base.port().map(|port| format!(":{port}")).unwrap_or_default();
-        let endpoint: Endpoint = format!("{}://{host}{port}", base.scheme())
-            .parse()
-            .map_err(|e: registry_client::EndpointError| fail(e.reason))?;
-        if endpoint.scheme() == Scheme::Http && !endpoint.is_loopback() && !allow_plain_http {
-            return Err(fail(
-                "plain HTTP beyond loopback is refused; use https, or set USE_UNSECURE=true to allow it"
-                    .into(),
-            ));
+        let options = registry_client::TlsOptions {
+            ca_file: tls.ca_file.clone(),
+            skip_verify: tls.skip_verify,
+            own_origin: None,
+        };
+        let (base, shown) = address(url, allow_plain_http)?;
+        let config = registry_client::tls_config(&options)
+            .map_err(|reason| GroundControlError::Configuration { url: shown.clone(), reason })?;
+        Self::with(base, shown, config)
+    }
+
+    /// A client over TLS that was made elsewhere: with an SVID, or for what leads to one. Plain HTTP is refused, also on
+    /// loopback: nobody would be told from anybody.
+    ///
+    /// # Errors
+    /// [`GroundControlError::Configuration`].
+    pub fn over(url: &Url, tls: rustls::ClientConfig) -> Result<Self, GroundControlError> {
+        let (base, shown) = address(url, false)?;
+        if base.scheme() != "https" {
+            let reason = "an X.509-SVID is shown over TLS only; use https".to_owned();
+            return Err(GroundControlError::Configuration { url: shown, reason });
         }
-        let options =
-            registry_client::TlsOptions { ca_file: tls.ca_file.clone(), skip_verify: tls.skip_verify };
-        let config = registry_client::tls_config(&options).map_err(fail)?;
+        Self::with(base, shown, tls)
+    }
+
+    fn with(base: Url, shown: String, tls: rustls::ClientConfig) -> Result<Self, GroundControlError> {
         let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(config)
+            .tls_backend_preconfigured(tls)
             .http1_only()
             .redirect(reqwest::redirect::Policy::none())
             .referer(false)
@@ -133,7 +161,7 @@ impl GroundControl {
             .pool_max_idle_per_host(1)
             .user_agent(concat!("harbor-satellite/", env!("CARGO_PKG_VERSION")))
             .build()
-            .map_err(|e| fail(chain(&e)))?;
+            .map_err(|e| GroundControlError::Configuration { url: shown.clone(), reason: chain(&e) })?;
         Ok(Self { http, base, shown })
     }
 
@@ -157,23 +185,74 @@ impl GroundControl {
         self.state_config(&body)
     }
 
-    /// Sends a heartbeat with the robot's credentials.
+    /// Registers with the SVID of this client.
+    ///
+    /// # Errors
+    /// [`GroundControlError`]; 401 for an identity that is unknown, 403 for one that is revoked or waits for approval.
+    pub async fn register_by_svid(&self) -> Result<StateConfig, GroundControlError> {
+        let call = self.request(Method::GET, &["satellites", "spiffe-ztr"])?;
+        let body = self.send(call, "registration").await?;
+        self.state_config(&body)
+    }
+
+    /// Asks for fresh credentials of the registry. Those that are held stay good until the fresh ones are used.
+    ///
+    /// # Errors
+    /// [`GroundControlError`].
+    pub async fn credentials(&self, account: Account<'_>) -> Result<StateConfig, GroundControlError> {
+        let call = account.put_into(self.request(Method::POST, &["satellites", "credentials"])?);
+        let body = self.send(call, "fresh credentials").await?;
+        self.state_config(&body)
+    }
+
+    /// Attests to the built-in authority.
+    ///
+    /// # Errors
+    /// [`GroundControlError`]; 400, 401 and 403 for a token that is not taken.
+    pub async fn attest(&self, request: &AttestRequest) -> Result<SvidAnswer, GroundControlError> {
+        let call = self.request(Method::POST, &["satellites", "attest"])?.json(request);
+        self.parsed(call, "attestation").await
+    }
+
+    /// A nonce for [`Self::renew`].
+    ///
+    /// # Errors
+    /// [`GroundControlError`].
+    pub async fn renewal_nonce(&self) -> Result<RenewalNonce, GroundControlError> {
+        self.parsed(self.request(Method::GET, &["satellites", "renew"])?, "renewal").await
+    }
+
+    /// Renews an SVID of the built-in authority.
+    ///
+    /// # Errors
+    /// [`GroundControlError`]; 401 beyond the grace or for an identity that is gone, 403 for one that is revoked.
+    pub async fn renew(&self, request: &RenewRequest) -> Result<SvidAnswer, GroundControlError> {
+        let call = self.request(Method::POST, &["satellites", "renew"])?.json(request);
+        self.parsed(call, "renewal").await
+    }
+
+    /// Sends a heartbeat.
     ///
     /// # Errors
     /// [`GroundControlError`].
     pub async fn heartbeat(
         &self,
-        username: &str,
-        password: &SecretString,
+        account: Account<'_>,
         heartbeat: &Heartbeat,
     ) -> Result<HeartbeatAnswer, GroundControlError> {
-        let call = self
-            .request(Method::POST, &["satellites", "sync"])?
-            .basic_auth(username, Some(password.expose_secret()))
-            .json(heartbeat);
+        let call = account.put_into(self.request(Method::POST, &["satellites", "sync"])?).json(heartbeat);
         let body = self.send(call, "heartbeat").await?;
         // An answer that is taken but says nothing readable (a proxy's page, a newer form) is still taken.
         Ok(HeartbeatAnswer::parse(&body).unwrap_or_default())
+    }
+
+    async fn parsed<T: DeserializeOwned>(
+        &self,
+        call: RequestBuilder,
+        operation: &'static str,
+    ) -> Result<T, GroundControlError> {
+        let body = self.send(call, operation).await?;
+        serde_json::from_slice(&body).map_err(|error| self.malformed(operation, position(&error)))
     }
 
     fn request(&self, method: Method, path: &[&str]) -> Result<RequestBuilder, GroundControlError> {
@@ -224,12 +303,8 @@ impl GroundControl {
 
     fn state_config(&self, body: &[u8]) -> Result<StateConfig, GroundControlError> {
         let operation = "registration";
-        // The decoder's message would repeat the answer, secret included; its position is enough to find the fault.
-        let config: StateConfig = serde_json::from_slice(body).map_err(|error| {
-            let what =
-                if error.is_data() { "a field is missing or has another type" } else { "it is no JSON" };
-            self.malformed(operation, format!("{what} (line {}, column {})", error.line(), error.column()))
-        })?;
+        let config: StateConfig =
+            serde_json::from_slice(body).map_err(|error| self.malformed(operation, position(&error)))?;
         if config.state.trim().is_empty() {
             return Err(self.malformed(operation, "it names no state document".to_owned()));
         }
@@ -239,6 +314,35 @@ impl GroundControl {
     fn malformed(&self, operation: &'static str, reason: String) -> GroundControlError {
         GroundControlError::Malformed { url: self.shown.clone(), operation, reason }
     }
+}
+
+/// The base of the requests, and the address as people see it.
+fn address(url: &Url, allow_plain_http: bool) -> Result<(Url, String), GroundControlError> {
+    let mut base = url.clone();
+    base.set_query(None);
+    base.set_fragment(None);
+    let mut shown = base.clone();
+    let hidden = shown.set_username("").and_then(|()| shown.set_password(None));
+    let shown = if hidden.is_ok() { shown.to_string() } else { "(no host)".to_owned() };
+    let fail = |reason: String| GroundControlError::Configuration { url: shown.clone(), reason };
+    let host = base.host_str().ok_or_else(|| fail("it names no host".to_owned()))?;
+    let port = base.port().map(|port| format!(":{port}")).unwrap_or_default();
+    let endpoint: Endpoint = format!("{}://{host}{port}", base.scheme())
+        .parse()
+        .map_err(|e: registry_client::EndpointError| fail(e.reason))?;
+    if endpoint.scheme() == Scheme::Http && !endpoint.is_loopback() && !allow_plain_http {
+        return Err(fail(
+            "plain HTTP beyond loopback is refused; use https, or set USE_UNSECURE=true to allow it".into(),
+        ));
+    }
+    Ok((base, shown))
+}
+
+/// What is wrong with an answer. The decoder's own message would repeat it, secret included; the position is enough to
+/// find the fault.
+fn position(error: &serde_json::Error) -> String {
+    let what = if error.is_data() { "a field is missing or has another type" } else { "it is no JSON" };
+    format!("{what} (line {}, column {})", error.line(), error.column())
 }
 
 fn retry_after(answer: &Response) -> Option<Duration> {

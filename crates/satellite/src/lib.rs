@@ -2,7 +2,7 @@
 //! a local disk (or in a registry of the site's own), and serves them to container runtimes with the cloud gone.
 //!
 //! The crate is two halves. The *shell* parses the configuration once ([`config`]), opens what is sealed to the device
-//! ([`sealed`], [`device`]), serves the local registry ([`serve`]) and answers the local status socket ([`control`],
+//! ([`sealed`], [`device`]), keeps its identity ([`identity`]), serves the local registry ([`serve`]) and answers the local status socket ([`control`],
 //! [`commands`]); [`run`] puts the halves together. The *core* decides what must be here and makes it so.
 //!
 //! Its borders: bytes at rest belong to `blob-store`, the registry protocol to `registry-server` and
@@ -12,12 +12,14 @@
 pub mod commands;
 pub mod config;
 pub mod control;
+mod credentials;
 pub mod desired;
 pub mod destination;
 pub mod device;
 pub mod events;
 pub mod ground_control;
 pub mod heartbeat;
+pub mod identity;
 pub mod logging;
 mod maintenance;
 pub mod plan;
@@ -27,5 +29,6 @@ pub mod run;
 pub mod schedulers;
 pub mod sealed;
 pub mod serve;
+mod standing;
 pub mod status;
 pub mod transfers;

@@ -49,7 +49,16 @@ fn targets(level: LogLevel) -> Targets {
         LogLevel::Trace => LevelFilter::TRACE,
     };
     let theirs = if level == LogLevel::Trace { LevelFilter::TRACE } else { ours.min(LevelFilter::WARN) };
-    ["satellite", "blob_store", "registry_server", "registry_client", "transfer", "fleet_protocol", "oci"]
-        .into_iter()
-        .fold(Targets::new().with_default(theirs), |targets, ours_too| targets.with_target(ours_too, ours))
+    [
+        "satellite",
+        "blob_store",
+        "registry_server",
+        "registry_client",
+        "transfer",
+        "fleet_protocol",
+        "identity",
+        "oci",
+    ]
+    .into_iter()
+    .fold(Targets::new().with_default(theirs), |targets, ours_too| targets.with_target(ours_too, ours))
 }

@@ -8,10 +8,15 @@ use satellite::{commands, run};
 fn main() -> ExitCode {
     // Fails only if a provider is there already, which nobody installs before this line.
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+    // Before the environment is read, which may hold a token or a password.
+    let left_open = run::harden();
     let invocation =
         Environment::of_process().and_then(|environment| load::parse(std::env::args_os(), &environment));
     match invocation {
-        Ok(Invocation::Run(site)) => run::run(*site),
+        Ok(Invocation::Run(mut site)) => {
+            site.warnings.extend(left_open);
+            run::run(*site)
+        }
         Ok(Invocation::Ask { command, control_socket }) => commands::ask(&command, &control_socket),
         Err(ConfigError::Answer(text)) => {
             commands::print(&text);

@@ -13,25 +13,30 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use jiff::Timestamp;
 use oci::Digest;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use transfer::{RegistrySource, Source as _};
 
 use crate::config::{LiveConfig, Shared};
+use crate::credentials::Refusals;
 use crate::desired::{ConfigRead, Desired, Reader, Upstream};
 use crate::events::{Event, Events, millis};
+use crate::identity::EdgeIdentity;
 use crate::plan::{self, Artifact, Fetch, Input, Make, OpenTag, Ownership, Plan, Present};
 use crate::schedulers::Next;
 use crate::sealed::Vault;
+use crate::standing::Standing;
 use crate::status::LastSync;
 
 mod failures;
+mod look_again;
 mod record;
 mod removal;
 mod show;
 mod works;
 
 use failures::{Failing, Failures};
+use look_again::LookAgain;
 use record::Record;
 use works::{Ended, Failed, Works};
 
@@ -39,22 +44,16 @@ use works::{Ended, Failed, Works};
 const SLICE: Duration = Duration::from_secs(30);
 /// Tags resolved at once.
 const RESOLVES: usize = 4;
-/// How far the times of looking at referrers again are spread, as a part of the interval.
-const SPREAD: f64 = 0.2;
 
 /// Keeps the destination as the groups want it.
 #[derive(Debug)]
 pub(crate) struct Reconciler {
-    config: LiveConfig,
-    vault: Vault,
-    store: blob_store::Store,
-    events: Events,
+    parts: Parts,
     reader: Reader,
     record: Record,
     works: Option<Works>,
     failures: Failures,
-    /// When the referrers of an artifact are looked at next.
-    look_again: BTreeMap<Artifact, Instant>,
+    look_again: LookAgain,
     /// Digests of the documents that the last turn worked with: other ones mean another try for what failed.
     documents: Vec<Option<Digest>>,
     converged: bool,
@@ -63,8 +62,22 @@ pub(crate) struct Reconciler {
     failing_before: u64,
     /// The last turn changed what there is to tell.
     news: bool,
-    /// Wakes the heartbeat, which tells it.
-    wake_heartbeat: Arc<Notify>,
+}
+
+/// What a [`Reconciler`] works with.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) config: LiveConfig,
+    pub(crate) vault: Vault,
+    pub(crate) store: blob_store::Store,
+    pub(crate) events: Events,
+    pub(crate) identity: EdgeIdentity,
+    /// How the satellite stands with Ground Control.
+    pub(crate) standing: watch::Receiver<Standing>,
+    /// Turns in a row in which the registry refused the credentials.
+    pub(crate) refusals: Arc<Refusals>,
+    /// Wakes the heartbeat, which tells what is new.
+    pub(crate) wake_heartbeat: Arc<Notify>,
 }
 
 /// What one turn did.
@@ -78,45 +91,50 @@ struct Turn {
 }
 
 impl Reconciler {
-    pub(crate) fn new(
-        config: LiveConfig,
-        vault: Vault,
-        store: blob_store::Store,
-        state_dir: &Path,
-        events: Events,
-        wake_heartbeat: Arc<Notify>,
-    ) -> Self {
-        let in_force = config.kept_digest();
+    pub(crate) fn new(parts: Parts, state_dir: &Path) -> Self {
+        let in_force = parts.config.kept_digest();
         if let Some(digest) = in_force {
-            events.status().update(|status| status.config.digest = Some(digest.to_string()));
+            parts.events.status().update(|status| status.config.digest = Some(digest.to_string()));
         }
         Self {
             reader: Reader::open(state_dir, in_force),
             record: Record::open(state_dir),
-            config,
-            vault,
-            store,
             works: None,
-            failures: Failures::new(events.clone()),
-            events,
-            look_again: BTreeMap::new(),
+            failures: Failures::new(parts.events.clone()),
+            parts,
+            look_again: LookAgain::default(),
             documents: Vec::new(),
             converged: false,
             shown: false,
             failing_before: 0,
             news: false,
-            wake_heartbeat,
         }
     }
 
     /// One turn.
     pub(crate) async fn run(&mut self) -> Next {
-        let state = self.vault.state();
+        let state = self.parts.vault.state();
         let Some(registration) = &state.registration else { return Next::Park };
+        if !self.parts.standing.borrow().may_fetch() {
+            // What is under way stops where it stands, and goes on from there one day.
+            self.works = None;
+            self.parts.events.status().transfers().clear();
+            self.activity(
+                "ground control refuses this satellite: serving what is held, nothing new is fetched",
+            );
+            return Next::Park;
+        }
         let began = (Instant::now(), Timestamp::now());
-        let config = self.config.current();
-        let transfers = self.events.status().transfers();
-        if let Err(error) = Works::prepare(&mut self.works, registration, &config, &self.store, transfers) {
+        let config = self.parts.config.current();
+        let transfers = self.parts.events.status().transfers();
+        if let Err(error) = Works::prepare(
+            &mut self.works,
+            registration,
+            &config,
+            &self.parts.identity,
+            &self.parts.store,
+            transfers,
+        ) {
             self.activity("waiting: the configuration cannot be worked with");
             return Next::Failed { error, not_before: None };
         }
@@ -131,7 +149,14 @@ impl Reconciler {
             self.show_last_known(&upstream, &registration.state, &config).await;
         }
         let desired = self.reader.read(&upstream, &registration.state).await;
-        show::desired(&self.events, &desired);
+        if desired.unauthorized {
+            if self.parts.refusals.another() {
+                self.parts.wake_heartbeat.notify_one();
+            }
+        } else if !desired.unreachable {
+            self.parts.refusals.clear();
+        }
+        show::desired(&self.parts.events, &desired);
         self.take_config(&desired).await;
 
         let documents =
@@ -162,12 +187,12 @@ impl Reconciler {
             _ if failed > 0 => format!("idle, {} failed", show::artifacts(failed as usize)),
             _ => "idle".to_owned(),
         };
-        self.events.status().update(|status| {
+        self.parts.events.status().update(|status| {
             status.last_sync = Some(sync);
             status.activity = activity;
         });
         if std::mem::take(&mut self.news) {
-            self.wake_heartbeat.notify_one();
+            self.parts.wake_heartbeat.notify_one();
         }
         match (outcome, desired.error) {
             (Err(error), _) => Next::Failed { error, not_before: None },
@@ -183,17 +208,17 @@ impl Reconciler {
         if known.groups.is_empty() {
             return;
         }
-        show::desired(&self.events, &known);
+        show::desired(&self.parts.events, &known);
         let nothing = BTreeMap::new();
         let Ok(present) = self.look(&known, &nothing, config).await else { return };
         let plan = self.plan(&known, &nothing, &present, config);
         if let Some(works) = &self.works {
-            show::result(&self.events, works, &known, &plan, &present, &self.failures, true);
+            show::result(&self.parts.events, works, &known, &plan, &present, &self.failures, true);
         }
     }
 
     fn activity(&self, text: &str) {
-        self.events.status().update(|status| {
+        self.parts.events.status().update(|status| {
             if status.activity != text {
                 text.clone_into(&mut status.activity);
             }
@@ -205,18 +230,18 @@ impl Reconciler {
         match &desired.config {
             ConfigRead::None | ConfigRead::Unchanged | ConfigRead::NotAsked => {}
             ConfigRead::Unreadable(digest, reason) => {
-                let known = self.events.status().read(|status| {
+                let known = self.parts.events.status().read(|status| {
                     status.config.refused.as_ref().is_some_and(|refused| refused.reason == *reason)
                 });
                 if !known {
-                    self.events.emit(Event::ConfigRefused { digest: *digest, reason: reason.clone() });
+                    self.parts.events.emit(Event::ConfigRefused { digest: *digest, reason: reason.clone() });
                 }
             }
-            ConfigRead::New(digest, document) => match self.config.adopt(*digest, document).await {
+            ConfigRead::New(digest, document) => match self.parts.config.adopt(*digest, document).await {
                 Ok(change) => {
                     self.reader.config_evaluated(*digest);
                     let names = |list: &[&'static str]| list.iter().map(|name| (*name).to_owned()).collect();
-                    self.events.emit(Event::ConfigTaken {
+                    self.parts.events.emit(Event::ConfigTaken {
                         digest: *digest,
                         live: names(&change.live),
                         restart: names(&change.restart),
@@ -228,7 +253,8 @@ impl Reconciler {
                     if let crate::config::live::AdoptError::Refused(_) = &error {
                         self.reader.config_evaluated(*digest);
                     }
-                    self.events
+                    self.parts
+                        .events
                         .emit(Event::ConfigRefused { digest: Some(*digest), reason: error.to_string() });
                 }
             },
@@ -263,13 +289,13 @@ impl Reconciler {
                 .any(|entry| entry.repository == open.repository && entry.tags.contains(&open.tag)),
             Failing::Remove(removal) => plan.remove.contains(removal),
         });
-        self.look_again.retain(|artifact, _| plan.wanted.contains_key(artifact));
+        self.look_again.keep_only(|artifact| plan.wanted.contains_key(artifact));
         if let Some(works) = &self.works {
-            show::result(&self.events, works, desired, &plan, &present, &self.failures, reachable);
+            show::result(&self.parts.events, works, desired, &plan, &present, &self.failures, reachable);
         }
         let settled = desired.complete && plan.make.is_empty() && !busy && self.failures.count() == 0;
         if settled && (!self.converged || turn.replicated + turn.removed > 0) {
-            self.events.emit(Event::Converged { artifacts: plan.wanted.len() });
+            self.parts.events.emit(Event::Converged { artifacts: plan.wanted.len() });
         }
         let told = (settled, turn.replicated + turn.removed, self.failures.count());
         self.news = told != (self.converged, 0, self.failing_before);
@@ -380,24 +406,10 @@ impl Reconciler {
             waiting,
             refresh,
         };
-        // What is in order from before this process began is looked at at some time within the interval; what is whole
-        // without its tags was interrupted, and its referrers may be missing: before the tags move.
+        // What is whole without its tags was interrupted, and its referrers may be missing: before the tags move.
         let unsettled: BTreeSet<Artifact> =
             plan::plan(&input(&waiting_none, &none)).make.into_iter().map(|make| make.artifact).collect();
-        let now = Instant::now();
-        let mut refresh = BTreeSet::new();
-        for artifact in wanted {
-            let due = self.look_again.entry(artifact.clone()).or_insert_with(|| {
-                if unsettled.contains(&artifact) {
-                    now
-                } else {
-                    now + config.referrer_interval.mul_f64(rand::random())
-                }
-            });
-            if *due <= now {
-                refresh.insert(artifact);
-            }
-        }
+        let refresh = self.look_again.due(wanted, &unsettled, config.referrer_interval);
         plan::plan(&input(&waiting, &refresh))
     }
 
@@ -492,12 +504,10 @@ impl Reconciler {
             return self.failed(make, error);
         }
         self.failures.clear(&Failing::Get(make.artifact.clone()));
-        let spread = 1.0 - SPREAD / 2.0 + SPREAD * rand::random::<f64>();
-        self.look_again
-            .insert(make.artifact.clone(), Instant::now() + config.referrer_interval.mul_f64(spread));
+        self.look_again.looked_at(&make.artifact, config.referrer_interval);
         if make.fetch == Fetch::Graph || outcome.changed() {
             turn.replicated += 1;
-            self.events.emit(Event::Replicated {
+            self.parts.events.emit(Event::Replicated {
                 repository: make.artifact.repository.clone(),
                 digest: make.artifact.digest,
                 bytes: outcome.bytes_fetched,

@@ -1,4 +1,4 @@
-//! Registration by one-time token.
+//! Registration, by one-time token or by SVID.
 //!
 //! A lost answer must not brick a device: the nonce that binds the claim to this device is made once and is on the disk
 //! before the token is sent for the first time, so that the same question can be asked again, also after a power cut.
@@ -21,6 +21,11 @@ pub enum RegistrationError {
     /// Ground Control knows the token no more, or not yet, or has revoked the satellite.
     #[error("{0}; a token is good once and for 24 hours: make a new one and start the satellite with it")]
     TokenRefused(GroundControlError),
+    /// Ground Control does not want this SVID: unknown, revoked, or not approved yet.
+    #[error(
+        "{0}; it is tried again by itself, an administrator has to register, enable or approve this satellite"
+    )]
+    Refused(GroundControlError),
     /// Ground Control could not be asked, or answered nonsense.
     #[error(transparent)]
     GroundControl(#[from] GroundControlError),
@@ -34,7 +39,9 @@ impl RegistrationError {
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::TokenRefused(error) | Self::GroundControl(error) => error.retry_after(),
+            Self::TokenRefused(error) | Self::Refused(error) | Self::GroundControl(error) => {
+                error.retry_after()
+            }
             Self::NotKept(_) => None,
         }
     }
@@ -84,8 +91,34 @@ pub async fn register(
     vault
         .update(move |state| {
             state.registration = Some(kept);
+            state.registered_as = None;
             // Without a nonce it is done; it stays to tell this token from the next.
             state.claim = Some(Claim { nonce: String::new(), ..claim });
+        })
+        .await?;
+    Ok(state_config)
+}
+
+/// Asks once with the SVID of this client, which is that of `id`, and keeps the answer. Credentials that are held stay
+/// until there are new ones. A lost answer costs nothing: the same question is answered again.
+///
+/// # Errors
+/// [`RegistrationError`].
+pub async fn register_by_svid(
+    ground_control: &GroundControl,
+    id: String,
+    vault: &Vault,
+) -> Result<StateConfig, RegistrationError> {
+    let state_config = ground_control.register_by_svid().await.map_err(|error| match error.status() {
+        Some(401 | 403) => RegistrationError::Refused(error),
+        _ => RegistrationError::GroundControl(error),
+    })?;
+    let kept = state_config.clone();
+    vault
+        .update(move |state| {
+            state.registration = Some(kept);
+            state.registered_as = Some(id);
+            state.claim = None;
         })
         .await?;
     Ok(state_config)

@@ -17,7 +17,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{Effective, LiveConfig, Site, live};
+use crate::config::{Effective, IdentitySource, LiveConfig, Site, live};
 use crate::control::server::{ControlError, ControlServer, Opened, Subject};
 use crate::device::{DeviceFacts, DeviceRoots};
 use crate::events::Events;
@@ -59,7 +59,6 @@ enum RunError {
 pub fn run(site: Site) -> ExitCode {
     let boot = live::at_boot(&site);
     let log = logging::start(site.json_logging, boot.log_level);
-    harden();
     for warning in &site.warnings {
         tracing::warn!("{warning}");
     }
@@ -72,17 +71,20 @@ pub fn run(site: Site) -> ExitCode {
     }
 }
 
-/// What is secret is in this process's memory: it is not to be found in a core file, and files are for nobody else.
-fn harden() {
+/// What is secret will be in this process's memory: it is not to be found in a core file, nobody else of the same account
+/// looks into it, and files are for nobody else. To be called before anything secret is read; what the system does not
+/// allow is returned.
+#[must_use]
+pub fn harden() -> Vec<String> {
     use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit, umask};
     umask(rustix::fs::Mode::from_raw_mode(0o077));
     let none = Rlimit { current: Some(0), maximum: Some(0) };
-    if let Err(error) = setrlimit(Resource::Core, none) {
-        tracing::debug!(%error, "core files not turned off");
-    }
-    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
-        tracing::debug!(%error, "process left traceable");
-    }
+    let core =
+        setrlimit(Resource::Core, none).err().map(|error| format!("core files not turned off: {error}"));
+    let traceable = set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .err()
+        .map(|error| format!("process left traceable: {error}"));
+    [core, traceable].into_iter().flatten().collect()
 }
 
 fn start(site: Site, boot: Effective, log: &LogControl) -> Result<(), RunError> {
@@ -138,7 +140,7 @@ async fn live(site: Site, boot: Effective, log: &LogControl) -> Result<(), RunEr
         board: StatusBoard::default(),
         registry_address: registry.as_ref().map(LocalRegistry::address),
         opened: OnceLock::new(),
-        token: watch::Sender::new(site.token.clone()),
+        token: watch::Sender::new(site.token.clone().filter(|_| !site.identity.is_spiffe())),
         sync: Arc::new(Notify::new()),
     });
     let control = ControlServer::start(&site.control_socket, Arc::clone(&subject))?;
@@ -260,14 +262,28 @@ async fn open_vault(subject: &Subject) -> (Vault, Vec<String>) {
                 subject.board.update(|status| status.warnings.retain(|warning| !failures.contains(warning)));
                 let mut set_aside = Vec::new();
                 for notice in notices {
-                    let text = notice.to_string();
+                    let mut text = notice.to_string();
                     match notice {
                         Notice::PartReplaced | Notice::Imported { .. } => {
                             tracing::info!("{text}");
                             continue;
                         }
                         Notice::NoHardware => {}
-                        Notice::SetAside { .. } => set_aside.push(text.clone()),
+                        Notice::SetAside { .. } => {
+                            let advice = match subject.site.identity.source {
+                                IdentitySource::Token => {
+                                    "give the satellite a new token (TOKEN, or `satellite token`)"
+                                }
+                                IdentitySource::Builtin { .. } => {
+                                    "give the satellite a new join token (JOIN_TOKEN_FILE, or `satellite token`)"
+                                }
+                                IdentitySource::WorkloadApi { .. } => {
+                                    "the satellite registers again by its SVID"
+                                }
+                            };
+                            text = format!("{text}; {advice}");
+                            set_aside.push(text.clone());
+                        }
                     }
                     tracing::warn!("{text}");
                     subject.board.warn(text);

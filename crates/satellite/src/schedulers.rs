@@ -1,8 +1,9 @@
 //! The three schedulers of the satellite: registration, replication, heartbeat.
 //!
 //! Each is one task with one job. It runs at once, then by its schedule with a little jitter; after a failure sooner or
-//! later by a bounded backoff. It is woken early by what concerns it: registration wakes the other two, and a changed
-//! configuration reschedules. [`Core`] owns the tasks: none outlives it.
+//! later by a bounded backoff. It is woken early by what concerns it: registration wakes the other two, an SVID and a
+//! refused heartbeat wake registration, and a changed configuration reschedules. Beside them runs whoever keeps the
+//! identity. [`Core`] owns the tasks: none outlives it.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,21 +14,26 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{Effective, LiveConfig, Shared};
+use crate::config::{Effective, IdentitySource, LiveConfig, Shared};
+use crate::credentials::Refusals;
 use crate::events::{Event, Events, Scheduler};
-use crate::ground_control::{GroundControl, GroundControlError};
-use crate::heartbeat::{self, ProcessMeter};
-use crate::reconcile::Reconciler;
-use crate::registration::{self, RegistrationError};
+use crate::identity::{EdgeIdentity, sources};
+use crate::reconcile::{self, Reconciler};
+use crate::registration;
 use crate::sealed::Vault;
+use crate::standing::Standing;
 
 mod clock;
+mod connection;
+mod heartbeat;
+mod register;
 
 use clock::Clock;
 pub(crate) use clock::Next;
+use connection::Connection;
 
-/// How long a refused token waits for the next try at least: somebody has to do something first.
-const REFUSED_TOKEN_WAIT: Duration = Duration::from_secs(300);
+/// How long what was refused waits for the next try at least: somebody has to do something first.
+const REFUSED_WAIT: Duration = Duration::from_secs(300);
 
 /// What the core needs of the shell around it.
 #[derive(Debug)]
@@ -56,8 +62,25 @@ struct Shell {
     store: blob_store::Store,
     events: Events,
     token: watch::Receiver<Option<SecretString>>,
+    identity: EdgeIdentity,
+    standing: watch::Sender<Standing>,
+    refusals: Arc<Refusals>,
+    wake_registration: Arc<Notify>,
     wake_replication: Arc<Notify>,
     wake_heartbeat: Arc<Notify>,
+}
+
+/// How long to wait after a refusal that somebody has to do something about.
+pub(crate) fn refusal_wait(config: &Effective) -> Duration {
+    config
+        .register_satellite_interval
+        .interval()
+        .map_or(REFUSED_WAIT, |interval| (interval * 10).min(REFUSED_WAIT))
+}
+
+/// How long to wait after so many failures in a row of what runs by `schedule`.
+pub(crate) fn failure_delay(schedule: &fleet_protocol::schedule::Schedule, failures: u32) -> Duration {
+    clock::delay(schedule, &jiff::Zoned::now(), failures.max(1), rand::random())
 }
 
 /// The running core. No task outlives it.
@@ -76,12 +99,19 @@ impl Core {
         let Parts { config, token, replicate, vault, store, state_dir, events } = parts;
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
+        let settings = config.site().identity.clone();
+        let (identity, keeper) = EdgeIdentity::new(&settings);
+        let wake_registration = Arc::new(Notify::new());
         let shared = Arc::new(Shell {
             config: config.clone(),
             vault: vault.clone(),
             store: store.clone(),
             events: events.clone(),
             token: token.clone(),
+            identity: identity.clone(),
+            standing: watch::Sender::new(Standing::Good),
+            refusals: Arc::default(),
+            wake_registration: wake_registration.clone(),
             wake_replication: replicate,
             wake_heartbeat: Arc::new(Notify::new()),
         });
@@ -89,11 +119,16 @@ impl Core {
             Clock::new(scheduler, events.clone(), config.subscribe(), pick, wake.clone(), stop.clone())
         };
 
+        let source = match &settings.source {
+            IdentitySource::Token => "token",
+            IdentitySource::WorkloadApi { .. } => "workload_api",
+            IdentitySource::Builtin { .. } => "builtin",
+        };
+        events.status().update(|status| source.clone_into(&mut status.identity.source));
         let registered = vault.state();
         if let Some(registration) = registered.registration.as_ref() {
             events.emit(Event::Registered { name: registration::satellite_name(registration) });
         }
-        let wake_registration = Arc::new(Notify::new());
         let registration =
             clock(Scheduler::Registration, &wake_registration, |config| &config.register_satellite_interval);
         let replication = clock(Scheduler::Replication, &shared.wake_replication, |config| {
@@ -102,22 +137,42 @@ impl Core {
         let heartbeat =
             clock(Scheduler::Heartbeat, &shared.wake_heartbeat, |config| &config.heartbeat_interval);
 
-        let job = shared.clone();
-        let first = tasks.spawn(registration.run(async move || job.register().await));
-        let mut reconciler =
-            Reconciler::new(config, vault, store, &state_dir, events, shared.wake_heartbeat.clone());
-        let second = tasks.spawn(replication.run(async move || reconciler.run().await));
+        let others = [shared.wake_replication.clone(), shared.wake_heartbeat.clone()];
+        let keep = sources::keep(keeper, config.clone(), vault.clone(), token.clone(), events.clone());
+        let tell =
+            sources::tell(identity, settings.source, events.clone(), wake_registration.clone(), others);
+        let mut spawned = vec![
+            tasks.spawn(stop.clone().run_until_cancelled_owned(keep)).abort_handle(),
+            tasks.spawn(stop.clone().run_until_cancelled_owned(tell)).abort_handle(),
+            tasks
+                .spawn(stop.clone().run_until_cancelled_owned(follow_token(token, wake_registration)))
+                .abort_handle(),
+        ];
+
+        let (job, mut connection) = (shared.clone(), Connection::default());
+        spawned.push(
+            tasks.spawn(registration.run(async move || job.register(&mut connection).await)).abort_handle(),
+        );
+        let mut reconciler = Reconciler::new(
+            reconcile::Parts {
+                config,
+                vault,
+                store,
+                events,
+                identity: shared.identity.clone(),
+                standing: shared.standing.subscribe(),
+                refusals: shared.refusals.clone(),
+                wake_heartbeat: shared.wake_heartbeat.clone(),
+            },
+            &state_dir,
+        );
+        spawned.push(tasks.spawn(replication.run(async move || reconciler.run().await)).abort_handle());
         let wake_replication = shared.wake_replication.clone();
-        let (mut meter, mut connection) = (ProcessMeter::default(), Connection::default());
-        let third =
-            tasks.spawn(heartbeat.run(async move || shared.heartbeat(&mut meter, &mut connection).await));
-        let fourth =
-            tasks.spawn(stop.clone().run_until_cancelled_owned(follow_token(token, wake_registration)));
+        let mut beat = heartbeat::Beat::default();
+        spawned
+            .push(tasks.spawn(heartbeat.run(async move || shared.heartbeat(&mut beat).await)).abort_handle());
         tasks.close();
-        let mut aborts: Vec<_> =
-            [first, second, third].iter().map(tokio::task::JoinHandle::abort_handle).collect();
-        aborts.push(fourth.abort_handle());
-        Self { stop, tasks, wake_replication, aborts }
+        Self { stop, tasks, wake_replication, aborts: spawned }
     }
 
     /// Wakes the replication now.
@@ -148,108 +203,6 @@ impl Drop for Core {
 async fn follow_token(mut token: watch::Receiver<Option<SecretString>>, wake: Arc<Notify>) {
     while token.changed().await.is_ok() {
         wake.notify_one();
-    }
-}
-
-impl Shell {
-    async fn register(&self) -> Next {
-        let token = self.token.borrow().clone();
-        let state = self.vault.state();
-        if !registration::is_due(&state, token.as_ref()) {
-            return Next::Done;
-        }
-        let config = self.config.current();
-        let Some(url) = &config.ground_control_url else {
-            self.events.emit(Event::NotConfigured {
-                what: "no ground control is configured: set GROUND_CONTROL_URL".to_owned(),
-            });
-            return Next::Park;
-        };
-        let Some(token) = token else {
-            self.events.emit(Event::NotConfigured {
-                what: "this satellite holds no credentials and no token: make a token at ground control and start it with TOKEN"
-                    .to_owned(),
-            });
-            return Next::Park;
-        };
-        let ground_control = match GroundControl::new(url, &config.tls, config.use_unsecure) {
-            Ok(ground_control) => ground_control,
-            Err(error) => return Next::Failed { error: error.to_string(), not_before: None },
-        };
-        match registration::register(&ground_control, &token, &self.vault).await {
-            Ok(answer) => {
-                self.events.emit(Event::Registered { name: registration::satellite_name(&answer) });
-                self.wake_replication.notify_one();
-                self.wake_heartbeat.notify_one();
-                Next::Done
-            }
-            Err(error) => {
-                let mut not_before = error.retry_after();
-                if let RegistrationError::TokenRefused(_) = error {
-                    match &state.registration {
-                        None => self.events.emit(Event::TokenRefused { reason: error.to_string() }),
-                        // What is held may be good all the same.
-                        Some(_) => self.events.status().warn(format!("the new token was not taken: {error}")),
-                    }
-                    let wait = config
-                        .register_satellite_interval
-                        .interval()
-                        .map_or(REFUSED_TOKEN_WAIT, |interval| (interval * 10).min(REFUSED_TOKEN_WAIT));
-                    not_before = Some(not_before.unwrap_or_default().max(wait));
-                }
-                Next::Failed { error: error.to_string(), not_before }
-            }
-        }
-    }
-
-    async fn heartbeat(&self, meter: &mut ProcessMeter, connection: &mut Connection) -> Next {
-        let state = self.vault.state();
-        let config = self.config.current();
-        let (Some(registration), Some(url)) = (&state.registration, &config.ground_control_url) else {
-            return Next::Park;
-        };
-        let ground_control = match connection.to(url, &config) {
-            Ok(ground_control) => ground_control,
-            Err(error) => return Next::Failed { error: error.to_string(), not_before: None },
-        };
-        let figures = meter.read(config.metrics, &self.store);
-        let message = self
-            .events
-            .status()
-            .read(|status| heartbeat::compose(status, &config, figures, jiff::Timestamp::now()));
-        // A refusal, 401 too, may be an outage of the registry's database: the credentials are kept.
-        match ground_control
-            .heartbeat(&registration.auth.username, &registration.auth.password, &message)
-            .await
-        {
-            Ok(answer) => {
-                self.events.emit(Event::HeartbeatTaken);
-                for what in answer.events {
-                    self.events.emit(Event::Asked { what });
-                }
-                Next::Again
-            }
-            Err(error) => Next::Failed { error: error.to_string(), not_before: error.retry_after() },
-        }
-    }
-}
-
-/// The client of the heartbeats: kept, so that its connection is, until the settings change.
-#[derive(Debug, Default)]
-struct Connection(Option<(url::Url, crate::config::TlsTrust, bool, GroundControl)>);
-
-impl Connection {
-    fn to(&mut self, url: &url::Url, config: &Effective) -> Result<GroundControl, GroundControlError> {
-        if let Some((known, tls, unsecure, ground_control)) = &self.0
-            && known == url
-            && *tls == config.tls
-            && *unsecure == config.use_unsecure
-        {
-            return Ok(ground_control.clone());
-        }
-        let ground_control = GroundControl::new(url, &config.tls, config.use_unsecure)?;
-        self.0 = Some((url.clone(), config.tls.clone(), config.use_unsecure, ground_control.clone()));
-        Ok(ground_control)
     }
 }
 

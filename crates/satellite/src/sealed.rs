@@ -1,11 +1,12 @@
 //! What the device keeps secret, sealed to the device.
 //!
 //! One file, `<config-dir>/sealed.json`, holds everything that must not be read on another machine: the credentials that
-//! Ground Control handed out, the claim of a registration that is under way, and the last good remote config. It is
-//! opened once, after the local registry already serves, and every change replaces it in one durable step.
+//! Ground Control handed out, the claim of a registration that is under way, the last good remote config, and the key and
+//! SVID of the built-in authority. It is opened once, after the local registry already serves, and every change replaces
+//! it in one durable step.
 //!
-//! A file that does not open here is renamed, never overwritten: the satellite goes on serving what it holds and asks
-//! for a new token.
+//! A file that does not open here is renamed, never overwritten: the satellite goes on serving what it holds, and
+//! registers anew by what identifies it outside this file, or asks for a new token.
 
 use std::fmt;
 use std::fs;
@@ -25,9 +26,11 @@ use zeroize::Zeroizing;
 use crate::device::DeviceFacts;
 use envelope::{Binding, Header, Key};
 pub use envelope::{OpenFailure, SealFailure, SlotKind};
+pub use held::{HeldIdentity, Joining, Renewing};
 
 mod envelope;
 pub mod field;
+mod held;
 
 /// Name of the sealed file in the configuration directory.
 pub const SEALED_FILE: &str = "sealed.json";
@@ -46,6 +49,14 @@ pub struct DeviceState {
     pub claim: Option<Claim>,
     /// The last remote config that was taken.
     pub remote_config: Option<KeptConfig>,
+    /// The SPIFFE ID that the registration was given to; `None` where that was by a token.
+    pub registered_as: Option<String>,
+    /// The SVID that the built-in authority issued.
+    pub identity: Option<HeldIdentity>,
+    /// An attestation under way.
+    pub joining: Option<Joining>,
+    /// A renewal under way.
+    pub renewing: Option<Renewing>,
 }
 
 impl fmt::Debug for DeviceState {
@@ -56,6 +67,8 @@ impl fmt::Debug for DeviceState {
             .field("registered", &self.registration.is_some())
             .field("claim", &self.claim.is_some())
             .field("remote_config", &self.remote_config.as_ref().map(|kept| &kept.digest))
+            .field("registered_as", &self.registered_as)
+            .field("identity", &self.identity)
             .finish()
     }
 }
@@ -111,7 +124,7 @@ impl fmt::Debug for Vault {
 pub enum Notice {
     /// Nothing identifies this machine, so a key in a file beside the sealed state protects it.
     NoHardware,
-    /// A file did not open and was renamed; the satellite needs a new token.
+    /// A file did not open and was renamed; the satellite has to register anew.
     SetAside {
         /// Its new name.
         path: PathBuf,
@@ -137,7 +150,7 @@ impl fmt::Display for Notice {
             ),
             Self::SetAside { path, failure } => write!(
                 formatter,
-                "sealed state could not be opened ({failure}); it was kept as {}; give the satellite a new token (--token or TOKEN)",
+                "sealed state could not be opened ({failure}); it was kept as {}",
                 path.display()
             ),
             Self::PartReplaced => {

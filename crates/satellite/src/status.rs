@@ -25,6 +25,8 @@ pub struct Status {
     pub activity: String,
     /// Where registration stands.
     pub registration: Registration,
+    /// By what the satellite identifies itself.
+    pub identity: IdentityStatus,
     /// The schedulers by name: `registration`, `replication`, `heartbeat`.
     pub schedulers: BTreeMap<String, SchedulerStatus>,
     /// What was asked for, and how far it could be read.
@@ -51,6 +53,7 @@ impl Default for Status {
             started_at: Timestamp::now(),
             activity: "starting".to_owned(),
             registration: Registration::default(),
+            identity: IdentityStatus::default(),
             schedulers: BTreeMap::new(),
             desired: DesiredStatus::default(),
             images: Vec::new(),
@@ -84,10 +87,30 @@ pub enum RegistrationState {
     Pending,
     /// Credentials are held.
     Registered,
-    /// Ground Control says no (token unknown, used or expired); it is tried on, slowly.
+    /// Ground Control says no (token unknown, used or expired; satellite revoked or deleted); it is tried on, slowly.
     Refused,
     /// No Ground Control or no token is configured.
     NotConfigured,
+}
+
+/// By what the satellite identifies itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct IdentityStatus {
+    /// `token`, `workload_api` or `builtin`.
+    pub source: String,
+    /// The SPIFFE ID of the last SVID.
+    pub spiffe_id: Option<String>,
+    /// When that SVID ends.
+    pub expires_at: Option<Timestamp>,
+    /// Authorities in the trust bundle.
+    pub authorities: u64,
+    /// When this process took the SVID into use.
+    pub taken_at: Option<Timestamp>,
+    /// Why there is none, or why it is not renewed.
+    pub problem: Option<String>,
+    /// Since when.
+    pub problem_since: Option<Timestamp>,
 }
 
 /// One scheduler.

@@ -61,10 +61,14 @@ async fn own_authorities_are_trusted_when_named() {
 
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(pem.as_bytes()).unwrap();
-    let tls = TlsOptions { ca_file: Some(file.path().to_owned()), skip_verify: false };
+    let tls = TlsOptions { ca_file: Some(file.path().to_owned()), skip_verify: false, own_origin: None };
     client(&url, tls).unwrap().ping().await.unwrap();
 
-    client(&url, TlsOptions { ca_file: None, skip_verify: true }).unwrap().ping().await.unwrap();
+    client(&url, TlsOptions { ca_file: None, skip_verify: true, own_origin: None })
+        .unwrap()
+        .ping()
+        .await
+        .unwrap();
 }
 
 #[test]
@@ -73,10 +77,27 @@ fn a_ca_file_that_is_none_is_named() {
     for content in ["", "no PEM", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
         file.as_file().set_len(0).unwrap();
         file.write_all(content.as_bytes()).unwrap();
-        let tls = TlsOptions { ca_file: Some(file.path().to_owned()), skip_verify: false };
+        let tls = TlsOptions { ca_file: Some(file.path().to_owned()), skip_verify: false, own_origin: None };
         let error = client("https://localhost", tls).unwrap_err().to_string();
         assert!(error.contains(&*file.path().to_string_lossy()), "{error}");
     }
-    let tls = TlsOptions { ca_file: Some("/nowhere/ca.pem".into()), skip_verify: false };
+    let tls = TlsOptions { ca_file: Some("/nowhere/ca.pem".into()), skip_verify: false, own_origin: None };
     assert!(client("https://localhost", tls).unwrap_err().to_string().contains("/nowhere/ca.pem"));
+}
+
+#[tokio::test]
+async fn a_registry_with_a_check_of_its_own_is_checked_by_that_alone() {
+    let (url, pem) = registry().await;
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(pem.as_bytes()).unwrap();
+    let named = TlsOptions { ca_file: Some(file.path().to_owned()), skip_verify: false, own_origin: None };
+    let own = registry_client::tls_config(&named).unwrap();
+    let options = TlsOptions { own_origin: Some(own), ..TlsOptions::default() };
+    client(&url, options).unwrap().ping().await.unwrap();
+
+    // What is trusted otherwise does not help where the registry has a check of its own.
+    let nothing = registry_client::tls_config(&TlsOptions::default()).unwrap();
+    let options = TlsOptions { own_origin: Some(nothing), ..named };
+    let error = client(&url, options).unwrap().ping().await.unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Connect(_)), "{error}");
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::text::{bytes, duration, lines, relative, short_digest, table};
 use crate::control::StatusDocument;
-use crate::status::RegistrationState;
+use crate::status::{IdentityStatus, RegistrationState};
 
 pub(super) fn render(document: &StatusDocument) -> String {
     let now = jiff::Timestamp::now();
@@ -31,6 +31,7 @@ pub(super) fn render(document: &StatusDocument) -> String {
     let message =
         satellite.registration.message.as_ref().map(|message| format!(": {message}")).unwrap_or_default();
     line("registration", &format!("{registration}{message}"));
+    line("identity", &identity(&satellite.identity, now));
     line("ground control", process.ground_control_url.as_deref().unwrap_or("(none)"));
     line("state", process.state_url.as_deref().unwrap_or("(none)"));
 
@@ -140,6 +141,21 @@ pub(super) fn render(document: &StatusDocument) -> String {
     text
 }
 
+fn identity(identity: &IdentityStatus, now: jiff::Timestamp) -> String {
+    let source = match identity.source.as_str() {
+        "workload_api" => "SVID of the Workload API",
+        "builtin" => "SVID of ground control's authority",
+        _ => return "token".to_owned(),
+    };
+    let Some(id) = &identity.spiffe_id else { return format!("{source}: none yet") };
+    format!(
+        "{id}, {source}, expires {}, taken {}, {} authorities",
+        relative(identity.expires_at, now),
+        relative(identity.taken_at, now),
+        identity.authorities
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::images;
@@ -157,6 +173,7 @@ mod tests {
                 "since": "2026-11-01T00:00:00Z", "retries": 3, "last_error": "reset"}],
             "satellite": {
                 "name": "edge-01", "activity": "replicating", "registration": {"state": "registered"},
+                "identity": {"source": "builtin", "spiffe_id": "spiffe://td/satellite/region/default/edge-01", "authorities": 2},
                 "schedulers": {"heartbeat": {"schedule": "@every 30s", "runs": 4, "last_error": "503", "failures_in_a_row": 2}},
                 "images": [{"repository": "library/app", "tags": ["v1", "v2"], "digest": format!("sha256:{}", "b".repeat(64)),
                     "size_bytes": 1_048_576, "groups": ["site"], "whole": true}],
@@ -176,6 +193,8 @@ mod tests {
             "needs attention",
             "up 1h 1m",
             "registered",
+            "spiffe://td/satellite/region/default/edge-01",
+            "2 authorities",
             "http://127.0.0.1:8585, for h",
             "2.0 KiB in 1 repositories, 2 tags",
             "1 here, 1 missing",

@@ -13,7 +13,7 @@ use oci::PlatformFilter;
 use secrecy::SecretString;
 use url::Url;
 
-use super::LogLevel;
+use super::{ExpectedServer, LogLevel};
 
 /// Keeps the artifacts of its groups whole at the edge and serves them with the cloud gone.
 ///
@@ -76,6 +76,24 @@ pub struct Flags {
     /// Check no certificates at all. For laboratories.
     #[arg(long, value_name = "BOOL", value_parser = boolean, num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Control plane")]
     pub tls_skip_verify: Option<bool>,
+    /// Identify by an X.509-SVID of the SPIFFE Workload API instead of a token.
+    #[arg(long, value_name = "BOOL", value_parser = boolean, num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Identity")]
+    pub spiffe_enabled: Option<bool>,
+    /// Where the Workload API is: unix:///path or tcp://address:port [default: unix:///run/spire/sockets/agent.sock]
+    #[arg(long, value_name = "URI", value_parser = super::identity::endpoint, help_heading = "Identity")]
+    pub spiffe_endpoint_socket: Option<String>,
+    /// The SPIFFE ID that Ground Control must show, or `any` for anybody of the trust domain [default:
+    /// spiffe://<own trust domain>/gc/main]
+    #[arg(long, value_name = "ID", value_parser = super::identity::expected_server, help_heading = "Identity")]
+    pub spiffe_expected_server_id: Option<ExpectedServer>,
+    /// File with a one-time join token of the authority that is built into Ground Control. A new one is taken without a
+    /// restart. Needs no SPIFFE_ENABLED.
+    #[arg(long, value_name = "FILE", help_heading = "Identity")]
+    pub join_token_file: Option<PathBuf>,
+    /// PEM file of the trust bundle that Ground Control's certificate is checked against at first. Needed once; the
+    /// satellite then keeps what it is told.
+    #[arg(long, value_name = "FILE", help_heading = "Identity")]
+    pub trust_bundle_file: Option<PathBuf>,
     /// When registration is tried until it succeeds [default: @every 30s]
     #[arg(long, value_name = "SCHEDULE", value_parser = schedule, help_heading = "Control plane")]
     pub register_satellite_interval: Option<Schedule>,
@@ -139,21 +157,6 @@ pub struct Flags {
     #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Process")]
     pub shutdown_timeout: Option<Duration>,
 
-    /// Identify by SPIFFE. Not supported yet.
-    #[arg(long, value_name = "BOOL", value_parser = boolean, num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Not supported yet")]
-    pub spiffe_enabled: Option<bool>,
-    /// The SPIFFE Workload API's socket; without SPIFFE it has no effect.
-    #[arg(long, value_name = "URI", help_heading = "Not supported yet")]
-    pub spiffe_endpoint_socket: Option<String>,
-    /// The SPIFFE ID that Ground Control must show; without SPIFFE it has no effect.
-    #[arg(long, value_name = "ID", help_heading = "Not supported yet")]
-    pub spiffe_expected_server_id: Option<String>,
-    /// File of a join token for the built-in authority. Not supported yet.
-    #[arg(long, value_name = "FILE", help_heading = "Not supported yet")]
-    pub join_token_file: Option<PathBuf>,
-    /// File of the trust bundle of the built-in authority. Not supported yet.
-    #[arg(long, value_name = "FILE", help_heading = "Not supported yet")]
-    pub trust_bundle_file: Option<PathBuf>,
     /// Container runtimes to configure, as runtime:host,host (repeatable). Not supported yet.
     #[arg(long, value_name = "RUNTIME:HOSTS", help_heading = "Not supported yet")]
     pub mirrors: Vec<String>,
@@ -182,9 +185,6 @@ impl Flags {
     #[must_use]
     pub fn not_supported_yet(&self) -> Option<&'static str> {
         [
-            ("spiffe-enabled", self.spiffe_enabled == Some(true)),
-            ("join-token-file", self.join_token_file.is_some()),
-            ("trust-bundle-file", self.trust_bundle_file.is_some()),
             ("mirrors", !self.mirrors.is_empty()),
             ("fallback-only", self.fallback_only == Some(true)),
             ("direct-delivery", self.direct_delivery == Some(true)),
@@ -197,13 +197,7 @@ impl Flags {
 
     /// Settings that are given and have no effect by themselves, by their flags.
     pub(super) fn without_effect(&self) -> impl Iterator<Item = &'static str> {
-        [
-            ("spiffe-endpoint-socket", self.spiffe_endpoint_socket.is_some()),
-            ("spiffe-expected-server-id", self.spiffe_expected_server_id.is_some()),
-            ("parsec-socket", self.parsec_socket.is_some()),
-        ]
-        .into_iter()
-        .filter_map(|(flag, given)| given.then_some(flag))
+        self.parsec_socket.is_some().then_some("parsec-socket").into_iter()
     }
 }
 

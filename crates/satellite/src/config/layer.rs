@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use fleet_protocol::config::{AppConfig, ConfigDocument, RegistryConfig, RegistryHttp, Unknown};
+use fleet_protocol::config::{AppConfig, ConfigDocument, RegistryConfig, RegistryHttp, Spiffe, Unknown};
 use fleet_protocol::schedule::{Schedule, parse_go_duration};
 use secrecy::SecretString;
 use url::{Host, Url};
@@ -96,6 +96,7 @@ pub(super) fn merge(site: &Site, remote: &Layer) -> Effective {
     };
     Effective {
         ground_control_url: all.ground_control_url,
+        identity: site.identity.clone(),
         log_level: all.log_level.unwrap_or(LogLevel::Info),
         use_unsecure: all.use_unsecure.unwrap_or(false),
         state_replication_interval: all.state_replication_interval.unwrap_or_else(|| seconds(10)),
@@ -140,6 +141,12 @@ pub(super) fn problems(effective: &Effective) -> Vec<Problem> {
     if effective.byo_wanted && effective.byo_registry.is_none() {
         let what = "is unset, and BYO_REGISTRY needs it: give the URL of the site's registry".to_owned();
         found.push(Problem { variable: "REGISTRY_URL", what });
+    }
+    if let Some(url) = effective.ground_control_url.as_ref().filter(|url| url.scheme() == "http")
+        && effective.identity.is_spiffe()
+    {
+        let what = format!("{url} is plain HTTP, and an X.509-SVID is shown over TLS only; use https");
+        found.push(Problem { variable: "GROUND_CONTROL_URL", what });
     }
     if !effective.use_unsecure {
         let urls = [
@@ -204,6 +211,8 @@ pub(super) struct Read {
     pub(super) layer: Layer,
     /// `zot_config.storage.rootDirectory`, where it is a decision.
     pub(super) root_directory: Option<PathBuf>,
+    /// What it says of the satellite's identity.
+    pub(super) spiffe: Option<Spiffe>,
     /// Keys that are not honoured and values that are not taken.
     pub(super) warnings: Vec<String>,
 }
@@ -245,7 +254,6 @@ impl Reader {
         let asked = |on: Option<bool>| on == Some(true);
         let audit = app.audit.as_ref().and_then(|audit| audit.get("enabled")).is_some_and(|on| on == true);
         for (key, on) in [
-            ("spiffe.enabled", asked(app.spiffe.as_ref().and_then(|spiffe| spiffe.enabled))),
             (
                 "registry_fallback.enabled",
                 asked(app.registry_fallback.as_ref().and_then(|fallback| fallback.enabled)),
@@ -268,6 +276,7 @@ impl Reader {
             );
         }
 
+        self.read.spiffe.clone_from(&app.spiffe);
         self.read.layer.ground_control_url =
             self.parse("app_config.ground_control_url", &app.ground_control_url, http_url);
         self.read.layer.harbor_registry_url =

@@ -16,7 +16,7 @@ use oci::PlatformFilter;
 
 use super::flags::{Cli, Command, Flags, variable};
 use super::layer::{self, Layer, Origin};
-use super::{Effective, Site};
+use super::{Effective, Site, identity};
 use crate::sealed::field;
 
 const DEFAULT_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -255,7 +255,7 @@ fn config_dir(flags: &Flags, environment: &Environment) -> Result<PathBuf, Confi
 }
 
 fn site(
-    flags: Flags,
+    mut flags: Flags,
     origins: &BTreeMap<String, Origins>,
     config_dir: PathBuf,
     control_socket: PathBuf,
@@ -277,6 +277,11 @@ fn site(
         return Err(ConfigError::of("CONFIG_DIR", "is empty"));
     }
 
+    let mut file = config_file(&config_dir.join(field::CONFIG_FILE))?;
+    let spiffe = file.as_mut().and_then(|read| read.spiffe.take());
+    let (identity, notes) =
+        identity::settings(&mut flags, spiffe).map_err(|(name, why)| ConfigError::of(name, why))?;
+    warnings.extend(notes);
     let said = Layer {
         ground_control_url: flags.ground_control_url,
         log_level: flags.log_level,
@@ -298,7 +303,6 @@ fn site(
         ..Layer::default()
     };
     let listen_by_site = said.listen.is_some();
-    let file = config_file(&config_dir.join(field::CONFIG_FILE))?;
     let mut registry_data_dir = flags.registry_data_dir;
     let mut layer = said;
     if let Some(read) = file {
@@ -309,6 +313,7 @@ fn site(
     }
     let site = Site {
         token: flags.token,
+        identity,
         registry_data_dir: registry_data_dir.unwrap_or_else(|| config_dir.join("registry")),
         config_dir,
         control_socket,

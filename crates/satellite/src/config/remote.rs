@@ -5,7 +5,7 @@ use std::fmt;
 use fleet_protocol::config::ConfigDocument;
 
 use super::layer::{self, Origin};
-use super::{Effective, Layer, Site};
+use super::{Effective, Layer, Site, identity};
 
 /// The decisions about remote configuration; a function from values to values.
 #[derive(Debug)]
@@ -52,7 +52,10 @@ impl RemoteConfig {
 }
 
 fn decide(site: &Site, current: &Effective, document: &ConfigDocument) -> Result<Change, Refusal> {
-    let read = layer::read(document, Origin::Remote)?;
+    let mut read = layer::read(document, Origin::Remote)?;
+    if let Some(spiffe) = &read.spiffe {
+        read.warnings.extend(identity::not_taken(&site.identity, spiffe));
+    }
     let mut wanted = Effective::of(site, &read.layer);
     let problems = layer::problems(&wanted);
     if !problems.is_empty() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use oci::PlatformFilter;
 
-use super::{Layer, Site};
+use super::{IdentitySettings, Layer, Site};
 
 /// A site that says nothing but where it lives.
 pub(crate) fn site(config_dir: &Path) -> Site {
@@ -16,6 +16,7 @@ pub(crate) fn site(config_dir: &Path) -> Site {
 pub(crate) fn site_with(config_dir: &Path, layer: Layer) -> Site {
     Site {
         token: None,
+        identity: IdentitySettings::default(),
         config_dir: config_dir.to_owned(),
         registry_data_dir: config_dir.join("registry"),
         control_socket: config_dir.join("satellite.sock"),

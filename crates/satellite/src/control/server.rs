@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::{API_VERSION, Message, NewToken, ProcessStatus, RegistryStatus, SocketPath, StatusDocument};
-use crate::config::{LiveConfig, Site};
+use crate::config::{IdentitySource, LiveConfig, Site};
 use crate::sealed::{Notice, Vault};
 use crate::serve::namespaces;
 use crate::status::{RegistrationState, Status, StatusBoard};
@@ -190,8 +190,16 @@ async fn token(
     if token.is_empty() {
         return (StatusCode::BAD_REQUEST, Json(Message { message: "the token is empty".to_owned() }));
     }
+    let message = match subject.site.identity.source {
+        IdentitySource::Token => "token taken, registration is tried with it",
+        IdentitySource::Builtin { .. } => "join token taken, attestation is tried with it",
+        IdentitySource::WorkloadApi { .. } => {
+            let message = "this satellite registers by its SVID, a token is of no use to it".to_owned();
+            return (StatusCode::CONFLICT, Json(Message { message }));
+        }
+    };
     subject.token.send_replace(Some(SecretString::from(token)));
-    (StatusCode::ACCEPTED, Json(Message { message: "token taken, registration is tried with it".to_owned() }))
+    (StatusCode::ACCEPTED, Json(Message { message: message.to_owned() }))
 }
 
 /// The status at this moment.
@@ -248,6 +256,9 @@ fn problems(status: &Status) -> Vec<String> {
     if status.registration.state == RegistrationState::Refused {
         let why = status.registration.message.as_deref().unwrap_or("no reason given");
         found.push(format!("registration refused: {why}"));
+    }
+    if let Some(problem) = &status.identity.problem {
+        found.push(format!("identity: {problem}"));
     }
     for (name, scheduler) in &status.schedulers {
         if let Some(error) = scheduler.last_error.as_ref().filter(|_| scheduler.failures_in_a_row > 0) {

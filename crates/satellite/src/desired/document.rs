@@ -60,6 +60,12 @@ impl DocumentError {
         matches!(self, Self::Registry { error, .. } if error.is_retryable() || error.fault() == Fault::Network)
     }
 
+    /// Whether the registry refuses our credentials. One such answer is no proof.
+    #[must_use]
+    pub fn is_unauthorized(&self) -> bool {
+        matches!(self, Self::Registry { error, .. } if error.is_unauthorized())
+    }
+
     /// When the registry wants to be asked again, if it said so.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {

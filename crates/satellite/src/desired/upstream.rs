@@ -1,13 +1,15 @@
 //! The registries that desired state and artifacts come from, and who we are there.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use ::identity::Current;
 use fleet_protocol::registration::StateConfig;
 use registry_client::{Client, ClientOptions, Credentials, Endpoint, EndpointError, Scheme, TlsOptions};
 use url::Url;
 
 use crate::config::Effective;
+use crate::identity::{EdgeIdentity, NoIdentity, same_address};
 
 /// Registries that clients are kept for; a document that names more gets new ones again and again.
 const MAX_CLIENTS: usize = 16;
@@ -21,10 +23,14 @@ pub enum UpstreamError {
     /// The client cannot be set up.
     #[error(transparent)]
     Client(#[from] registry_client::Error),
+    /// It is at the address of Ground Control, to which the satellite shows its SVID, and there is none.
+    #[error("the registry at ground control cannot be asked: {0}")]
+    Identity(#[from] NoIdentity),
 }
 
 /// Clients for the registries that the documents name. The credentials of registration go to the registries that
-/// registration itself named, and to no other, whatever a document says.
+/// registration itself named, and to no other, whatever a document says. The SVID is shown to a registry at the address of
+/// Ground Control, which is then checked by SPIFFE ID; every other one is checked as the settings say.
 #[derive(Debug)]
 pub struct Upstream {
     replacement: Option<Endpoint>,
@@ -33,6 +39,10 @@ pub struct Upstream {
     ours: BTreeSet<String>,
     options: ClientOptions,
     clients: Mutex<HashMap<Endpoint, Client>>,
+    identity: EdgeIdentity,
+    ground_control: Option<Url>,
+    /// The client at the address of Ground Control, and the SVID that its connections were opened with.
+    home: Mutex<Option<(Arc<Current>, Client)>>,
 }
 
 impl Upstream {
@@ -40,7 +50,11 @@ impl Upstream {
     ///
     /// # Errors
     /// [`UpstreamError::Address`] where registration or the settings name an unusable registry.
-    pub fn new(state_config: &StateConfig, config: &Effective) -> Result<Self, UpstreamError> {
+    pub fn new(
+        state_config: &StateConfig,
+        config: &Effective,
+        identity: &EdgeIdentity,
+    ) -> Result<Self, UpstreamError> {
         let replacement = config.harbor_registry_url.as_ref().map(endpoint_of_url).transpose()?;
         let auth_url = state_config.auth.url.trim().trim_end_matches('/');
         let state = state_config.state.trim();
@@ -56,6 +70,9 @@ impl Upstream {
             ours: BTreeSet::new(),
             options: client_options(config),
             clients: Mutex::new(HashMap::new()),
+            identity: identity.clone(),
+            ground_control: config.ground_control_url.clone().filter(|_| identity.is_used()),
+            home: Mutex::new(None),
         };
         let state_host = upstream.endpoint(host_part(state))?;
         let home = if auth_url.is_empty() { state_host.clone() } else { upstream.endpoint(auth_url)? };
@@ -97,19 +114,51 @@ impl Upstream {
     /// # Errors
     /// [`UpstreamError::Client`], for example for plain HTTP that is not allowed.
     pub fn client(&self, endpoint: &Endpoint) -> Result<Client, UpstreamError> {
+        if self.is_home(endpoint) {
+            return self.home_client(endpoint);
+        }
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = clients.get(endpoint) {
             return Ok(client.clone());
         }
-        let mut options = self.options.clone();
-        if !self.ours.contains(&endpoint.host()) {
-            options.credentials = Credentials::Anonymous;
-        }
-        let client = Client::new(endpoint.clone(), options)?;
+        let client = Client::new(endpoint.clone(), self.options_for(endpoint))?;
         if clients.len() >= MAX_CLIENTS {
             clients.clear();
         }
         clients.insert(endpoint.clone(), client.clone());
+        Ok(client)
+    }
+}
+
+impl Upstream {
+    fn options_for(&self, endpoint: &Endpoint) -> ClientOptions {
+        let mut options = self.options.clone();
+        if !self.ours.contains(&endpoint.host()) {
+            options.credentials = Credentials::Anonymous;
+        }
+        options
+    }
+
+    /// Whether scheme, host and port are those of Ground Control, which is shown an SVID.
+    fn is_home(&self, endpoint: &Endpoint) -> bool {
+        self.ground_control.as_ref().is_some_and(|url| same_address(url, endpoint.url()))
+    }
+
+    /// Made anew with each SVID. Transfers under way keep the client that they began with: its new connections show the
+    /// present SVID, too.
+    fn home_client(&self, endpoint: &Endpoint) -> Result<Client, UpstreamError> {
+        let mut home = self.home.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = self.identity.current();
+        if let Some((opened_with, client)) = home.as_ref()
+            && current.as_ref().is_none_or(|current| Arc::ptr_eq(current, opened_with))
+        {
+            return Ok(client.clone());
+        }
+        let current = current.ok_or(NoIdentity::Absent)?;
+        let mut options = self.options_for(endpoint);
+        options.tls.own_origin = Some(self.identity.client_config()?);
+        let client = Client::new(endpoint.clone(), options)?;
+        *home = Some((current, client.clone()));
         Ok(client)
     }
 }
@@ -128,7 +177,11 @@ fn endpoint_of_url(url: &Url) -> Result<Endpoint, EndpointError> {
 /// The settings that every client of a registry has; anonymous.
 pub(crate) fn client_options(config: &Effective) -> ClientOptions {
     ClientOptions {
-        tls: TlsOptions { ca_file: config.tls.ca_file.clone(), skip_verify: config.tls.skip_verify },
+        tls: TlsOptions {
+            ca_file: config.tls.ca_file.clone(),
+            skip_verify: config.tls.skip_verify,
+            own_origin: None,
+        },
         allow_plain_http: config.use_unsecure,
         ..ClientOptions::default()
     }
@@ -152,7 +205,7 @@ mod tests {
             Layer { harbor_registry_url: replacement.map(|url| url.parse().unwrap()), ..Layer::default() };
         let site = testing::site_with(std::path::Path::new("/nonexistent"), layer);
         let config = Effective::of(&site, &Layer::default());
-        Upstream::new(&StateConfig { auth, state: state.to_owned() }, &config).unwrap()
+        Upstream::new(&StateConfig { auth, state: state.to_owned() }, &config, &EdgeIdentity::none()).unwrap()
     }
 
     #[test]

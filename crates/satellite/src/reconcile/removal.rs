@@ -148,7 +148,7 @@ impl Reconciler {
                 Removal::Tag { tag, .. } => format!(":{tag}"),
                 Removal::Manifest(artifact) => format!("@{}", artifact.digest),
             };
-            self.events.emit(Event::Removed { repository: removal.repository().clone(), what });
+            self.parts.events.emit(Event::Removed { repository: removal.repository().clone(), what });
         }
     }
 }

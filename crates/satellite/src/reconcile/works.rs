@@ -15,6 +15,7 @@ use url::Url;
 use crate::config::{ByoRegistry, Effective, TlsTrust};
 use crate::desired::Upstream;
 use crate::destination::Place;
+use crate::identity::EdgeIdentity;
 use crate::plan::{self, Artifact, Fetch, Make, Present, Want};
 use crate::transfers::Transfers;
 
@@ -36,6 +37,7 @@ struct Basis {
     tls: TlsTrust,
     use_unsecure: bool,
     harbor_registry_url: Option<Url>,
+    ground_control_url: Option<Url>,
 }
 
 impl Basis {
@@ -50,6 +52,8 @@ impl Basis {
             tls: config.tls.clone(),
             use_unsecure: config.use_unsecure,
             harbor_registry_url: config.harbor_registry_url.clone(),
+            // To this address the SVID is shown.
+            ground_control_url: config.ground_control_url.clone().filter(|_| config.identity.is_spiffe()),
         }
     }
 
@@ -63,6 +67,7 @@ impl Basis {
             && self.tls == other.tls
             && self.use_unsecure == other.use_unsecure
             && self.harbor_registry_url == other.harbor_registry_url
+            && self.ground_control_url == other.ground_control_url
     }
 }
 
@@ -118,6 +123,7 @@ impl Works {
         works: &mut Option<Self>,
         registration: &StateConfig,
         config: &Effective,
+        identity: &EdgeIdentity,
         store: &blob_store::Store,
         transfers: &Transfers,
     ) -> Result<(), String> {
@@ -126,7 +132,7 @@ impl Works {
             return Ok(());
         }
         *works = None;
-        let upstream = Upstream::new(registration, config)
+        let upstream = Upstream::new(registration, config, identity)
             .map_err(|error| format!("the central registry cannot be used: {error}"))?;
         let place =
             Place::open(config, store).map_err(|error| format!("the destination cannot be used: {error}"))?;

@@ -35,7 +35,7 @@ pub(crate) enum Next {
     AtOnce,
     /// It cannot do anything until it is woken or the configuration changes.
     Park,
-    /// Never again.
+    /// It has done its work, until something wakes it.
     Done,
     /// It failed.
     Failed {
@@ -69,7 +69,7 @@ impl Clock {
         Self { scheduler, events, config, pick, wake, stop }
     }
 
-    /// Runs until the job is done or the core stops. A run that is under way then is dropped where it stands.
+    /// Runs until the core stops. A run that is under way then is dropped where it stands.
     pub(super) async fn run(mut self, mut job: impl AsyncFnMut() -> Next) {
         let scheduler = self.scheduler;
         let mut failures = 0_u32;
@@ -94,7 +94,7 @@ impl Clock {
             let wait = match next {
                 Next::Done => {
                     self.events.emit(Event::Retired { scheduler });
-                    return;
+                    None
                 }
                 Next::AtOnce => Some((Duration::ZERO, Instant::now())),
                 Next::Park => None,

@@ -48,8 +48,8 @@ pub fn import(bytes: &[u8], facts: &DeviceFacts) -> Result<Option<DeviceState>, 
     };
     Ok(Some(DeviceState {
         registration: identity(&document),
-        claim: None,
         remote_config: Some(KeptConfig { digest: None, document: without_secrets(document) }),
+        ..DeviceState::default()
     }))
 }
 

@@ -16,7 +16,7 @@ use fleet_protocol::state_image::StateImage;
 use oci::{Descriptor, Digest, PlatformFilter, Reference, RepositoryName, Tag, media_type};
 use registry_client::{Client, ClientOptions};
 use registry_server::FullAccess;
-use satellite::config::{Effective, Layer, LiveConfig, Site};
+use satellite::config::{Effective, IdentitySettings, Layer, LiveConfig, Site};
 use satellite::device::DeviceFacts;
 use satellite::events::Events;
 use satellite::schedulers::{Core, Parts};
@@ -390,6 +390,7 @@ impl Edge {
 pub(crate) fn site(config_dir: &Path, layer: Layer) -> Site {
     Site {
         token: None,
+        identity: IdentitySettings::default(),
         config_dir: config_dir.to_owned(),
         registry_data_dir: config_dir.join("registry"),
         control_socket: config_dir.join("satellite.sock"),

@@ -23,6 +23,8 @@ fn what_is_wrong_ends_the_start_with_2_and_its_name() {
         (Site::new().set("USE_UNSECURE", "maybe"), vec![], "USE_UNSECURE"),
         (Site::new(), vec!["--shutdown-timeout", "soon"], "SHUTDOWN_TIMEOUT"),
         (Site::new().set("GROUND_CONTROL_URL", "http://192.0.2.1"), vec![], "GROUND_CONTROL_URL"),
+        (Site::new().set("JOIN_TOKEN_FILE", "/token"), vec![], "TRUST_BUNDLE_FILE"),
+        (Site::new().set("SPIFFE_ENDPOINT_SOCKET", "/run/x"), vec![], "SPIFFE_ENDPOINT_SOCKET"),
         (Site::new().set("BYO_REGISTRY", "true"), vec![], "REGISTRY_URL"),
         (Site::new().set("TLS_CA_FILE", "/nowhere/ca.pem"), vec![], "TLS_CA_FILE"),
     ] {
@@ -36,14 +38,11 @@ fn what_is_wrong_ends_the_start_with_2_and_its_name() {
 #[test]
 fn what_is_not_built_yet_ends_the_start_with_2() {
     for (name, value) in [
-        ("SPIFFE_ENABLED", "true"),
         ("MIRRORS", "docker:true"),
         ("FALLBACK_ONLY", "1"),
         ("DIRECT_DELIVERY", "true"),
         ("IMAGE_DIR", "/images"),
         ("PARSEC_ENABLED", "true"),
-        ("JOIN_TOKEN_FILE", "/token"),
-        ("TRUST_BUNDLE_FILE", "/bundle.pem"),
     ] {
         let ended = Site::new().set(name, value).run(&[]);
         assert_eq!(ended.code, Some(2), "{ended:?}");

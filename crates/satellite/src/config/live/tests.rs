@@ -47,7 +47,7 @@ async fn a_refused_document_leaves_the_last_good_one_in_force_and_kept() {
     config.adopt(good, &document(json!({"app_config": {"log_level": "debug"}}))).await.unwrap();
     for bad in [
         json!({"app_config": {"log_level": "loud"}}),
-        json!({"app_config": {"log_level": "warn", "spiffe": {"enabled": true}}}),
+        json!({"app_config": {"log_level": "warn", "audit": {"enabled": true}}}),
         json!({"app_config": {"log_level": "warn", "tls": {"ca_file": "/nowhere/ca.pem"}}}),
     ] {
         let refused = config.adopt(Digest::sha256(b"bad"), &document(bad)).await.unwrap_err();

@@ -5,7 +5,7 @@ use fleet_protocol::schedule::Schedule;
 use secrecy::ExposeSecret as _;
 
 use super::*;
-use crate::config::LogLevel;
+use crate::config::{ExpectedServer, IdentitySettings, IdentitySource, LogLevel};
 
 struct Case {
     folder: tempfile::TempDir,
@@ -87,9 +87,10 @@ const VALID: &[(&str, &str)] = &[
     ("log-level", "debug"),
     ("json-logging", "false"),
     ("shutdown-timeout", "5s"),
-    ("spiffe-enabled", "false"),
+    ("spiffe-enabled", "true"),
     ("spiffe-endpoint-socket", "unix:///run/x"),
     ("spiffe-expected-server-id", "any"),
+    ("trust-bundle-file", "/bundle.pem"),
     ("no-registry-fallback", "true"),
     ("fallback-only", "false"),
     ("direct-delivery", "false"),
@@ -122,6 +123,9 @@ const INVALID: &[(&str, &str)] = &[
     ("json-logging", "json"),
     ("shutdown-timeout", "30"),
     ("spiffe-enabled", "x"),
+    ("spiffe-endpoint-socket", "/run/x"),
+    ("spiffe-expected-server-id", "gc"),
+    ("spiffe-expected-server-id", "spiffe://td"),
     ("no-registry-fallback", "x"),
     ("fallback-only", "x"),
     ("direct-delivery", "x"),
@@ -129,9 +133,6 @@ const INVALID: &[(&str, &str)] = &[
 ];
 
 const LATER: &[(&str, &str)] = &[
-    ("spiffe-enabled", "true"),
-    ("join-token-file", "/token"),
-    ("trust-bundle-file", "/bundle.pem"),
     ("mirrors", "containerd:docker.io"),
     ("mirrors", "docker:true"),
     ("fallback-only", "true"),
@@ -147,7 +148,10 @@ fn the_command_line_is_well_formed_and_wholly_covered_here() {
         .get_arguments()
         .filter_map(|argument| argument.get_long().filter(|flag| is_setting(flag)).map(str::to_owned))
         .collect();
-    let covered: BTreeSet<String> = VALID.iter().chain(LATER).map(|(flag, _)| (*flag).to_owned()).collect();
+    let mut covered: BTreeSet<String> =
+        VALID.iter().chain(LATER).map(|(flag, _)| (*flag).to_owned()).collect();
+    // Needs another one beside it: `the_files_of_the_built_in_authority_belong_together`.
+    covered.insert("join-token-file".to_owned());
     assert_eq!(defined, covered);
 }
 
@@ -246,7 +250,6 @@ fn what_is_not_built_yet_ends_the_start() {
         Case::new(&[(&name, "")]).site(&[]);
     }
     for asked in [
-        r#"{"app_config":{"spiffe":{"enabled":true}}}"#,
         r#"{"app_config":{"audit":{"enabled":true}}}"#,
         r#"{"app_config":{"registry_fallback":{"enabled":true}}}"#,
         r#"{"app_config":{"direct_delivery":{"enabled":true}}}"#,
@@ -254,6 +257,47 @@ fn what_is_not_built_yet_ends_the_start() {
         let text = Case::new(&[]).file(asked).usage(&[]);
         assert!(text.contains("config.json") && text.contains("not supported yet"), "{text}");
     }
+}
+
+#[test]
+fn the_files_of_the_built_in_authority_belong_together() {
+    let text = Case::new(&[("JOIN_TOKEN_FILE", "/token")]).usage(&[]);
+    assert!(text.contains("TRUST_BUNDLE_FILE"), "{text}");
+    let both =
+        [("JOIN_TOKEN_FILE", "/token"), ("TRUST_BUNDLE_FILE", "/bundle.pem"), ("SPIFFE_ENABLED", "true")];
+    let site = Case::new(&both).site(&["--spiffe-endpoint-socket=unix:///run/x"]);
+    let builtin = IdentitySource::Builtin {
+        join_token_file: Some("/token".into()),
+        trust_bundle_file: Some("/bundle.pem".into()),
+    };
+    assert_eq!(site.identity.source, builtin);
+    assert!(site.warnings.iter().any(|warning| warning.starts_with("SPIFFE_ENDPOINT_SOCKET has no effect")));
+    let later = Case::new(&[("TRUST_BUNDLE_FILE", "/bundle.pem")]).site(&[]).identity;
+    assert!(later.is_spiffe(), "the join token was used up long ago");
+}
+
+#[test]
+fn the_workload_api_is_turned_on_by_the_site_alone() {
+    assert_eq!(Case::new(&[]).site(&[]).identity, IdentitySettings::default());
+    let site = Case::new(&[("SPIFFE_ENABLED", "true"), ("TOKEN", "0123")]).site(&[]);
+    let endpoint = "unix:///run/spire/sockets/agent.sock".to_owned();
+    assert_eq!(site.identity.source, IdentitySource::WorkloadApi { endpoint });
+    assert_eq!(site.identity.expected_server, ExpectedServer::GroundControl);
+    assert!(site.warnings.iter().any(|warning| warning.starts_with("TOKEN has no effect")));
+    let file = r#"{"app_config":{"spiffe":{"enabled":true,"endpoint_socket":"unix:///run/file.sock","expected_server_id":"spiffe://td/x"}}}"#;
+    let site = Case::new(&[("SPIFFE_EXPECTED_SERVER_ID", "any")]).file(file).site(&[]);
+    let endpoint = "unix:///run/file.sock".to_owned();
+    assert_eq!(site.identity.source, IdentitySource::WorkloadApi { endpoint });
+    assert_eq!(site.identity.expected_server, ExpectedServer::Any);
+    let site = Case::new(&[("SPIFFE_ENABLED", "false")]).file(file).site(&[]);
+    assert!(!site.identity.is_spiffe(), "a variable outranks the file");
+}
+
+#[test]
+fn an_svid_is_not_shown_over_plain_http() {
+    let text =
+        Case::new(&[("GROUND_CONTROL_URL", "http://127.0.0.1:8080"), ("SPIFFE_ENABLED", "true")]).usage(&[]);
+    assert!(text.contains("GROUND_CONTROL_URL") && text.contains("https"), "{text}");
 }
 
 #[test]

@@ -86,12 +86,11 @@ fn what_waits_for_a_restart_is_left_as_it_is_and_reported() {
 #[test]
 fn one_bad_value_refuses_the_whole_document_with_every_reason() {
     let refusal = apply(json!({
-        "app_config": {"log_level": "debug", "heartbeat_interval": "often", "spiffe": {"enabled": true}},
+        "app_config": {"log_level": "debug", "heartbeat_interval": "often", "audit": {"enabled": true}},
         "zot_config": {"http": {"port": "x"}}
     }))
     .unwrap_err();
-    for key in ["heartbeat_interval", "app_config.spiffe.enabled: not supported yet", "zot_config.http.port"]
-    {
+    for key in ["heartbeat_interval", "app_config.audit.enabled: not supported yet", "zot_config.http.port"] {
         assert!(refusal.reasons.iter().any(|reason| reason.contains(key)), "{key}: {refusal}");
     }
     assert_eq!(refusal.reasons.len(), 3, "{refusal}");
