@@ -30,6 +30,7 @@ use self::caller::VerifiesSvids;
 use crate::identity::builtin;
 
 pub use error::ApiError;
+pub(crate) use extract::Body;
 pub use state::{AppState, Settings};
 
 /// Largest body of a login, a registration, an account: a few names and secrets.

@@ -60,7 +60,7 @@ pub(super) async fn open(
     };
     tasks.spawn(stop.clone().run_until_cancelled_owned(tell(own.clone())));
     let registrar: Option<Arc<dyn Registrar>> = match (&authority, spire) {
-        (Some(_), _) => None,
+        (Some(authority), _) => Some(Arc::clone(authority) as _),
         (None, Some(Spire { admin: Some(admin), .. })) => Some(spire_registrar(admin, &own, config)?),
         (None, _) => None,
     };
