@@ -338,5 +338,5 @@ impl ServerClient {
 
 /// Whether another try may find the server: it was not there, or went away during the call.
 fn is_passing(status: &Status) -> bool {
-    status.code() == Code::Unavailable
+    status.code() == Code::Unavailable || error::is_of_transport(status)
 }

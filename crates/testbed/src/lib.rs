@@ -36,6 +36,7 @@ pub mod registry;
 pub mod satellite;
 pub mod skopeo;
 pub mod spire;
+pub mod spire_stand_in;
 pub mod workload_api;
 pub mod world;
 

@@ -71,6 +71,7 @@ impl ClientError {
             Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => {
                 Self::Unreachable { server, call, reason }
             }
+            _ if is_of_transport(status) => Self::Unreachable { server, call, reason },
             Code::PermissionDenied | Code::Unauthenticated => Self::Denied { server, call, reason },
             Code::InvalidArgument | Code::NotFound | Code::AlreadyExists | Code::OutOfRange => {
                 Self::Invalid { call, reason }
@@ -78,6 +79,11 @@ impl ClientError {
             code => Self::Failed { server, call, code, reason },
         }
     }
+}
+
+/// Whether the connection failed, and not the server: what a server says comes without a cause of ours.
+pub(super) fn is_of_transport(status: &tonic::Status) -> bool {
+    std::error::Error::source(status).is_some()
 }
 
 /// The message and, where the transport failed, its innermost cause: the outer ones say no more than "transport error".
