@@ -41,6 +41,8 @@ pub struct Place {
     port: Port,
     /// Where it shows its SVID, if it has one.
     spiffe_port: Option<Port>,
+    /// Where agents attest to the built-in authority.
+    agents_port: Option<Port>,
     password: String,
     options: Options,
 }
@@ -60,7 +62,10 @@ impl Place {
         // Within the default rules for passwords: upper and lower case and a digit.
         let password = format!("Testbed-{:016x}", rand::random::<u64>());
         let spiffe_port = options.spiffe.then(Port::reserve).transpose()?;
-        Ok(Self { dir: dir.to_owned(), port: Port::reserve()?, spiffe_port, password, options })
+        let foreign = options.environment.iter().any(|(name, _)| name == "SPIFFE_PROVIDER");
+        let agents_port = (options.spiffe && !foreign).then(Port::reserve).transpose()?;
+        let port = Port::reserve()?;
+        Ok(Self { dir: dir.to_owned(), port, spiffe_port, agents_port, password, options })
     }
 
     /// `http://127.0.0.1:<port>`: for people's clients and for all that know no SPIFFE.
@@ -76,6 +81,11 @@ impl Place {
     /// `host:port` of [`Place::spiffe_url`].
     pub fn spiffe_address(&self) -> String {
         self.spiffe_port.as_ref().unwrap_or(&self.port).address()
+    }
+
+    /// The port at which agents attest to the built-in authority, where that is the provider.
+    pub fn agents_port(&self) -> Option<u16> {
+        self.agents_port.as_ref().map(Port::number)
     }
 
     /// Its log.
@@ -123,6 +133,9 @@ impl Place {
             .current_dir(&self.dir);
         if self.spiffe_port.is_some() {
             command.env("SPIFFE_SERVER_ENABLED", "true").env("WEB_LISTEN", self.port.address());
+        }
+        if let Some(port) = &self.agents_port {
+            command.env("SPIRE_SERVER_PORT", port.number().to_string());
         }
         if let Some(clock) = &self.options.clock {
             clock.apply(&mut command);

@@ -34,6 +34,7 @@ pub mod process;
 pub mod proxy;
 pub mod registry;
 pub mod satellite;
+pub mod secrets;
 pub mod skopeo;
 pub mod spire;
 pub mod spire_stand_in;

@@ -30,8 +30,17 @@ impl World {
 
     /// Starts Ground Control.
     pub async fn start_with(options: ground_control::Options) -> Result<Self> {
+        Self::start_prepared(options, async |_: &mut Place| Ok(())).await
+    }
+
+    /// Starts Ground Control after its place was prepared, such as by something that stands before it.
+    pub async fn start_prepared(
+        options: ground_control::Options,
+        prepare: impl AsyncFnOnce(&mut Place) -> Result<()>,
+    ) -> Result<Self> {
         let dir = files::scratch("world")?;
-        let place = Place::new(&dir.path().join("cloud"), options)?;
+        let mut place = Place::new(&dir.path().join("cloud"), options)?;
+        prepare(&mut place).await?;
         let ground_control = place.start().await?;
         let admin = ground_control.admin().await?;
         Ok(Self { ground_control: Some(ground_control), place, admin, dir })

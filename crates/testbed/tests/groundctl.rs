@@ -63,7 +63,11 @@ fn text(path: &Path) -> &str {
 }
 
 async fn operator(dir: &Path) -> (GroundControl, Operator) {
-    let place = Place::new(&dir.join("cloud"), Options::default()).unwrap();
+    operator_of(dir, Options::default()).await
+}
+
+async fn operator_of(dir: &Path, options: Options) -> (GroundControl, Operator) {
+    let place = Place::new(&dir.join("cloud"), options).unwrap();
     let ground_control = place.start().await.unwrap();
     let home = dir.join("home");
     files::create_dir(&home).unwrap();
@@ -145,5 +149,61 @@ async fn input_that_is_wrong_says_what_and_changes_nothing() {
     let session = operator.home.join(".config/groundctl/session.json");
     let mode = std::os::unix::fs::PermissionsExt::mode(&session.metadata().unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
+    ground_control.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn identities_are_run_from_the_command_line() {
+    let dir = files::scratch("groundctl").unwrap();
+    let options = Options { spiffe: true, ..Options::default() };
+    let (ground_control, operator) = operator_of(dir.path(), options).await;
+    operator.logs_in(ground_control.password());
+    let status = operator.json(&["spire", "status"]);
+    assert_eq!((&status["provider"], &status["connected"]), (&"builtin".into(), &true.into()), "{status}");
+    assert_eq!(operator.json(&["spire", "agents"])["agents"], serde_json::json!([]));
+
+    let (token, bundle) = (operator.home.join("token"), operator.home.join("bundle.pem"));
+    let register = |region: &'static str| {
+        [
+            "satellites",
+            "register",
+            "edge-01",
+            "--region",
+            region,
+            "--ttl",
+            "1h",
+            "--join-token-file",
+            text(&token),
+        ]
+    };
+    let registered =
+        operator.json(&[&register("eu-west")[..], &["--trust-bundle-file", text(&bundle)]].concat());
+    let id = "spiffe://harbor-satellite.local/satellite/region/eu-west/edge-01";
+    assert_eq!((&registered["spiffe_id"], &registered["join_token"]), (&id.into(), &Value::Null));
+    assert!(String::from_utf8(files::read(&bundle).unwrap()).unwrap().contains("BEGIN CERTIFICATE"));
+    let first = files::read(&token).unwrap();
+    assert!(first.len() >= 32);
+    assert_eq!(operator.json(&["satellites", "get", "edge-01"])["spiffe_id"], id);
+
+    operator.does(&register("eu-west"));
+    let second = files::read(&token).unwrap();
+    assert_ne!(first, second, "a repetition gives a new token");
+    assert!(operator.fails(5, &register("us-east")).contains("edge-01"));
+    assert_eq!(files::read(&token).unwrap(), second, "a refusal leaves the file as it was");
+
+    operator.fails(3, &["satellites", "revoke", "edge-02"]);
+    operator.does(&["satellites", "revoke", "edge-01"]);
+    assert_eq!(operator.json(&["satellites", "get", "edge-01"])["state"], "revoked");
+    let enabled = operator.json(&["satellites", "enable", "edge-01", "--join-token-file", text(&token)]);
+    assert_eq!((&enabled["spiffe_id"], &enabled["join_token"]), (&id.into(), &Value::Null));
+    assert_ne!(files::read(&token).unwrap(), second);
+    assert_eq!(operator.json(&["satellites", "get", "edge-01"])["state"], "pending");
+    operator.fails(5, &["satellites", "enable", "edge-01"]);
+    operator.fails(5, &["satellites", "approve", "edge-01"]);
+
+    // One without an identity is let in again with its own kind of token.
+    operator.does(&["satellites", "create", "edge-03"]);
+    operator.does(&["satellites", "revoke", "edge-03"]);
+    assert_eq!(operator.json(&["satellites", "enable", "edge-03"])["token"].as_str().map(str::len), Some(32));
     ground_control.stop().await.unwrap();
 }

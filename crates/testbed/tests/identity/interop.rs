@@ -1,6 +1,5 @@
 //! go-spiffe as the judge: of the Workload API stand-in that other tests rely on, and of our own mTLS as a client and as
 //! a server, each through a rotation of SVIDs and authorities.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test program: what fails ends the test")]
 
 use std::time::Duration;
 

@@ -1,0 +1,76 @@
+//! SVIDs and authorities that change during a long pull.
+
+use std::time::Duration;
+
+use testbed::files;
+use testbed::process::wait_for;
+
+use crate::support::{DAY, HOUR, LIMIT, arrives, builtin_behind_link, publish, reaches, says, svid_end};
+
+/// Requests that Ground Control refused since this many bytes of its log, but those that ask for a token first, as a
+/// registry's clients do, and for referrers that are not there.
+fn refused(log: &std::path::Path, since: usize) -> Vec<String> {
+    let text = String::from_utf8_lossy(&files::read(log).unwrap()).into_owned();
+    let failed = |line: &&str| {
+        line.contains("answered")
+            && [" 4", "=4", ":4", " 5", "=5", ":5"].iter().any(|digit| {
+                line.split("status")
+                    .nth(1)
+                    .is_some_and(|rest| rest.trim_start_matches('"').starts_with(digit))
+            })
+            && !(line.contains("/v2/") && (line.contains("401") || line.contains("404")))
+    };
+    text[since.min(text.len())..].lines().filter(failed).map(str::to_owned).collect()
+}
+
+/// During one pull of half a minute the SVID of the satellite is renewed, the next authority begins to sign, and Ground
+/// Control's own SVID is another one. Nothing is refused, nothing is fetched twice.
+#[tokio::test]
+async fn the_svid_and_the_authority_rotate_during_a_pull() {
+    let clock = testbed::clock::Clock::new().unwrap();
+    let (mut world, link) = builtin_behind_link(Some(&clock)).await;
+    // To the eve of the day on which the second authority signs.
+    clock.advance(300 * DAY).unwrap();
+    world.kill_ground_control().unwrap();
+    world.restart_ground_control().await.unwrap();
+    clock.advance(34 * DAY - 6 * HOUR).unwrap();
+    world.kill_ground_control().unwrap();
+    world.restart_ground_control().await.unwrap();
+    world.admin = world.ground_control.as_ref().unwrap().admin().await.unwrap();
+
+    let small = publish(&world, "one", "1", 1, &[20_000]).await;
+    let mut site = world.site_with_svid("edge-01", "default", &["one"], &[]).await.unwrap();
+    site.set_ground_control_url(link.url());
+    let satellite = site.start().await.unwrap();
+    arrives(&site, "1", small.root.digest).await;
+    reaches(&world, "edge-01", "online").await;
+    let before = says(&site, "both authorities", |status| status["identity"]["authorities"] == 2).await;
+
+    let (log, carried) = (files::read(&world.place.log()).unwrap().len(), link.carried());
+    link.limit(Some(500_000));
+    let big = publish(&world, "one", "2", 2, &[7_000_000, 7_000_000]).await;
+    wait_for("the pull under way", LIMIT, async || (link.carried() > carried + 1_000_000).then_some(()))
+        .await
+        .unwrap();
+    // Past half of the SVID's life, and past the day of the second authority.
+    clock.advance(13 * HOUR).unwrap();
+    let after = says(&site, "a new SVID", |status| svid_end(status) != svid_end(&before)).await;
+    assert_eq!(site.registry().digest("shop/app", "2").await.unwrap(), None, "the pull was over too soon");
+    site.wait_for_tag("shop/app", "2", big.root.digest, Duration::from_secs(90)).await.unwrap();
+    arrives(&site, "2", big.root.digest).await;
+
+    assert_eq!(refused(&world.place.log(), log), Vec::<String>::new());
+    let total = big.layout.graph(&big.root).unwrap().blob_bytes();
+    let spent = link.carried() - carried;
+    assert!(spent < total + 2_000_000, "{spent} bytes for {total}");
+    assert_eq!(after["failed"], serde_json::json!([]), "{after:#}");
+
+    // And once more by the new authority alone: half a day later both sides show what it signed.
+    clock.advance(13 * HOUR).unwrap();
+    says(&site, "the next SVID", |status| svid_end(status) != svid_end(&after)).await;
+    link.limit(None);
+    let last = publish(&world, "one", "3", 3, &[20_000]).await;
+    arrives(&site, "3", last.root.digest).await;
+    assert_eq!(refused(&world.place.log(), log), Vec::<String>::new());
+    satellite.stop().await.unwrap();
+}
