@@ -107,7 +107,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     let engines = engines::start().await;
     let pull = engines::Pull {
         satellite: site.address(),
-        central: ground_control.address().to_owned(),
+        central: place.spiffe_address(),
         repository: repository.clone(),
         tag: tag.clone(),
         digest: image.root.digest,

@@ -21,7 +21,8 @@ pub(crate) struct Engines {
 pub(crate) struct Pull {
     /// `host:port` of the satellite.
     pub(crate) satellite: String,
-    /// `host:port` of the central registry, under whose name containerd pulls through its mirror.
+    /// `host:port` of the central registry as the satellite was told it: under that name containerd pulls through its
+    /// mirror.
     pub(crate) central: String,
     /// Repository.
     pub(crate) repository: String,

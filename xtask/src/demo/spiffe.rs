@@ -1,4 +1,4 @@
-//! What the demo shows of identities: who the satellite is, and that it speaks mutual TLS only.
+//! What the demo shows of identities: who the satellite is, and that it uses no door but the one for SVIDs.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -141,7 +141,7 @@ pub(crate) async fn only_mutual_tls(doors: &Doors, watch: Watch, trust_bundle: &
     match (to(&doors.spiffe), to(&doors.web)) {
         (0, _) => Err(Error::Other(format!("none to {} was seen", doors.spiffe))),
         (some, 0) => {
-            step.done(format!("{some} to {} with mutual TLS, none to {}", doors.spiffe, doors.web));
+            step.done(format!("{some} to {}, where SVIDs are shown, none to {}", doors.spiffe, doors.web));
             Ok(())
         }
         (_, some) => Err(Error::Other(format!("{some} went to {}, which is not for satellites", doors.web))),
