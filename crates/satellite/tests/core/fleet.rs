@@ -283,11 +283,20 @@ impl Edge {
 
     /// Opens the directories of a satellite; the core does not run yet.
     pub(crate) fn open(dir: TempDir, layer: Layer) -> Self {
+        Self::open_as(dir, layer, IdentitySettings::default(), machine("a-machine"))
+    }
+
+    /// The same with an identity, on a certain machine.
+    pub(crate) fn open_as(
+        dir: TempDir,
+        layer: Layer,
+        identity: IdentitySettings,
+        facts: DeviceFacts,
+    ) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let site = Arc::new(site(dir.path(), layer));
+        let site = Arc::new(Site { identity, ..site(dir.path(), layer) });
         blob_store::durable::create_dir_all(&dir.path().join("state")).unwrap();
         let store = Store::open(&site.registry_data_dir, Options::default()).unwrap();
-        let facts = DeviceFacts { machine_id: Some("a-machine".to_owned()), ..DeviceFacts::default() };
         let (vault, _) = Vault::open(dir.path(), facts).unwrap();
         let boot = Effective::of(&site, &Layer::default());
         let (config, refusal) = LiveConfig::open(site, boot, vault.clone());
@@ -385,6 +394,11 @@ impl Edge {
         let wholeness = self.store.wholeness(&repository(name), digest).await.unwrap();
         wholeness.is_whole() && wholeness.absent_children.is_empty()
     }
+}
+
+/// A machine that only its id tells from another.
+pub(crate) fn machine(id: &str) -> DeviceFacts {
+    DeviceFacts { machine_id: Some(id.to_owned()), ..DeviceFacts::default() }
 }
 
 pub(crate) fn site(config_dir: &Path, layer: Layer) -> Site {

@@ -2,9 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod builtin;
+mod cloud;
 mod destinations;
 mod fleet;
 mod ground_control;
 mod registration;
 mod replication;
+mod svid;
 mod trouble;
