@@ -13,10 +13,18 @@
     reason = "a test program: what fails ends the test"
 )]
 
+#[path = "store/agents.rs"]
+mod agents;
+#[path = "store/attestation.rs"]
+mod attestation;
 #[path = "store/fixture.rs"]
 mod fixture;
 #[path = "store/fleet.rs"]
 mod fleet;
+#[path = "store/identities.rs"]
+mod identities;
+#[path = "store/lifecycle.rs"]
+mod lifecycle;
 #[path = "store/outbox.rs"]
 mod outbox;
 #[path = "store/people.rs"]
@@ -85,6 +93,36 @@ suite! {
     reports::the_history_is_bounded,
     reports::images_are_replaced_and_paged,
     reports::many_reports_share_a_commit,
+    identities::a_registration_is_whole_or_not_there,
+    identities::a_registration_is_repeated_without_harm,
+    identities::a_name_belongs_to_one_region,
+    identities::what_was_there_before_gets_an_epoch,
+    identities::a_name_introduces_itself_once,
+    identities::who_waits_for_approval_gets_nothing,
+    identities::what_is_known_of_a_name,
+    identities::a_granted_secret_replaces_only_lost_ones,
+    attestation::a_join_token_is_bound_to_its_key,
+    attestation::a_repeat_voids_only_what_nobody_claimed,
+    attestation::of_two_attestations_at_once_one_is_granted,
+    attestation::a_new_device_takes_over_when_it_is_used,
+    attestation::lost_answers_lock_nobody_out,
+    attestation::a_nonce_is_good_once,
+    attestation::renewal_ends_with_the_grace,
+    attestation::what_is_issued_beside_a_revocation_is_worth_nothing,
+    attestation::authorities_are_kept_once,
+    lifecycle::a_revoked_satellite_is_refused,
+    lifecycle::a_revoked_satellite_is_let_in_by_its_registration,
+    lifecycle::a_revoked_satellite_is_let_in_by_a_token,
+    lifecycle::only_what_waits_or_is_revoked_is_let_in,
+    lifecycle::a_deleted_identity_is_gone,
+    lifecycle::silence_makes_stale,
+    lifecycle::a_fixed_threshold_counts_instead,
+    lifecycle::withdrawals_are_claimed_once_and_tried_again,
+    lifecycle::what_came_back_is_not_withdrawn,
+    agents::a_node_agent_attests_and_renews,
+    agents::an_agent_gets_what_it_serves,
+    agents::an_agent_goes_with_the_last_that_needs_it,
+    agents::a_banned_agent_attests_anew_after_enabling,
     outbox::a_change_and_its_intent_are_one,
     outbox::a_newer_change_is_not_swallowed,
     outbox::two_publishers_never_claim_the_same,

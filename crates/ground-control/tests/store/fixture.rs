@@ -3,9 +3,15 @@
 use std::net::IpAddr;
 use std::str::FromStr as _;
 
+use fleet_protocol::api::AttestationMethod;
 use ground_control::domain::Page;
+use ground_control::domain::SatelliteId;
 use ground_control::domain::document::{Claimed, DocumentKey};
 use ground_control::domain::group::Artifact;
+use ground_control::domain::heartbeat::{HeartbeatOutcome, HeartbeatRecord, Report};
+use ground_control::domain::identity::{
+    AttestAttempt, IdentityRecord, IssueGrant, IssueRefusal, NameRecord, NewRegistration, RenewAttempt,
+};
 use ground_control::domain::satellite::{NewSatellite, Satellite};
 use ground_control::domain::secret::{HashKey, Hashed, Purpose};
 use ground_control::domain::ztr::{ClaimAttempt, ClaimGrant, ClaimRefusal, Claimant};
@@ -201,4 +207,95 @@ pub(crate) fn keys<'a>(documents: impl IntoIterator<Item = &'a DocumentKey>) -> 
 
 pub(crate) fn page(number: u32, size: u32) -> Page {
     Page::new(number, size)
+}
+
+/// A registration with a join token of ten minutes.
+pub(crate) fn registration(name: &str, token: &str, now: i64) -> NewRegistration {
+    NewRegistration {
+        name: name.into(),
+        region: "default".into(),
+        groups: Vec::new(),
+        config_name: None,
+        method: AttestationMethod::JoinToken,
+        parent_id: agent_of(name),
+        selectors: vec!["unix:uid:0".into()],
+        join_token: Some((hashed(token), at(now + 600))),
+    }
+}
+
+/// The agent that serves a satellite unless another is named.
+pub(crate) fn agent_of(name: &str) -> String {
+    format!("spiffe://harbor-satellite.local/agent/{name}")
+}
+
+/// Registers a satellite; its join token is called like `token`.
+pub(crate) async fn enrolled(store: &SharedStore, name: &str, token: &str, now: i64) -> Satellite {
+    store.register_identity(registration(name, token, now), at(now)).await.unwrap().0
+}
+
+/// Attests with a join token; the SVID lives for a day.
+pub(crate) async fn attest(
+    store: &SharedStore,
+    token: &str,
+    key: &str,
+    now: i64,
+) -> Result<IssueGrant, IssueRefusal> {
+    let attempt = AttestAttempt {
+        token: hashed(token),
+        public_key: key.into(),
+        expires_at: at(now) + DAY,
+        agent: None,
+    };
+    store.attest(attempt, at(now)).await.unwrap()
+}
+
+/// Renews with a nonce of its own, with a day's SVIDs and a grace of ten days.
+pub(crate) async fn renew(
+    store: &SharedStore,
+    satellite: &SatelliteId,
+    (old_key, new_key): (&str, &str),
+    now: i64,
+) -> Result<IssueGrant, IssueRefusal> {
+    let nonce = hashed(&uuid::Uuid::now_v7().to_string());
+    store.keep_nonce(&nonce, at(now + 300), at(now)).await.unwrap();
+    store.renew(renewal(satellite, nonce, (old_key, new_key), now), at(now)).await.unwrap()
+}
+
+pub(crate) fn renewal(
+    satellite: &SatelliteId,
+    nonce: Hashed,
+    (old_key, new_key): (&str, &str),
+    now: i64,
+) -> RenewAttempt {
+    RenewAttempt {
+        satellite: satellite.clone(),
+        nonce,
+        old_key: old_key.into(),
+        new_key: new_key.into(),
+        expires_at: at(now) + DAY,
+        grace: SignedDuration::from_hours(10 * 24),
+    }
+}
+
+/// How long SVIDs live here.
+pub(crate) const DAY: SignedDuration = SignedDuration::from_hours(24);
+
+/// What is known of a satellite that is there.
+pub(crate) async fn known(store: &SharedStore, name: &str) -> IdentityRecord {
+    match store.name_record(name).await.unwrap() {
+        NameRecord::Known(record) => record,
+        other => panic!("{name} is {other:?}"),
+    }
+}
+
+/// A report that says how often the satellite reports.
+pub(crate) async fn report(
+    store: &SharedStore,
+    satellite: &SatelliteId,
+    interval: &str,
+    now: i64,
+) -> HeartbeatOutcome {
+    let report = Report { state_report_interval: interval.into(), ..Report::default() };
+    let record = HeartbeatRecord { satellite: satellite.clone(), received_at: at(now), report };
+    store.record_heartbeats(&[record]).await.unwrap()[0]
 }
