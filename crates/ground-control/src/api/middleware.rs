@@ -19,16 +19,22 @@ pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 /// How long a request of the API may take, its body included. Blobs are not bound by it.
 pub(crate) const API_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Requests of the API served at once; more are told to come back.
+/// Requests of the API served at once; more wait for their turn. How many wait is bounded by the connections.
 const API_CONCURRENCY: usize = 512;
+/// For how long they wait until they are told to come back: a fleet that comes back at once is served within that, and
+/// whoever is not would only make it worse.
+const API_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The gate of [`limit`].
 #[derive(Clone, Debug)]
-pub(crate) struct Gate(Arc<Semaphore>);
+pub(crate) struct Gate {
+    slots: Arc<Semaphore>,
+    patience: Duration,
+}
 
 impl Default for Gate {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(API_CONCURRENCY)))
+        Self { slots: Arc::new(Semaphore::new(API_CONCURRENCY)), patience: API_PATIENCE }
     }
 }
 
@@ -72,7 +78,7 @@ pub(crate) async fn context(request: Request, next: Next) -> Response {
 
 /// Bounds how many requests of the API are under way, and for how long.
 pub(crate) async fn limit(State(gate): State<Gate>, request: Request, next: Next) -> Response {
-    let Ok(_permit) = gate.0.try_acquire() else {
+    let Ok(Ok(_permit)) = tokio::time::timeout(gate.patience, gate.slots.acquire()).await else {
         return ApiError::unavailable("too many requests at once, try again in a moment").into_response();
     };
     match tokio::time::timeout(API_TIMEOUT, next.run(request)).await {
@@ -141,14 +147,28 @@ mod tests {
     #[tokio::test]
     async fn a_full_gate_turns_away_and_says_when_to_come_back() {
         let router = || Router::new().route("/", get(|| async { "served" }));
-        let gate = Gate(Arc::new(Semaphore::new(1)));
+        let gate = Gate { slots: Arc::new(Semaphore::new(1)), patience: Duration::ZERO };
         let behind = router().layer(from_fn_with_state(gate.clone(), limit));
         assert_eq!(through(behind.clone()).await.status(), StatusCode::OK);
         assert_eq!(through(behind.clone()).await.status(), StatusCode::OK, "a permit is given back");
-        let _taken = gate.0.acquire().await.unwrap();
+        let _taken = gate.slots.acquire().await.unwrap();
         let refused = through(behind).await;
         assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(refused.headers()[header::RETRY_AFTER], "1");
+    }
+
+    #[tokio::test]
+    async fn at_a_full_gate_the_next_waits_for_its_turn() {
+        let gate = Gate { slots: Arc::new(Semaphore::new(1)), ..Gate::default() };
+        let behind = Router::new()
+            .route("/", get(|| async { "served" }))
+            .layer(from_fn_with_state(gate.clone(), limit));
+        let taken = gate.slots.acquire().await.unwrap();
+        let waiting = tokio::spawn(through(behind));
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        drop(taken);
+        assert_eq!(waiting.await.unwrap().status(), StatusCode::OK);
     }
 
     #[tokio::test]

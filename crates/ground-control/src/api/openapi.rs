@@ -18,8 +18,10 @@ enum Who {
     Viewer,
     Admin,
     SystemAdmin,
-    /// A satellite's robot by HTTP Basic.
-    Robot,
+    /// A satellite, by its X.509-SVID or by HTTP Basic of its robot.
+    Satellite,
+    /// A satellite, by its X.509-SVID alone.
+    Svid,
     /// HTTP Basic of a person or a robot.
     Account,
 }
@@ -52,7 +54,7 @@ struct Operation(
 #[rustfmt::skip]
 const OPERATIONS: &[Operation] = {
     use Gives::{Nothing, One, Page, Text};
-    use Who::{Account, Admin, Anybody, Robot, SystemAdmin, Viewer};
+    use Who::{Account, Admin, Anybody, Satellite, Svid, SystemAdmin, Viewer};
     &[
         Operation("get", "/ping", "Whether the process answers", Anybody, None, 200, Text, &[]),
         Operation("get", "/health", "Whether process and database answer", Anybody, None, 200, One("Health"), &[503]),
@@ -87,9 +89,20 @@ const OPERATIONS: &[Operation] = {
         Operation("delete", "/api/satellites/{satellite}", "Deletes a satellite; its credentials end at once", Admin, None, 200, One("Empty"), &[404]),
         Operation("get", "/api/satellites/{satellite}/status", "What a satellite said of itself last; 404 before its first heartbeat", Viewer, None, 200, One("SatelliteStatus"), &[404]),
         Operation("get", "/api/satellites/{satellite}/images", "Images that a satellite holds", Viewer, None, 200, Page("SatelliteImage"), &[404]),
+        Operation("post", "/api/satellites/register", "Gives a satellite an identity; repeating it brings the registration up to date. The join token is shown here only", SystemAdmin, Some("RegisterSatellite"), 200, One("RegisteredSatellite"), &[400, 404, 409, 413, 415, 503]),
+        Operation("post", "/api/satellites/{satellite}/revoke", "Refuses a satellite from now on", Admin, None, 200, One("Empty"), &[404]),
+        Operation("post", "/api/satellites/{satellite}/enable", "Lets a revoked satellite in again; what it needs for that is shown here only", Admin, None, 200, One("EnabledSatellite"), &[400, 404, 409, 503]),
+        Operation("post", "/api/satellites/{satellite}/approve", "Lets a satellite in that introduced itself", Admin, None, 200, One("Empty"), &[404, 409]),
+        Operation("get", "/api/spire/status", "Whether identities are SPIFFE's, and whether their maker answers", SystemAdmin, None, 200, One("SpireStatus"), &[]),
+        Operation("get", "/api/spire/agents", "Node agents that attested", SystemAdmin, None, 200, One("SpireAgents"), &[400, 503]),
         Operation("post", "/satellites/ztr", "Registers a satellite by its one-time token and a nonce", Anybody, Some("ZtrRequest"), 200, One("StateConfig"), &[400, 401, 403, 413, 415]),
         Operation("get", "/satellites/ztr/{token}", "Registers a satellite by its one-time token: the earlier form, without a nonce", Anybody, None, 200, One("StateConfig"), &[400, 401, 403]),
-        Operation("post", "/satellites/sync", "A satellite's heartbeat", Robot, Some("Heartbeat"), 200, One("HeartbeatAnswer"), &[400, 413, 415]),
+        Operation("get", "/satellites/spiffe-ztr", "Registers a satellite by its SVID; the answer brings a fresh secret", Svid, None, 200, One("StateConfig"), &[503]),
+        Operation("post", "/satellites/sync", "A satellite's heartbeat", Satellite, Some("Heartbeat"), 200, One("HeartbeatAnswer"), &[400, 413, 415]),
+        Operation("post", "/satellites/credentials", "A fresh secret for the registry; the one in use stays good until that is used", Satellite, None, 200, One("StateConfig"), &[]),
+        Operation("post", "/satellites/attest", "An SVID of the built-in authority for a one-time join token", Anybody, Some("AttestRequest"), 200, One("SvidAnswer"), &[400, 401, 403, 404, 413, 415]),
+        Operation("get", "/satellites/renew", "A nonce for a renewal, good once", Anybody, None, 200, One("RenewalNonce"), &[404]),
+        Operation("post", "/satellites/renew", "A new SVID of the built-in authority, vouched for by the key of the last one", Anybody, Some("RenewRequest"), 200, One("SvidAnswer"), &[400, 401, 403, 404, 413, 415]),
         Operation("get", "/service/token", "A token for the registry at /v2/", Account, None, 200, One("RegistryToken"), &[400]),
         Operation("post", "/service/token", "A token for the registry at /v2/, in the OAuth2 form", Anybody, Some("TokenForm"), 200, One("RegistryToken"), &[400, 401, 403, 413, 429]),
     ]
@@ -122,6 +135,7 @@ fn build() -> Value {
             "securitySchemes": {
                 "session": {"type": "http", "scheme": "bearer", "description": "The token of POST /login."},
                 "basic": {"type": "http", "scheme": "basic"},
+                "svid": {"type": "mutualTLS", "description": "An X.509-SVID of a satellite, on the listener that shows ours."},
             },
             "parameters": {
                 "page": {"name": "page", "in": "query", "schema": {"type": "integer", "minimum": 1, "default": 1}},
@@ -149,13 +163,16 @@ fn describe(Operation(method, path, summary, who, body, status, gives, failures)
         parameters.push(field("service", json!({"const": crate::registry::SERVICE})));
         parameters.push(field("scope", json!({"type": "array", "items": {"type": "string"}})));
     }
+    if *path == "/api/spire/agents" {
+        parameters.push(json!({"name": "attestation_type", "in": "query", "schema": {"type": "string"}}));
+    }
     let mut responses = Map::new();
     responses.insert(status.to_string(), success(*gives));
     let usual: &[u16] = match who {
         Who::Anybody => &[],
         Who::Viewer => &[401, 429],
         Who::Admin | Who::SystemAdmin | Who::Account => &[401, 403, 429],
-        Who::Robot => &[401, 403],
+        Who::Satellite | Who::Svid => &[401, 403],
     };
     let paged: &[u16] = if matches!(gives, Gives::Page(_)) { &[400] } else { &[] };
     for failure in usual.iter().chain(*failures).chain(paged) {
@@ -177,7 +194,9 @@ fn describe(Operation(method, path, summary, who, body, status, gives, failures)
     }
     match who {
         Who::Anybody => operation["security"] = json!([]),
-        Who::Robot | Who::Account => operation["security"] = json!([{"basic": []}]),
+        Who::Satellite => operation["security"] = json!([{"svid": []}, {"basic": []}]),
+        Who::Svid => operation["security"] = json!([{"svid": []}]),
+        Who::Account => operation["security"] = json!([{"basic": []}]),
         Who::Viewer | Who::Admin | Who::SystemAdmin => {
             operation["security"] = json!([{"session": []}, {"basic": []}]);
             let role = match who {
@@ -244,11 +263,15 @@ mod tests {
 
     /// The paths that the sources of the routers name.
     fn routed() -> BTreeSet<&'static str> {
-        [include_str!("../api.rs"), include_str!("../registry/token.rs")]
-            .into_iter()
-            .flat_map(|source| source.split(".route(").skip(1))
-            .filter_map(|rest| rest.trim_start().strip_prefix('"')?.split('"').next())
-            .collect()
+        [
+            include_str!("../api.rs"),
+            include_str!("../registry/token.rs"),
+            include_str!("../identity/builtin/routes.rs"),
+        ]
+        .into_iter()
+        .flat_map(|source| source.split(".route(").skip(1))
+        .filter_map(|rest| rest.trim_start().strip_prefix('"')?.split('"').next())
+        .collect()
     }
 
     #[test]
@@ -266,6 +289,23 @@ mod tests {
         let defined: BTreeSet<&str> =
             document["components"]["schemas"].as_object().unwrap().keys().map(String::as_str).collect();
         assert_eq!(used, defined);
+    }
+
+    /// `openapi.json` beside the crate's manifest is what clients are made from: a change of it is seen in a review.
+    /// `UPDATE_OPENAPI=1 cargo test -p ground-control the_committed_document` writes it anew.
+    #[test]
+    fn the_committed_document_is_the_served_one() {
+        let served = serde_json::to_string_pretty(&build()).unwrap() + "\n";
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi.json");
+        if std::env::var_os("UPDATE_OPENAPI").is_some() {
+            use std::io::Write as _;
+            std::fs::File::create(path).unwrap().write_all(served.as_bytes()).unwrap();
+        }
+        let committed = std::fs::read_to_string(path).unwrap();
+        assert!(
+            committed == served,
+            "openapi.json is not what is served, write it anew with UPDATE_OPENAPI=1"
+        );
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use identity::TrustDomain;
+use identity::authority::rotation::MAX_GRACE;
 use identity::workload_api::{Endpoint, EndpointError};
 
 use super::ConfigError;
@@ -230,8 +231,14 @@ fn builtin(flags: &IdentityFlags) -> Result<IdentitySource, ConfigError> {
             format!("needed, because agents cannot be sent to the wildcard address {address}"),
         ));
     }
+    let renewal_grace = flags.svid_renewal_grace.unwrap_or(GRACE);
+    // An authority must outlive all that it signed, and that by the grace.
+    if renewal_grace > MAX_GRACE.unsigned_abs() {
+        let days = MAX_GRACE.as_hours() / 24;
+        return Err(ConfigError::of("SVID_RENEWAL_GRACE", format!("must be at most {days}d")));
+    }
     Ok(IdentitySource::Builtin {
-        renewal_grace: flags.svid_renewal_grace.unwrap_or(GRACE),
+        renewal_grace,
         agents: SocketAddr::new(address, flags.spire_server_port.unwrap_or(SPIRE_PORT)),
         agents_asked_for: flags.spire_server_port.is_some(),
         agents_host: flags.spire_server_address.clone(),

@@ -5,9 +5,13 @@
 mod accounts;
 mod fleet;
 mod input;
+mod lifecycle;
+mod listeners;
 mod program;
 mod registration;
 mod registry;
 mod roles;
+mod spiffe;
 mod support;
+mod table;
 mod tls;

@@ -69,7 +69,12 @@ fn mistakes_end_the_start_with_2_and_the_name() {
     for (arguments, variables, named) in [
         (&["--listne", "x"][..], &[][..], "--listne"),
         (&[], &[("LISTEN", "nowhere")], "LISTEN"),
-        (&[], &[("SPIFFE_SERVER_ENABLED", "true")], "SPIFFE_SERVER_ENABLED: not supported yet"),
+        (&[], &[("AUDIT_LOG_ENABLED", "true")], "AUDIT_LOG_ENABLED: not supported yet"),
+        (
+            &[],
+            &[("SPIFFE_SERVER_ENABLED", "true"), ("TLS_CERT_FILE", "c"), ("TLS_KEY_FILE", "k")],
+            "TLS_CERT_FILE: with SPIFFE_SERVER_ENABLED",
+        ),
         (&["--session-duration=long"], &[], "SESSION_DURATION"),
         (&["surf"], &[], "surf"),
     ] {

@@ -57,6 +57,11 @@ pub(crate) fn provider() {
     });
 }
 
+pub(crate) fn client() -> reqwest::Client {
+    provider();
+    reqwest::Client::builder().timeout(Duration::from_secs(20)).build().unwrap()
+}
+
 pub(crate) fn config(dir: &TempDir, more: &[(&str, &str)]) -> Config {
     let mut variables: BTreeMap<String, String> = [
         ("LISTEN", "127.0.0.1:0"),
@@ -76,9 +81,12 @@ impl Server {
     }
 
     pub(crate) async fn start_in(dir: TempDir, more: &[(&str, &str)]) -> Self {
+        Self::start_with(dir, more, client()).await
+    }
+
+    pub(crate) async fn start_with(dir: TempDir, more: &[(&str, &str)], client: reqwest::Client) -> Self {
         provider();
         let running = server::start(&config(&dir, more)).await.unwrap();
-        let client = reqwest::Client::builder().timeout(Duration::from_secs(20)).build().unwrap();
         let mut server = Self { running, dir, client, admin: String::new() };
         server.admin = server.login("admin", ADMIN_PASSWORD).await;
         server
@@ -91,7 +99,11 @@ impl Server {
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.running.address)
+        match &self.running.web {
+            Some(web) if web.url.ends_with(&web.address.to_string()) => format!("{}{path}", web.url),
+            Some(web) => format!("http://{}{path}", web.address),
+            None => format!("http://{}{path}", self.running.address),
+        }
     }
 
     pub(crate) async fn send(&self, who: As<'_>, method: &str, path: &str, body: Option<Value>) -> Answer {

@@ -140,6 +140,63 @@ pub(super) fn all() -> Value {
         ),
         ("NewSatelliteAnswer", object(json!({"token": hex()}))),
         (
+            "RegisterSatellite",
+            partly(
+                &["satellite_name"],
+                json!({
+                    "satellite_name": name(), "region": name(),
+                    "selectors": {
+                        "type": "array", "maxItems": 32,
+                        "items": {"type": "string", "pattern": "^[^:\\s]+:.+$", "description": "type:value, as unix:uid:0"},
+                    },
+                    "attestation_method": {"enum": ["join_token", "x509pop", "sshpop"], "default": "join_token"},
+                    "ttl_seconds": {
+                        "type": ["integer", "null"], "minimum": 1, "maximum": 2_592_000, "default": 600,
+                        "description": "Life of the join token.",
+                    },
+                    "parent_agent_id": {
+                        "type": ["string", "null"],
+                        "description": "SPIFFE ID of the agent: required with sshpop, found by its certificate with x509pop.",
+                    },
+                    "groups": {"type": ["array", "null"], "items": text()},
+                    "config_name": {"type": ["string", "null"], "description": "Absent or empty: default, or unchanged."},
+                }),
+            ),
+        ),
+        (
+            "RegisteredSatellite",
+            object(json!({
+                "satellite": text(), "region": text(), "spiffe_id": text(), "parent_agent_id": text(),
+                "join_token": {"type": ["string", "null"], "format": "password"}, "expires_at": maybe("string"),
+                "spire_server_address": maybe("string"), "spire_server_port": maybe("integer"),
+                "trust_domain": text(), "trust_bundle": {"type": "string", "description": "Certificates, PEM."},
+            })),
+        ),
+        (
+            "EnabledSatellite",
+            json!({"oneOf": [reference("RegisteredSatellite"), reference("NewSatelliteAnswer")]}),
+        ),
+        (
+            "SpireStatus",
+            object(json!({
+                "enabled": truth(), "trust_domain": maybe("string"),
+                "provider": {"enum": ["sidecar", "static", "builtin", null]}, "connected": truth(),
+            })),
+        ),
+        (
+            "SpireAgents",
+            object(json!({"agents": {"type": "array", "items": object(json!({
+                "spiffe_id": text(), "attestation_type": text(), "selectors": texts(), "expires_at": maybe("string"),
+            }))}})),
+        ),
+        ("AttestRequest", object(json!({"join_token": secret(), "csr": text()}))),
+        ("RenewalNonce", object(json!({"nonce": text(), "expires_at": time()}))),
+        (
+            "RenewRequest",
+            object(json!({"csr": text(), "spiffe_id": text(), "nonce": text(), "signature": text()})),
+        ),
+        ("SvidAnswer", object(json!({"svid": text(), "trust_bundle": text(), "expires_at": time()}))),
+        (
             "SatelliteStatus",
             json!({"allOf": [reference("Heartbeat"), object(json!({"received_at": time()}))]}),
         ),
