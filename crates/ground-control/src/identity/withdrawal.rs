@@ -63,11 +63,15 @@ impl Lifecycle {
         let registration = &withdrawal.registration;
         let (satellite, name) = (&registration.satellite, registration.name.as_str());
         let _guard = self.names.lock(name).await;
-        // The name may have come back while this waited: then its registration has taken the place of this one.
         match self.store.name_record(name).await? {
+            // The name came back with a registration of its own, which has taken the place of this one. Without one, the
+            // earlier device would be taken for the new satellite.
             NameRecord::Known(known) if known.satellite != *satellite => {
-                return self.store.withdrawn(satellite).await;
+                if self.store.registration(name).await?.is_some() {
+                    return self.store.withdrawn(satellite).await;
+                }
             }
+            // It was let in again while this waited.
             NameRecord::Known(known) if known.state != SatelliteState::Revoked => return Ok(()),
             NameRecord::Known(_) | NameRecord::Deleted | NameRecord::Unknown => {}
         }
