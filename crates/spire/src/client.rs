@@ -272,7 +272,7 @@ impl ServerClient {
         match self.attempts(path, request).await {
             Ok(found) => Ok(Some(found)),
             Err(status) if status.code() == Code::NotFound => Ok(None),
-            Err(status) => Err(ClientError::of(&self.server(), name, &status)),
+            Err(status) => Err(self.error(name, &status)),
         }
     }
 
@@ -286,7 +286,7 @@ impl ServerClient {
         Req: Message + Clone + 'static,
         Res: Message + Default + 'static,
     {
-        self.attempts(path, request).await.map_err(|status| ClientError::of(&self.server(), name, &status))
+        self.attempts(path, request).await.map_err(|status| self.error(name, &status))
     }
 
     async fn attempts<Req, Res>(&self, path: &'static str, request: Req) -> Result<Res, Status>
@@ -329,6 +329,13 @@ impl ServerClient {
                 Err(Status::deadline_exceeded(format!("no answer within {limit} s")))
             }
         }
+    }
+
+    fn error(&self, call: &'static str, status: &Status) -> ClientError {
+        if error::is_of_transport(status) && self.connection.lacks_identity() {
+            return ClientError::NoIdentity { server: self.server(), call };
+        }
+        ClientError::of(&self.server(), call, status)
     }
 
     fn nonsense(&self, call: &'static str, what: &'static str) -> ClientError {

@@ -238,7 +238,7 @@ async fn over_tcp_our_own_svid_makes_the_administrator() {
     let side = server.listen(authority, &[ADMIN]).await.unwrap();
     let (client, keeper) = over_tcp(side.address.port());
     let error = client.count_agents().await.unwrap_err();
-    assert!(matches!(&error, ClientError::Unreachable { .. }), "no identity, no connection: {error:?}");
+    assert!(matches!(&error, ClientError::NoIdentity { .. }), "no identity, no connection: {error:?}");
 
     keep(&keeper, authority, &authority.issue("/gc/main").unwrap());
     assert_eq!(client.count_agents().await.unwrap(), 0);
@@ -277,7 +277,7 @@ async fn a_connection_is_made_anew_when_the_svid_changes_and_never_without_one()
 
     keeper.withdraw();
     let error = client.count_agents().await.unwrap_err();
-    assert!(matches!(&error, ClientError::Unreachable { .. }), "{error:?}");
+    assert!(matches!(&error, ClientError::NoIdentity { .. }), "{error:?}");
     assert_eq!(server.handshakes(), 3);
 }
 

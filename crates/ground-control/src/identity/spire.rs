@@ -358,6 +358,7 @@ fn refused(error: ClientError) -> RegistrarError {
     match error {
         ClientError::Invalid { .. } => RegistrarError::Invalid(error.to_string()),
         ClientError::Unreachable { .. }
+        | ClientError::NoIdentity { .. }
         | ClientError::Denied { .. }
         | ClientError::Failed { .. }
         | ClientError::Answer { .. } => RegistrarError::Unavailable(error.to_string()),

@@ -56,6 +56,11 @@ impl Connection {
         Ok(Self::Tcp { host, port, identity, tls, made: Mutex::new(None) })
     }
 
+    /// Whether there is nothing to show, so that no handshake can succeed.
+    pub(super) fn lacks_identity(&self) -> bool {
+        matches!(self, Self::Tcp { identity, .. } if identity.current().is_none())
+    }
+
     /// The channel to use for the next call. SPIRE's server judges the certificate of the handshake, so a channel that
     /// shows an SVID of the past is left to the calls that are on it.
     pub(super) fn channel(&self) -> Channel {

@@ -17,6 +17,17 @@ pub enum ClientError {
         /// What the transport says.
         reason: String,
     },
+    /// We have nothing to show to it.
+    #[error(
+        "SPIRE server at {server} cannot be asked ({call}): Ground Control has no SVID at this moment; see what its log \
+         says of its Workload API or its files"
+    )]
+    NoIdentity {
+        /// Which server.
+        server: String,
+        /// Which call.
+        call: &'static str,
+    },
     /// We are nobody to it.
     #[error(
         "SPIRE server at {server} refuses {call} ({reason}); use its unix socket, or name Ground Control's SPIFFE ID in \

@@ -108,6 +108,7 @@ impl State {
         if entry.id.is_empty() {
             entry.id = token();
         }
+        entry.selectors.sort();
         entry.created_at = now();
         self.entries.insert(row, entry.clone());
         entry
@@ -117,17 +118,17 @@ impl State {
     pub(super) fn create_entry(&mut self, entry: &Entry) -> Result<(Entry, bool), Status> {
         self.check_entry(entry)
             .map_err(|why| Status::invalid_argument(format!("failed to convert entry: {why}")))?;
+        if entry.x509_svid_ttl < 0 {
+            return Err(Status::invalid_argument(
+                "failed to create entry: datastore-validation: invalid registration entry: X509SvidTtl is not set",
+            ));
+        }
         let key = |entry: &Entry| {
             let selectors: BTreeSet<Selector> = entry.selectors.iter().cloned().collect();
             (entry.spiffe_id.clone(), entry.parent_id.clone(), selectors)
         };
         if let Some(found) = self.entries.values().find(|found| key(found) == key(entry)) {
             return Ok((found.clone(), true));
-        }
-        if entry.x509_svid_ttl < 0 {
-            return Err(Status::internal(
-                "failed to create entry: invalid registration entry: X509SvidTtl is not set",
-            ));
         }
         Ok((self.store(entry.clone()), false))
     }
