@@ -5,24 +5,22 @@
 //! removed. A turn ends after a while even if downloads are still under way: they go on, and the next turn reads the
 //! desired state again, so that one slow artifact holds up no other one's next version.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
 use jiff::Timestamp;
 use oci::Digest;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
-use transfer::{RegistrySource, Source as _};
 
 use crate::config::{LiveConfig, Shared};
 use crate::credentials::Refusals;
 use crate::desired::{ConfigRead, Desired, Reader, Upstream};
 use crate::events::{Event, Events, millis};
 use crate::identity::EdgeIdentity;
-use crate::plan::{self, Artifact, Fetch, Input, Make, OpenTag, Ownership, Plan, Present};
+use crate::plan::{Artifact, Fetch, Make, Plan};
 use crate::schedulers::Next;
 use crate::sealed::Vault;
 use crate::standing::Standing;
@@ -33,6 +31,7 @@ mod look_again;
 mod record;
 mod removal;
 mod show;
+mod view;
 mod works;
 
 use failures::{Failing, Failures};
@@ -42,8 +41,6 @@ use works::{Ended, Failed, Works};
 
 /// How long a turn waits for downloads before it looks at the desired state again.
 const SLICE: Duration = Duration::from_secs(30);
-/// Tags resolved at once.
-const RESOLVES: usize = 4;
 
 /// Keeps the destination as the groups want it.
 #[derive(Debug)]
@@ -301,116 +298,6 @@ impl Reconciler {
         self.news = told != (self.converged, 0, self.failing_before);
         (self.converged, self.failing_before) = (settled, self.failures.count());
         Ok(())
-    }
-
-    /// Asks what the tags mean that the groups name without a digest.
-    async fn resolve(&mut self, desired: &Desired, upstream: &Arc<Upstream>) -> BTreeMap<OpenTag, Digest> {
-        let open: Vec<OpenTag> = plan::open_tags(&desired.entries)
-            .into_iter()
-            .filter(|open| !self.failures.is_waiting(&Failing::Resolve(open.clone())))
-            .collect();
-        let answers: Vec<_> = futures_util::stream::iter(open)
-            .map(async |open| {
-                let answer = async {
-                    let client = upstream
-                        .endpoint(&open.registry)
-                        .and_then(|endpoint| upstream.client(&endpoint))
-                        .map_err(|error| (error.to_string(), false, None))?;
-                    RegistrySource::new(&client, open.repository.clone())
-                        .resolve(&open.tag)
-                        .await
-                        .map_err(|error| (error.to_string(), error.is_retryable(), error.retry_after))
-                };
-                let answer = answer.await;
-                (open, answer)
-            })
-            .buffer_unordered(RESOLVES)
-            .collect()
-            .await;
-        let mut resolved = BTreeMap::new();
-        for (open, answer) in answers {
-            match answer {
-                Ok(digest) => {
-                    self.failures.clear(&Failing::Resolve(open.clone()));
-                    resolved.insert(open, digest);
-                }
-                Err((reason, temporary, retry_after)) => {
-                    let reference =
-                        format!("{}/{}:{}", show::host(&open.registry), open.repository, open.tag);
-                    self.failures.fail(Failing::Resolve(open), reference, reason, temporary, retry_after);
-                }
-            }
-        }
-        resolved
-    }
-
-    async fn look(
-        &mut self,
-        desired: &Desired,
-        resolved: &BTreeMap<OpenTag, Digest>,
-        config: &Shared,
-    ) -> Result<Present, String> {
-        let Some(works) = &mut self.works else { return Ok(Present::default()) };
-        let asked = plan::asked(&desired.entries, resolved);
-        let ours = self.record.of(&works.name);
-        works
-            .place
-            .observe(&asked, ours, &config.platforms, config.referrer_interval)
-            .await
-            .map_err(|error| format!("the destination cannot be looked at: {error}"))
-    }
-
-    fn plan(
-        &mut self,
-        desired: &Desired,
-        resolved: &BTreeMap<OpenTag, Digest>,
-        present: &Present,
-        config: &Shared,
-    ) -> Plan {
-        // Taken out for the time being, so that its owner can be worked on beside it.
-        let Some(works) = self.works.take() else { return Plan::default() };
-        let plan = self.plan_for(&works, desired, resolved, present, config);
-        self.works = Some(works);
-        plan
-    }
-
-    fn plan_for(
-        &mut self,
-        works: &Works,
-        desired: &Desired,
-        resolved: &BTreeMap<OpenTag, Digest>,
-        present: &Present,
-        config: &Shared,
-    ) -> Plan {
-        let ours = self.record.of(&works.name);
-        let ownership =
-            if works.place.is_local() { Ownership::Everything } else { Ownership::Recorded(ours) };
-        let wanted = plan::asked(&desired.entries, resolved).artifacts;
-        let (arriving, busy) = if works.place.is_local() {
-            (works.arriving(&wanted, present), works.repositories())
-        } else {
-            // There the record tells what may be removed, and nothing unfinished stands in it.
-            Default::default()
-        };
-        let waiting = self.failures.waiting_artifacts();
-        let (waiting_none, none) = (BTreeSet::new(), BTreeSet::new());
-        let input = |waiting, refresh| Input {
-            entries: &desired.entries,
-            complete: desired.complete,
-            resolved,
-            present,
-            arriving: &arriving,
-            busy: &busy,
-            protected: &desired.protected,
-            ownership,
-            waiting,
-            refresh,
-        };
-        // What is whole without its tags was interrupted, and its referrers may be missing: before the tags move.
-        let unsettled: BTreeSet<Artifact> =
-            plan::plan(&input(&waiting_none, &none)).make.into_iter().map(|make| make.artifact).collect();
-        let refresh = self.look_again.due(wanted, &unsettled, config.referrer_interval);
-        plan::plan(&input(&waiting, &refresh))
     }
 
     /// Brings here what is missing and moves the tags. Returns when all is done, or after a [`SLICE`].

@@ -252,6 +252,7 @@ impl Shared {
     }
 
     /// Who asks with an SVID, as Ground Control decides it.
+    #[expect(clippy::result_large_err, reason = "the answer of a refusal, in a test")]
     fn admit(&self, book: &mut Book, peer: Option<&PeerCertificates>) -> Result<Leaf, Response> {
         let leaf = peer.and_then(|peer| identity::tls::peer(&peer.0).ok());
         let leaf = leaf.ok_or_else(|| refusal(StatusCode::UNAUTHORIZED, "no SVID was shown"))?;

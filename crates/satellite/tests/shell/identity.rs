@@ -158,3 +158,54 @@ fn what_does_not_open_is_set_aside_and_a_new_token_asked_for_while_it_serves() {
     assert_eq!(status["satellite"]["name"], "edge-01");
     site.status_when(|status| status["satellite"]["warnings"] == serde_json::json!([]));
 }
+
+#[test]
+fn without_a_join_token_it_serves_asks_for_one_and_does_not_end() {
+    let site = Site::new().set("GROUND_CONTROL_URL", &format!("https://{}", crate::harness::nobody()));
+    let file = |name: &str| site.folder().join(name).to_str().unwrap().to_owned();
+    let (token, bundle) = (file("token"), file("bundle.pem"));
+    let site = site.set("JOIN_TOKEN_FILE", &token).set("TRUST_BUNDLE_FILE", &bundle);
+    site.put_index("library/app", "v1");
+    let mut satellite = site.start();
+    let status = site.status_when(|status| status["satellite"]["identity"]["problem"].is_string());
+    assert_eq!(status["satellite"]["identity"]["source"], "builtin");
+    assert!(status["satellite"]["identity"]["problem"].as_str().unwrap().contains(&token), "{status:#}");
+    assert_eq!(status["healthy"], false);
+    assert_eq!(satellite.request("GET", "/v2/library/app/manifests/v1").0, 200);
+    let table = site.run(&["status"]);
+    assert!(table.stdout.contains("SVID of ground control's authority: none yet"), "{table:?}");
+
+    // Handed over instead of written; the bundle is what is missing then, and nobody is told the token.
+    give_token(&site);
+    let status = site.status_when(|status| {
+        status["satellite"]["identity"]["problem"].as_str().is_some_and(|problem| problem.contains(&bundle))
+    });
+    assert!(!status.to_string().contains(GOOD));
+    assert_eq!(satellite.stop(), Some(0));
+    assert!(!satellite.whole_log().contains(GOOD));
+}
+
+#[test]
+fn a_token_is_of_no_use_to_one_that_registers_by_the_workload_api() {
+    let site = Site::new();
+    let socket = format!("unix://{}", site.folder().join("agent.sock").display());
+    let site = site.set("SPIFFE_ENABLED", "true").set("SPIFFE_ENDPOINT_SOCKET", &socket);
+    let _satellite = site.start();
+    let status = site.status_when(|status| status["satellite"]["identity"]["problem"].is_string());
+    assert_eq!(status["satellite"]["identity"]["source"], "workload_api");
+    assert!(status["problems"][0].as_str().unwrap().contains("agent.sock"), "{status:#}");
+    let mut child =
+        spawn(site.command(&["token"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()));
+    writeln!(child.stdin.take().unwrap(), "{GOOD}").unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+}
+
+#[test]
+fn the_process_leaves_no_core_file() {
+    let site = Site::new();
+    let satellite = site.start();
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", satellite.pid())).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    let bounds: Vec<&str> = line.split_whitespace().skip(4).take(2).collect();
+    assert_eq!(bounds, ["0", "0"], "{line}");
+}
