@@ -45,6 +45,7 @@ const ENGINES: [Needed; 6] = [
 ];
 const FAKETIME: Needed = Needed { program: "/usr/share/doc/libfaketime", package: "libfaketime" };
 const CURL: Needed = Needed { program: "curl", package: "curl" };
+const OPENSSL: Needed = Needed { program: "openssl", package: "openssl" };
 const COMPONENTS: [Needed; 8] =
     [ENGINES[0], ENGINES[1], ENGINES[2], ENGINES[3], BUSYBOX, SKOPEO, REGISTRY, POSTGRES];
 /// What scripts of the examples call.
@@ -52,7 +53,7 @@ const EXAMPLES: [Needed; 4] = [
     CURL,
     Needed { program: "jq", package: "jq" },
     Needed { program: "ssh-keygen", package: "openssh-client" },
-    Needed { program: "openssl", package: "openssl" },
+    OPENSSL,
 ];
 
 /// All suites, in the order in which they run.
@@ -140,8 +141,8 @@ pub(crate) const SUITES: [Suite; 10] = [
     Suite {
         name: "identity",
         about: "SPIFFE with the built-in authority: the flow, refusals, rotation, a moved clock; go-spiffe as the judge",
-        needs: "root; Go 1.24 or later in PATH; Debian: libfaketime curl",
-        packages: &[FAKETIME, CURL],
+        needs: "root; Go 1.24 or later in PATH; Debian: libfaketime curl openssl",
+        packages: &[FAKETIME, CURL, OPENSSL],
         root: true,
         postgres: false,
         live: &[],

@@ -144,4 +144,10 @@ impl World {
         self.ground_control = Some(self.place.start().await?);
         Ok(())
     }
+
+    /// Logs the administrator in again: a session of the day before is over.
+    pub async fn login(&mut self) -> Result<()> {
+        self.admin = Admin::login(&self.place.url(), ground_control::ADMIN, self.place.password()).await?;
+        Ok(())
+    }
 }

@@ -23,9 +23,9 @@ impl Story {
         // A session of a year ago is over; and so is every connection.
         world.kill_ground_control().unwrap();
         world.restart_ground_control().await.unwrap();
-        world.admin = world.ground_control.as_ref().unwrap().admin().await.unwrap();
+        world.login().await.unwrap();
         clock.advance(10 * DAY).unwrap();
-        world.admin = world.ground_control.as_ref().unwrap().admin().await.unwrap();
+        world.login().await.unwrap();
         let image = publish(&world, "one", "1", 1, &[50_000]).await;
         let site = world.site_with_svid("edge-01", "default", &["one"], &[]).await.unwrap();
         let satellite = site.start().await.unwrap();
@@ -41,7 +41,7 @@ impl Story {
         self.clock.advance(days * DAY).unwrap();
         self.world.kill_ground_control().unwrap();
         self.world.restart_ground_control().await.unwrap();
-        self.world.admin = self.world.ground_control.as_ref().unwrap().admin().await.unwrap();
+        self.world.login().await.unwrap();
     }
 }
 

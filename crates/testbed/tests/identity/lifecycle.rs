@@ -1,12 +1,13 @@
 //! Pending, online, stale, revoked, enabled, deleted; credentials that are renewed before they end.
 
-use std::time::Duration;
-
 use testbed::admin::{Registered, Wanted};
 use testbed::process::wait_for;
-use testbed::{files, image};
+use testbed::world::World;
+use testbed::{files, ground_control, image};
 
-use crate::support::{DAY, LIMIT, arrives, builtin, builtin_by_clock, publish, reaches, says};
+use crate::support::{
+    DAY, HOUR, LIMIT, arrives, builtin, builtin_by_clock, publish, reaches, says, status, svid_end,
+};
 
 #[tokio::test]
 async fn revoked_it_gets_nothing_new_and_serves_on_and_comes_back_when_enabled() {
@@ -29,7 +30,7 @@ async fn revoked_it_gets_nothing_new_and_serves_on_and_comes_back_when_enabled()
     says(&site, "the refusal", |status| status["registration"]["state"] == "refused").await;
     let asked =
         |status: &serde_json::Value| status["schedulers"]["replication"]["runs"].as_u64().unwrap_or_default();
-    let before = asked(&site.status().await.unwrap());
+    let before = asked(&status(&site).await);
     says(&site, "another look or none at all", |status| {
         asked(status) > before || status["registration"]["state"] == "refused"
     })
@@ -73,24 +74,49 @@ async fn a_silent_satellite_is_stale_until_it_speaks_again() {
     reaches(&world, "edge-01", "online").await;
 }
 
-/// Longer than any robot's secret lives: the satellite has fresh ones all the way, and is never without.
+/// Longer than the robot's secret lives: Ground Control asks for it to be renewed, and the satellite is never without one.
 #[tokio::test]
-async fn credentials_are_renewed_before_they_end() {
-    let (world, clock) = builtin_by_clock().await;
+async fn credentials_are_renewed_when_ground_control_asks_for_it() {
+    let clock = testbed::clock::Clock::new().unwrap();
+    let environment = vec![("ROBOT_DURATION_DAYS".to_owned(), "1".to_owned())];
+    let clocked = Some(clock.clone());
+    let options = ground_control::Options { spiffe: true, clock: clocked, environment, ..Default::default() };
+    let mut world = World::start_with(options).await.unwrap();
     let image = publish(&world, "one", "1", 1, &[50_000]).await;
     let site = world.site_with_svid("edge-01", "default", &["one"], &[]).await.unwrap();
     let _satellite = site.start().await.unwrap();
     arrives(&site, "1", image.root.digest).await;
-    for seed in 2..6 {
-        clock.advance(10 * DAY).unwrap();
-        let tag = seed.to_string();
-        let next = publish(&world, "one", &tag, seed, &[20_000]).await;
-        arrives(&site, &tag, next.root.digest).await;
+    let renewals = || {
+        let log = String::from_utf8(files::read(&world.place.log()).unwrap()).unwrap();
+        log.matches("registry credentials renewed").count()
+    };
+    let mut end = svid_end(&says(&site, "its SVID", |status| !svid_end(status).is_empty()).await);
+    assert_eq!(renewals(), 0);
+    for _ in 0..2 {
+        // Past the renewal of the SVID, and not past its end.
+        clock.advance(15 * HOUR).unwrap();
+        end = svid_end(&says(&site, "a new SVID", |status| svid_end(status) != end).await);
     }
-    let renewed = wait_for("renewed credentials", LIMIT, async || {
-        let log = String::from_utf8(files::read(&world.place.log()).ok()?).ok()?;
-        log.contains("/satellites/credentials").then_some(())
-    });
-    renewed.await.unwrap();
-    tokio::time::sleep(Duration::ZERO).await;
+    wait_for("renewed credentials", LIMIT, async || (renewals() > 0).then_some(())).await.unwrap();
+    world.login().await.unwrap();
+    let next = publish(&world, "one", "2", 2, &[20_000]).await;
+    arrives(&site, "2", next.root.digest).await;
+}
+
+/// Two weeks without a cloud: everything that was good is over when it is back, but what renews it.
+#[tokio::test]
+async fn after_weeks_without_a_cloud_it_goes_on_by_itself() {
+    let (mut world, clock) = builtin_by_clock().await;
+    let image = publish(&world, "one", "1", 1, &[50_000]).await;
+    let site = world.site_with_svid("edge-01", "default", &["one"], &[]).await.unwrap();
+    let _satellite = site.start().await.unwrap();
+    arrives(&site, "1", image.root.digest).await;
+    world.kill_ground_control().unwrap();
+    clock.advance(14 * DAY).unwrap();
+    says(&site, "the end of its SVID", |status| status["identity"]["problem"].is_string()).await;
+    arrives(&site, "1", image.root.digest).await;
+    world.restart_ground_control().await.unwrap();
+    world.login().await.unwrap();
+    let next = publish(&world, "one", "2", 2, &[20_000]).await;
+    arrives(&site, "2", next.root.digest).await;
 }

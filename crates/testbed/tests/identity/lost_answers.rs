@@ -4,7 +4,7 @@ use testbed::clock::Clock;
 use testbed::files;
 use testbed::process::wait_for;
 
-use crate::support::{HOUR, LIMIT, arrives, builtin_behind_link, publish, reaches, says, svid_end};
+use crate::support::{HOUR, LIMIT, arrives, builtin_behind_link, publish, reaches, says, status, svid_end};
 
 /// Bytes of an answer's head, a nonce included; what carries an SVID is longer.
 const HEAD: u64 = 600;
@@ -65,7 +65,7 @@ async fn a_lost_answer_to_renew_leaves_a_key_that_renews() {
     })
     .await
     .unwrap();
-    assert_eq!(svid_end(&site.status().await.unwrap()), svid_end(&before));
+    assert_eq!(svid_end(&status(&site).await), svid_end(&before));
     // Killed before it ever sees an answer: the old key still renews.
     satellite.kill().unwrap();
     link.heal();

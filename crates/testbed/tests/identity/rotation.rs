@@ -1,9 +1,11 @@
 //! SVIDs and authorities that change during a long pull.
 
+use std::process::Command;
 use std::time::Duration;
 
-use testbed::files;
 use testbed::process::wait_for;
+use testbed::world::World;
+use testbed::{command, files};
 
 use crate::support::{DAY, HOUR, LIMIT, arrives, builtin_behind_link, publish, reaches, says, svid_end};
 
@@ -23,6 +25,46 @@ fn refused(log: &std::path::Path, since: usize) -> Vec<String> {
     text[since.min(text.len())..].lines().filter(failed).map(str::to_owned).collect()
 }
 
+/// Which authority of the bundle, in the order in which they were made, signed what Ground Control shows now. The test
+/// itself lives by the machine's clock, a year before: openssl is told not to look at it.
+async fn signer(world: &World) -> usize {
+    let registered = world.admin.register("probe", "default", &[]).await.unwrap();
+    let mut authorities: Vec<String> =
+        registered.trust_bundle.split_inclusive("-----END CERTIFICATE-----\n").map(str::to_owned).collect();
+    assert_eq!(authorities.len(), 2, "{}", registered.trust_bundle);
+    authorities.sort_by_key(|pem| begin(pem));
+    let mut trusted = Vec::new();
+    for (index, authority) in authorities.iter().enumerate() {
+        let file = world.dir().join("authority.pem");
+        files::write(&file, authority).unwrap();
+        let mut openssl = Command::new("openssl");
+        openssl.args(["s_client", "-no_check_time", "-connect", &world.place.spiffe_address(), "-CAfile"]);
+        let said = command::output({
+            openssl.arg(&file);
+            openssl
+        })
+        .await
+        .unwrap();
+        if String::from_utf8_lossy(&said.stdout).contains("Verify return code: 0 (ok)") {
+            trusted.push(index);
+        }
+    }
+    assert_eq!(trusted.len(), 1, "{trusted:?}");
+    trusted[0]
+}
+
+/// When a certificate begins.
+fn begin(pem: &str) -> String {
+    let dir = files::scratch("certificate").unwrap();
+    let file = dir.path().join("ca.pem");
+    files::write(&file, pem).unwrap();
+    let mut openssl = Command::new("openssl");
+    openssl.args(["x509", "-noout", "-startdate", "-dateopt", "iso_8601", "-in"]).arg(&file);
+    let output = openssl.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
 /// During one pull of half a minute the SVID of the satellite is renewed, the next authority begins to sign, and Ground
 /// Control's own SVID is another one. Nothing is refused, nothing is fetched twice.
 #[tokio::test]
@@ -36,7 +78,7 @@ async fn the_svid_and_the_authority_rotate_during_a_pull() {
     clock.advance(34 * DAY - 6 * HOUR).unwrap();
     world.kill_ground_control().unwrap();
     world.restart_ground_control().await.unwrap();
-    world.admin = world.ground_control.as_ref().unwrap().admin().await.unwrap();
+    world.login().await.unwrap();
 
     let small = publish(&world, "one", "1", 1, &[20_000]).await;
     let mut site = world.site_with_svid("edge-01", "default", &["one"], &[]).await.unwrap();
@@ -44,6 +86,7 @@ async fn the_svid_and_the_authority_rotate_during_a_pull() {
     let satellite = site.start().await.unwrap();
     arrives(&site, "1", small.root.digest).await;
     reaches(&world, "edge-01", "online").await;
+    assert_eq!(signer(&world).await, 0, "the first authority signs");
     let before = says(&site, "both authorities", |status| status["identity"]["authorities"] == 2).await;
 
     let (log, carried) = (files::read(&world.place.log()).unwrap().len(), link.carried());
@@ -53,12 +96,13 @@ async fn the_svid_and_the_authority_rotate_during_a_pull() {
         .await
         .unwrap();
     // Past half of the SVID's life, and past the day of the second authority.
-    clock.advance(13 * HOUR).unwrap();
+    clock.advance(15 * HOUR).unwrap();
     let after = says(&site, "a new SVID", |status| svid_end(status) != svid_end(&before)).await;
     assert_eq!(site.registry().digest("shop/app", "2").await.unwrap(), None, "the pull was over too soon");
     site.wait_for_tag("shop/app", "2", big.root.digest, Duration::from_secs(90)).await.unwrap();
     arrives(&site, "2", big.root.digest).await;
 
+    assert_eq!(signer(&world).await, 1, "the second authority signs");
     assert_eq!(refused(&world.place.log(), log), Vec::<String>::new());
     let total = big.layout.graph(&big.root).unwrap().blob_bytes();
     let spent = link.carried() - carried;
@@ -66,9 +110,10 @@ async fn the_svid_and_the_authority_rotate_during_a_pull() {
     assert_eq!(after["failed"], serde_json::json!([]), "{after:#}");
 
     // And once more by the new authority alone: half a day later both sides show what it signed.
-    clock.advance(13 * HOUR).unwrap();
+    clock.advance(15 * HOUR).unwrap();
     says(&site, "the next SVID", |status| svid_end(status) != svid_end(&after)).await;
     link.limit(None);
+    world.login().await.unwrap();
     let last = publish(&world, "one", "3", 3, &[20_000]).await;
     arrives(&site, "3", last.root.digest).await;
     assert_eq!(refused(&world.place.log(), log), Vec::<String>::new());

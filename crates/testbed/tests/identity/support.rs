@@ -67,10 +67,15 @@ pub(crate) async fn arrives(site: &Site, tag: &str, digest: Digest) {
     assert!(site.registry().verify("shop/app", tag).await.unwrap().is_some());
 }
 
-/// Waits until the status document of a satellite says so.
+/// What a satellite says of itself now.
+pub(crate) async fn status(site: &Site) -> Value {
+    site.status().await.unwrap()["satellite"].take()
+}
+
+/// Waits until a satellite says so of itself.
 pub(crate) async fn says(site: &Site, what: &str, mut probe: impl FnMut(&Value) -> bool) -> Value {
     let found = wait_for(what, LIMIT, async || {
-        let status = site.status().await.ok()?;
+        let status = site.status().await.ok()?["satellite"].take();
         probe(&status).then_some(status)
     });
     match found.await {
