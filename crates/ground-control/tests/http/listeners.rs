@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use testbed::authority::Authority;
 use testbed::workload_api::WorkloadApi;
 
@@ -143,5 +143,5 @@ async fn the_server_waits_for_its_identity_and_serves_the_others_meanwhile() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let health = server.send(As::Nobody, "GET", "/health", None).await.expect(200);
-    assert_eq!(health.body, Value::from(json!({"status": "healthy"})));
+    assert_eq!(health.body, json!({"status": "healthy"}));
 }

@@ -13,6 +13,7 @@ mod registration;
 mod registry;
 mod roles;
 mod spiffe;
+mod spire;
 mod support;
 mod table;
 mod tls;
