@@ -75,6 +75,23 @@ impl SqlStore {
     ) -> StoreResult<()> {
         const OPERATION: &str = "note that an identity is used";
         let (id, now) = (satellite.as_str(), millis(now));
+        // A device that goes on with its previous key asks at every request; there is nothing to end by that.
+        let mut connection = self.database.read(OPERATION).await?;
+        let ends = sqlx::query_scalar!(
+            r#"SELECT (EXISTS (SELECT 1 FROM identity_keys
+                               WHERE satellite_id = $1 AND public_key = $2 AND previous_key IS NOT NULL)
+                       OR EXISTS (SELECT 1 FROM join_tokens
+                                  WHERE satellite_id = $1 AND public_key = $2 AND closed_at IS NULL)) AS "ends!: bool""#,
+            id,
+            public_key
+        )
+        .fetch_one(&mut *connection)
+        .await
+        .during(OPERATION)?;
+        drop(connection);
+        if !ends {
+            return Ok(());
+        }
         let mut tx = self.database.rows(OPERATION).await?;
         satellites::lock(&mut tx, id, OPERATION).await?;
         sqlx::query!(

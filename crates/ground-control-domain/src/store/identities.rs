@@ -19,7 +19,10 @@ pub trait Identities {
     async fn name_record(&self, name: &str) -> StoreResult<NameRecord>;
 
     /// Registers a satellite with an identity: creates it, or brings the registration of a known one up to date and lets a
-    /// revoked one in again (its robot ends then). Tells whether it is new.
+    /// revoked one in again (its robot, its keys and its tokens end then). Tells whether it is new.
+    ///
+    /// Join tokens that nobody claimed are voided; one that was claimed goes on until its SVID is used, and what a satellite
+    /// works with now stays good.
     ///
     /// `Invalid` for a bad name, `Conflict` where the name belongs to another region, `NotFound` for a group or
     /// configuration. Changes nothing on an error.
@@ -52,10 +55,11 @@ pub trait Identities {
     ) -> StoreResult<bool>;
 
     /// Revokes a satellite: refused from now on, tokens closed, epoch ended, withdrawal of its registration due at once.
-    /// Its robot's hashes stay, so that its secret is told 403 and not 401. Repeating it is no error.
+    /// Its robot's hashes and its keys stay, so that it is told 403 and not 401. Its agents are banned unless they serve an
+    /// admitted satellite. Repeating it is no error.
     async fn revoke_satellite(&self, name: &str, now: Timestamp) -> StoreResult<Satellite>;
 
-    /// Lets a revoked satellite in again: pending, without its old robot. `Conflict` where it is not revoked.
+    /// Lets a revoked satellite in again: pending, in its groups, without its old robot and keys. `Conflict` where it is not revoked.
     async fn enable_satellite(&self, name: &str, how: Enabling, now: Timestamp) -> StoreResult<Satellite>;
 
     /// Approves a satellite that registered itself. `Conflict` where it does not wait for that.
@@ -92,14 +96,16 @@ pub trait Identities {
     /// Whether an admitted satellite other than this one is served by the agent `parent_id`.
     async fn agent_serves_others(&self, parent_id: &str, satellite: &str) -> StoreResult<bool>;
 
-    /// Claims a join token for a key, atomically.
+    /// Claims a join token for a key, atomically ([`crate::identity::JoinToken::decide`]). What the satellite worked with until
+    /// now stays good until the new key is used. An agent's key is kept with the agent and not with the satellite.
     async fn attest(
         &self,
         attempt: AttestAttempt,
         now: Timestamp,
     ) -> StoreResult<Result<IssueGrant, IssueRefusal>>;
 
-    /// The satellite showed the SVID of `public_key`: the claim that it came from is closed, the key before it ends.
+    /// The satellite showed the SVID of `public_key`: the claim that it came from is closed, the key before it ends. Cheap to
+    /// repeat.
     async fn identity_used(
         &self,
         satellite: &SatelliteId,
@@ -107,13 +113,14 @@ pub trait Identities {
         now: Timestamp,
     ) -> StoreResult<()>;
 
-    /// Keeps a nonce until `expires_at`, and forgets those that ended.
+    /// Keeps a nonce until `expires_at`, and forgets those that ended. `Busy` where too many wait.
     async fn keep_nonce(&self, nonce: &Hashed, expires_at: Timestamp, now: Timestamp) -> StoreResult<()>;
 
     /// What a renewal by the satellite called `name` is checked against.
     async fn renewal_record(&self, name: &str) -> StoreResult<Option<RenewalRecord>>;
 
-    /// Consumes the nonce and records the new key, atomically; the state and the keys are looked at again.
+    /// Consumes the nonce and records the new key, atomically; the state and the keys are looked at again
+    /// ([`crate::identity::may_renew`]). A refusal consumes the nonce, too.
     async fn renew(
         &self,
         attempt: RenewAttempt,
@@ -123,7 +130,8 @@ pub trait Identities {
     /// The authorities of a trust domain, by the time from which they sign.
     async fn authorities(&self, trust_domain: &str) -> StoreResult<Vec<AuthorityRecord>>;
 
-    /// Keeps a new authority; `false` where another replica kept one for the same time first.
+    /// Keeps a new authority; `false` where another replica kept one first that begins to sign at about the same time
+    /// (nearer than a tenth of the time for which this one signs).
     async fn add_authority(&self, record: AuthorityRecord) -> StoreResult<bool>;
 
     /// Forgets an authority.
@@ -135,13 +143,14 @@ pub trait Identities {
     /// Every node agent that is not banned, by identity, of at most `most`.
     async fn node_agents(&self, most: u32) -> StoreResult<Vec<NodeAgent>>;
 
-    /// A node agent renewed its SVID: the key before stays good until the new one is used.
+    /// A node agent renewed its SVID: the key seen in use before stays good until the new one is used. Nothing for one that
+    /// is banned.
     async fn renew_agent(&self, spiffe_id: &str, new_key: &str, expires_at: Timestamp) -> StoreResult<()>;
 
-    /// A node agent showed the SVID of this key: the key before it ends.
+    /// A node agent showed the SVID of this key: the key before it ends, and the claim that it came from. Cheap to repeat.
     async fn agent_used(&self, spiffe_id: &str, public_key: &str) -> StoreResult<()>;
 
-    /// Bans the node agents of a satellite.
+    /// Bans the node agents that a satellite's registration names, unless they serve another one that is admitted.
     async fn ban_agents(&self, satellite: &SatelliteId, now: Timestamp) -> StoreResult<()>;
 
     /// The admitted satellites that are served by the agent of this parent identity (`/agent/<name>`).

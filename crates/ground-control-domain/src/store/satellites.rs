@@ -35,7 +35,8 @@ pub trait Satellites {
     /// Satellites by name.
     async fn satellites(&self, filter: SatelliteFilter, page: Page) -> StoreResult<Paged<Satellite>>;
 
-    /// Deletes a satellite: its credentials, tokens and memberships end at once, its row stays for the audit.
+    /// Deletes a satellite: its credentials, keys, tokens and memberships end at once, what was registered for it is due to
+    /// be withdrawn, its row stays for the audit.
     async fn delete_satellite(&self, name: &str, now: Timestamp) -> StoreResult<()>;
 
     /// Puts a satellite into a group; in it already is no error.
