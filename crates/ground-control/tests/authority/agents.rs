@@ -251,6 +251,7 @@ async fn only_an_agent_is_served() {
     // Ground Control itself is a member of the trust domain, and no agent.
     let own = cloud.running.state.identities.as_ref().unwrap().own.clone();
     denied(known(&cloud, &own).await.sync().await, DenialReason::AgentNotAttested);
+    stranger.attest("join_token", &"a".repeat(100_000), &key()).await.unwrap_err();
     let (_, _, mut agent) = attested(&cloud, &site).await;
     let much = vec![NewX509SvidParams::default(); 101];
     assert_eq!(agent.svids(much).await.unwrap_err().code(), Code::InvalidArgument);

@@ -6,15 +6,18 @@
 //! each call: who is revoked gets nothing at the next one.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::stream;
+use http::StatusCode;
 use identity::SpiffeId;
 use identity::key::Csr;
 use jiff::Timestamp;
@@ -32,6 +35,7 @@ use spire::types::{Bundle, Entry, Selector, X509Certificate, X509Svid};
 use tonic::{Code, Status, Streaming};
 use tower::limit::ConcurrencyLimitLayer;
 use tower_http::limit::RequestBodyLimitLayer;
+use tower_http::timeout::TimeoutLayer;
 
 use super::attest::is_hex;
 use super::{Authority, AuthorityError, Signer};
@@ -48,7 +52,11 @@ const BATCH_BODY: usize = 1024 * 1024;
 /// The most SVIDs in one request; what an agent of ours asks for is one.
 const BATCH: usize = 100;
 /// Requests that are worked on at the same time.
-const AT_ONCE: usize = 64;
+const AT_ONCE: usize = 1024;
+/// Requests for SVIDs that are worked on at the same time.
+const BATCHES_AT_ONCE: usize = 64;
+/// How long a request may take, its way here included.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// How often an agent should look at the bundle, in seconds.
 const REFRESH_HINT: i64 = 3600;
 /// Bytes of the hash in an agent's identity.
@@ -62,17 +70,23 @@ impl Authority {
     pub fn agent_router(self: &Arc<Self>) -> Router {
         let batch = Router::new()
             .route(agent::BATCH_NEW_X509_SVID, post(batch_new_x509_svid))
-            .layer(RequestBodyLimitLayer::new(BATCH_BODY));
-        Router::new()
-            .route(agent::GET_BUNDLE, post(get_bundle))
-            .route(agent::ATTEST_AGENT, post(attest_agent))
+            .layer(RequestBodyLimitLayer::new(BATCH_BODY))
+            .layer(ConcurrencyLimitLayer::new(BATCHES_AT_ONCE));
+        let of_agents = Router::new()
             .route(agent::RENEW_AGENT, post(renew_agent))
             .route(agent::POST_STATUS, post(post_status))
             .route(agent::GET_AUTHORIZED_ENTRIES, post(get_authorized_entries))
             .route(agent::SYNC_AUTHORIZED_ENTRIES, post(sync_authorized_entries))
             .layer(RequestBodyLimitLayer::new(SMALL_BODY))
             .merge(batch)
+            .layer(from_fn(identified));
+        Router::new()
+            .route(agent::GET_BUNDLE, post(get_bundle))
+            .route(agent::ATTEST_AGENT, post(attest_agent))
+            .layer(RequestBodyLimitLayer::new(SMALL_BODY))
+            .merge(of_agents)
             .layer(ConcurrencyLimitLayer::new(AT_ONCE))
+            .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, PATIENCE))
             .fallback(|request: Request| async move {
                 rpc::unimplemented(request.uri().path()).map(Body::new).into_response()
             })
@@ -82,7 +96,7 @@ impl Authority {
     /// The agent whose SVID was shown in the handshake, as the database knows it now.
     async fn caller(&self, extensions: &http::Extensions) -> Result<NodeAgent, Status> {
         let Some(PeerCertificates(shown)) = extensions.get::<PeerCertificates>() else {
-            return Err(Status::unauthenticated("an agent has to show its SVID"));
+            return Err(nobody());
         };
         let leaf = identity::tls::peer(shown).map_err(|error| Status::unauthenticated(error.to_string()))?;
         if leaf.is_expired(Timestamp::now()) {
@@ -222,6 +236,18 @@ impl Authority {
         let agent = self.caller(extensions).await?;
         self.entries(&agent).await?.iter().map(|entry| self.entry(entry)).collect()
     }
+}
+
+fn nobody() -> Status {
+    Status::unauthenticated("an agent has to show its SVID")
+}
+
+/// Refuses whoever showed nothing before anything is read of what they send.
+async fn identified(request: Request, next: Next) -> Response {
+    if request.extensions().get::<PeerCertificates>().is_none() {
+        return nobody().into_http::<Body>();
+    }
+    next.run(request).await
 }
 
 /// A new life of a satellite is another entry: an agent throws away what it holds of the earlier one.
@@ -372,4 +398,37 @@ async fn batch_svids(
         })
         .collect();
     Ok(tonic::Response::new(BatchNewX509SvidResponse { results }))
+}
+
+#[cfg(test)]
+mod tests {
+    use identity::key::KeyPair;
+    use spire::agent::{AgentX509SvidParams, denial_reason};
+    use spire::types::AttestationData;
+
+    use super::super::tests::{Cloud, day};
+    use super::*;
+
+    #[tokio::test]
+    async fn an_svid_that_ended_on_an_open_connection_is_refused() {
+        let cloud = Cloud::start().await;
+        let token = cloud.register("edge-01", day(0)).await;
+        let key = KeyPair::generate().unwrap();
+        let request = Csr::from_pem(&key.csr_pem(None).unwrap()).unwrap().der;
+        let params = AttestParams {
+            data: Some(AttestationData {
+                r#type: JOIN_TOKEN.to_owned(),
+                payload: secrecy::ExposeSecret::expose_secret(&token).as_bytes().to_vec(),
+            }),
+            params: Some(AgentX509SvidParams { csr: request }),
+        };
+        // The clock of the test began long before today.
+        let svid = cloud.authority.attest_node(params, day(0)).await.unwrap().svid.unwrap();
+        let mut extensions = http::Extensions::new();
+        let shown: Arc<[CertificateDer<'static>]> =
+            svid.cert_chain.into_iter().map(CertificateDer::from).collect();
+        extensions.insert(PeerCertificates(shown));
+        let status = cloud.authority.caller(&extensions).await.unwrap_err();
+        assert_eq!(denial_reason(&status), Some(DenialReason::AgentExpired));
+    }
 }

@@ -20,7 +20,7 @@ const START: i64 = 1_790_000_000;
 const DAY: i64 = 24 * 3600;
 const GRACE: SignedDuration = SignedDuration::from_hours(30 * 24);
 
-fn day(day: i64) -> Timestamp {
+pub(super) fn day(day: i64) -> Timestamp {
     second(day * DAY)
 }
 
@@ -28,14 +28,14 @@ fn second(second: i64) -> Timestamp {
     Timestamp::from_second(START + second).unwrap()
 }
 
-struct Cloud {
+pub(super) struct Cloud {
     dir: tempfile::TempDir,
     store: SharedStore,
-    authority: Arc<Authority>,
+    pub(super) authority: Arc<Authority>,
 }
 
 impl Cloud {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let location = Location::Sqlite { file: dir.path().join("gc.db") };
         let store = store::open(&location).await.unwrap();
@@ -61,7 +61,7 @@ impl Cloud {
         }
     }
 
-    async fn register(&self, name: &str, now: Timestamp) -> SecretString {
+    pub(super) async fn register(&self, name: &str, now: Timestamp) -> SecretString {
         let token = secret::generate();
         let new = Self::registration(name, &token, &self.authority.hash_key, now);
         self.store.register_identity(new, now).await.unwrap();
