@@ -201,7 +201,9 @@ impl Authority {
             if now < looked_at || now.duration_since(looked_at) >= UPKEEP_EVERY {
                 match self.refresh(now).await {
                     Ok(()) => looked_at = now,
-                    Err(error) => tracing::warn!(%error, "certificate authorities not looked after, tried again"),
+                    Err(error) => {
+                        tracing::warn!(%error, "certificate authorities not looked after, tried again")
+                    }
                 }
             }
             // Without the database, too: what is at hand signs for us.
