@@ -332,6 +332,6 @@ async fn read(upstream: &Upstream, url: &str, known: Option<Digest>) -> Result<R
     let client = upstream
         .endpoint(&registry)
         .and_then(|endpoint| upstream.client(&endpoint))
-        .map_err(|error| DocumentError::content(url, None, error.to_string()))?;
+        .map_err(|error| DocumentError::upstream(url, error))?;
     document::read(&client, url, &reference, known).await
 }

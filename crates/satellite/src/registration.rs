@@ -23,7 +23,7 @@ pub enum RegistrationError {
     TokenRefused(GroundControlError),
     /// Ground Control does not want this SVID: unknown, revoked, or not approved yet.
     #[error(
-        "{0}; it is tried again by itself, an administrator has to register, enable or approve this satellite"
+        "{0}; an administrator has to register, enable or approve this satellite, it is tried on by itself"
     )]
     Refused(GroundControlError),
     /// Ground Control could not be asked, or answered nonsense.

@@ -12,6 +12,17 @@ use crate::setup::options;
 
 /// A registry on TLS with a certificate of an authority of its own, whose PEM is the second part.
 async fn registry() -> (String, String) {
+    serve(|_| answer("200 OK", "", "{}")).await
+}
+
+fn answer(status: &str, header: &str, body: &str) -> String {
+    let length = body.len();
+    format!("HTTP/1.1 {status}\r\n{header}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}")
+}
+
+/// The same for any answers to requests.
+async fn serve(answers: impl Fn(&str) -> String + Send + Sync + 'static) -> (String, String) {
+    let answers = Arc::new(answers);
     let _ = options();
     let ca_key = rcgen::KeyPair::generate().unwrap();
     let mut ca = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap();
@@ -33,14 +44,13 @@ async fn registry() -> (String, String) {
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let acceptor = acceptor.clone();
+            let (acceptor, answers) = (acceptor.clone(), answers.clone());
             tokio::spawn(async move {
                 let Ok(mut stream) = acceptor.accept(stream).await else { return };
                 let mut request = [0_u8; 4096];
-                let _ = stream.read(&mut request).await;
-                let _ = stream
-                    .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
-                    .await;
+                let read = stream.read(&mut request).await.unwrap_or(0);
+                let answer = answers(&String::from_utf8_lossy(&request[..read]));
+                let _ = stream.write_all(answer.as_bytes()).await;
                 let _ = stream.shutdown().await;
             });
         }
@@ -99,5 +109,34 @@ async fn a_registry_with_a_check_of_its_own_is_checked_by_that_alone() {
     let nothing = registry_client::tls_config(&TlsOptions::default()).unwrap();
     let options = TlsOptions { own_origin: Some(nothing), ..named };
     let error = client(&url, options).unwrap().ping().await.unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Connect(_)), "{error}");
+}
+
+#[tokio::test]
+async fn a_token_service_elsewhere_is_checked_like_everything_elsewhere() {
+    let (realm, realm_pem) = serve(|_| answer("200 OK", "", r#"{"token":"t"}"#)).await;
+    let (url, pem) = serve(move |request| {
+        if request.contains("Bearer t") {
+            return answer("200 OK", "", "{}");
+        }
+        let challenge = format!("WWW-Authenticate: Bearer realm=\"{realm}/token\",service=\"s\"\r\n");
+        answer("401 Unauthorized", &challenge, "{}")
+    })
+    .await;
+    let mut files = [tempfile::NamedTempFile::new().unwrap(), tempfile::NamedTempFile::new().unwrap()];
+    for (file, pem) in files.iter_mut().zip([&pem, &realm_pem]) {
+        file.write_all(pem.as_bytes()).unwrap();
+    }
+    let trusting = |file: &tempfile::NamedTempFile| TlsOptions {
+        ca_file: Some(file.path().to_owned()),
+        ..TlsOptions::default()
+    };
+    let own = || Some(registry_client::tls_config(&trusting(&files[0])).unwrap());
+    let both = TlsOptions { own_origin: own(), ..trusting(&files[1]) };
+    client(&url, both).unwrap().ping().await.unwrap();
+
+    // The registry's own check is for its own address: it does not vouch for the token service.
+    let only_own = TlsOptions { own_origin: own(), ..TlsOptions::default() };
+    let error = client(&url, only_own).unwrap().ping().await.unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::Connect(_)), "{error}");
 }

@@ -7,6 +7,9 @@ use oci::{Descriptor, Digest, ImageReference, Manifest, Reference};
 use registry_client::{Client, Fault};
 use serde_json::Value;
 
+use super::UpstreamError;
+use crate::identity::NoIdentity;
+
 /// The largest layer that is taken for a document; unpacked it is bounded by the decoder.
 const MAX_LAYER: u64 = 8 * 1024 * 1024;
 
@@ -37,6 +40,14 @@ pub enum DocumentError {
         /// What is wrong.
         reason: String,
     },
+    /// There is no SVID to ask the registry with.
+    #[error("{url} was not read: {error}")]
+    Identity {
+        /// Where the document is.
+        url: String,
+        /// Why.
+        error: NoIdentity,
+    },
     /// The registry was not reached just before, so it was not asked.
     #[error("{url} was not read: the registry cannot be reached")]
     NotAsked {
@@ -50,6 +61,14 @@ impl DocumentError {
         Self::Content { url: url.to_owned(), digest, reason: reason.into() }
     }
 
+    /// The registry cannot be used.
+    pub(super) fn upstream(url: &str, error: UpstreamError) -> Self {
+        match error {
+            UpstreamError::Identity(error) => Self::Identity { url: url.to_owned(), error },
+            error => Self::content(url, None, error.to_string()),
+        }
+    }
+
     pub(super) fn not_asked(url: &str) -> Self {
         Self::NotAsked { url: url.to_owned() }
     }
@@ -57,7 +76,11 @@ impl DocumentError {
     /// Whether the registry is away, so that asking it for anything else is in vain for now.
     #[must_use]
     pub fn is_outage(&self) -> bool {
-        matches!(self, Self::Registry { error, .. } if error.is_retryable() || error.fault() == Fault::Network)
+        match self {
+            Self::Registry { error, .. } => error.is_retryable() || error.fault() == Fault::Network,
+            Self::Identity { .. } => true,
+            _ => false,
+        }
     }
 
     /// Whether the registry refuses our credentials. One such answer is no proof.

@@ -148,13 +148,16 @@ impl Upstream {
     /// present SVID, too.
     fn home_client(&self, endpoint: &Endpoint) -> Result<Client, UpstreamError> {
         let mut home = self.home.lock().unwrap_or_else(PoisonError::into_inner);
-        let current = self.identity.current();
+        let Some(current) = self.identity.current() else {
+            // Open connections were made under an identity that is no more.
+            *home = None;
+            return Err(NoIdentity::Absent.into());
+        };
         if let Some((opened_with, client)) = home.as_ref()
-            && current.as_ref().is_none_or(|current| Arc::ptr_eq(current, opened_with))
+            && Arc::ptr_eq(&current, opened_with)
         {
             return Ok(client.clone());
         }
-        let current = current.ok_or(NoIdentity::Absent)?;
         let mut options = self.options_for(endpoint);
         options.tls.own_origin = Some(self.identity.client_config()?);
         let client = Client::new(endpoint.clone(), options)?;

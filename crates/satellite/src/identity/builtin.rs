@@ -211,7 +211,14 @@ impl Agent {
                 self.not_before = Some(Instant::now() + wait.max(trouble.retry_after().unwrap_or_default()));
             }
         }
-        self.trouble(trouble.to_string());
+        let until = self.held.as_ref().map(|held| held.svid.leaf().not_after);
+        self.trouble(match until {
+            Some(at) if at < Timestamp::now() => {
+                format!("the SVID expired at {at} and is not renewed: {trouble}")
+            }
+            Some(at) => format!("the SVID, good until {at}, is not renewed: {trouble}"),
+            None => trouble.to_string(),
+        });
     }
 
     fn trouble(&self, what: String) {
@@ -318,7 +325,7 @@ impl Agent {
         let csr = new.csr_pem(Some(&id)).map_err(other)?;
         let der = STANDARD.encode(Csr::from_pem(&csr).map_err(other)?.der);
         let refused = |error: GroundControlError| match error.status() {
-            Some(401 | 403) => Trouble::RenewalRefused(error),
+            Some(400 | 401 | 403) => Trouble::RenewalRefused(error),
             _ => Trouble::GroundControl(error),
         };
         let nonce = ground_control.renewal_nonce().await.map_err(refused)?.nonce;

@@ -4,7 +4,7 @@ use fleet_protocol::heartbeat::REFRESH_CREDENTIALS;
 use tokio::time::Instant;
 
 use super::{Connection, Next, Shell, refusal_wait};
-use crate::config::Effective;
+use crate::config::{Effective, IdentitySource};
 use crate::credentials;
 use crate::events::Event;
 use crate::ground_control::{Account, GroundControl, GroundControlError};
@@ -78,10 +78,14 @@ impl Shell {
         match now {
             Standing::Refused => {
                 let said = error.map(ToString::to_string).unwrap_or_default();
-                let then = if by_svid {
-                    "it is tried again by itself once an administrator enables or registers it"
-                } else {
-                    "once an administrator enabled it, give it the new token"
+                let then = match self.config.site().identity.source {
+                    IdentitySource::Token => "once an administrator enabled it, give it the new token",
+                    IdentitySource::Builtin { .. } => {
+                        "once an administrator enabled or registered it, give it the new join token"
+                    }
+                    IdentitySource::WorkloadApi { .. } => {
+                        "it comes back by itself once an administrator enables or registers it"
+                    }
                 };
                 self.events.emit(Event::Refused { reason: format!("{said}; {then}") });
                 if by_svid {

@@ -33,6 +33,8 @@ pub(crate) struct Book {
     pub(crate) lose_answers: usize,
     pub(crate) asked: Vec<Value>,
     pub(crate) heartbeats: Vec<Value>,
+    /// The robot's secret; the one before it is taken, too.
+    pub(crate) secret: String,
     /// Answer to heartbeats; `None` is 200 with an empty body.
     pub(crate) heartbeat_answer: Option<(StatusCode, String)>,
 }
@@ -53,13 +55,16 @@ impl StandIn {
             lose_answers: 0,
             asked: Vec::new(),
             heartbeats: Vec::new(),
+            secret: ROBOT_SECRET.to_owned(),
             heartbeat_answer: None,
         }));
         let mut router = Router::new()
             .route("/satellites/ztr/{token}", get(by_path))
             .route("/satellites/sync", post(heartbeat));
         if kind == Kind::Ours {
-            router = router.route("/satellites/ztr", post(by_body));
+            router = router
+                .route("/satellites/ztr", post(by_body))
+                .route("/satellites/credentials", post(credentials));
         }
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
@@ -85,7 +90,7 @@ type Shared = State<Arc<Mutex<Book>>>;
 
 fn answer(book: &Book) -> Response {
     Json(json!({
-        "auth": {"url": book.registry_url, "username": "robot$edge-01", "password": ROBOT_SECRET},
+        "auth": {"url": book.registry_url, "username": "robot$edge-01", "password": book.secret},
         "state": book.state_url,
     }))
     .into_response()
@@ -127,9 +132,7 @@ async fn by_path(State(book): Shared, Path(token): Path<String>) -> Response {
 
 async fn heartbeat(State(book): Shared, headers: HeaderMap, Json(body): Json<Value>) -> Response {
     let mut book = book.lock().unwrap();
-    let expected = base64::engine::general_purpose::STANDARD.encode(format!("robot$edge-01:{ROBOT_SECRET}"));
-    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if given != format!("Basic {expected}") {
+    if !is_robot(&book, &headers) {
         return refusal(StatusCode::UNAUTHORIZED, "unauthorized");
     }
     book.heartbeats.push(body);
@@ -137,4 +140,21 @@ async fn heartbeat(State(book): Shared, headers: HeaderMap, Json(body): Json<Val
         Some((status, text)) => (*status, text.clone()).into_response(),
         None => StatusCode::OK.into_response(),
     }
+}
+
+fn is_robot(book: &Book, headers: &HeaderMap) -> bool {
+    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    [ROBOT_SECRET, &book.secret].iter().any(|secret| {
+        let expected = base64::engine::general_purpose::STANDARD.encode(format!("robot$edge-01:{secret}"));
+        given == format!("Basic {expected}")
+    })
+}
+
+async fn credentials(State(book): Shared, headers: HeaderMap) -> Response {
+    let mut book = book.lock().unwrap();
+    if !is_robot(&book, &headers) {
+        return refusal(StatusCode::UNAUTHORIZED, "unauthorized");
+    }
+    "fresh-secret".clone_into(&mut book.secret);
+    answer(&book)
 }

@@ -209,3 +209,56 @@ async fn a_new_token_renews_the_registration_and_a_bad_one_costs_nothing() {
     .await;
     assert_eq!(ground_control.asked().len(), before + 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_robot_account_gets_fresh_credentials_when_the_heartbeat_says_so() {
+    let (_registry, ground_control) = fleet(Kind::Ours).await;
+    ground_control.book.lock().unwrap().heartbeat_answer =
+        Some((axum::http::StatusCode::OK, r#"{"events":["refresh_credentials"]}"#.to_owned()));
+    let edge = with_token(&ground_control, &ground_control.token());
+    edge.until("fresh credentials", |_| {
+        let state = edge.vault.state();
+        let held = state.registration.as_ref().map(|held| held.auth.password.expose_secret());
+        held == Some("fresh-secret")
+    })
+    .await;
+    heartbeat_where(&edge, &ground_control, |heartbeat| heartbeat["image_count"] == 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_robot_account_stops_fetching_until_it_is_taken_again() {
+    let (registry, ground_control) = fleet(Kind::Ours).await;
+    let edge = with_token(&ground_control, &ground_control.token());
+    edge.until("the image", |status| status.images.len() == 1).await;
+    ground_control.book.lock().unwrap().heartbeat_answer =
+        Some((axum::http::StatusCode::FORBIDDEN, r#"{"message":"revoked","code":403}"#.to_owned()));
+    let status =
+        edge.until("the refusal", |status| status.registration.state == RegistrationState::Refused).await;
+    assert!(status.registration.message.unwrap().contains("revoked"));
+    let pause = |status: &satellite::status::Status| status.activity.contains("nothing new is fetched");
+    edge.until("the pause", pause).await;
+    assert!(edge.vault.state().registration.is_some() && edge.tag_of("library/app", "1").is_some());
+    let next = registry.image("library/app", Some("2"), "next").await;
+    registry.publish_group("g1", json!([entry("library/app", &["2"], &next)])).await;
+    ground_control.book.lock().unwrap().heartbeat_answer = None;
+    edge.until("registration", |status| status.registration.state == RegistrationState::Registered).await;
+    edge.until("the next version", |_| edge.tag_of("library/app", "2").is_some()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_token_is_taken_long_after_registration_was_done() {
+    let (_registry, ground_control) = fleet(Kind::Ours).await;
+    let edge = with_token(&ground_control, &ground_control.token());
+    edge.until("registration", |status| {
+        status.schedulers.get("registration").is_some_and(|entry| entry.done)
+    })
+    .await;
+    let before = ground_control.asked().len();
+    {
+        let mut book = ground_control.book.lock().unwrap();
+        "dddddddddddddddddddddddddddddddd".clone_into(&mut book.token);
+        book.bound_nonce = None;
+    }
+    edge.token.send_replace(Some(SecretString::from(ground_control.token())));
+    edge.until("the new token's claim", |_| ground_control.asked().len() > before).await;
+}
