@@ -15,12 +15,13 @@ const FAILED: u8 = 1;
 fn main() -> ExitCode {
     // The whole tree uses one provider; nothing installed another before.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let hardening = harden();
     let config = match Config::from_process() {
         Ok(config) => config,
         Err(error) => return refuse(&error),
     };
     start_log(&config);
-    for warning in &config.warnings {
+    for warning in hardening.iter().chain(&config.warnings) {
         tracing::warn!("{warning}");
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -36,6 +37,19 @@ fn main() -> ExitCode {
             Command::Republish => republish(&config).await,
         }
     })
+}
+
+/// Keys of authorities and passwords will be in this process's memory: they are not to be found in a core file, and nobody
+/// else of the same account looks into it. Before anything secret is read; what the system does not allow is returned.
+fn harden() -> Vec<String> {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    let core =
+        setrlimit(Resource::Core, none).err().map(|error| format!("core files not turned off: {error}"));
+    let traceable = set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .err()
+        .map(|error| format!("process left traceable: {error}"));
+    [core, traceable].into_iter().flatten().collect()
 }
 
 async fn serve(config: &Config) -> ExitCode {
@@ -122,6 +136,8 @@ fn log_filter(level: tracing::Level) -> EnvFilter {
         "ground_control",
         "ground_control_sqlite",
         "ground_control_postgres",
+        "identity",
+        "spire",
         "registry_server",
         "blob_store",
     ];

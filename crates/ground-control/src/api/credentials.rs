@@ -9,6 +9,7 @@ use secrecy::SecretString;
 
 use super::caller::{Admitted, Proof, SatelliteCaller, SatelliteSvid};
 use super::error::ApiError;
+use super::satellites::RESERVED;
 use super::state::AppState;
 use crate::domain::SatelliteId;
 use crate::domain::document::DocumentKey;
@@ -59,6 +60,9 @@ async fn introduce(
     if policy == AutoRegister::Deny {
         tracing::info!(satellite = name, region, "unknown satellite refused");
         return Err(ApiError::forbidden("the satellite is not registered; ask an administrator"));
+    }
+    if RESERVED.contains(&name) {
+        return Err(ApiError::forbidden(format!("the satellite name \"{name}\" is reserved")));
     }
     match state.store.auto_register(name, region, policy, now).await? {
         AutoRegistered::Created(satellite) => {

@@ -39,6 +39,15 @@ pub(crate) async fn ready(State(state): State<AppState>) -> Response {
             "failing": publisher.lag.failing,
             "oldest": publisher.lag.oldest,
         },
+        // Whoever knows no SPIFFE is served without one.
+        "identity": state.identities.as_ref().map(|identities| {
+            let current = identities.own.current();
+            json!({
+                "ok": current.is_some(),
+                "spiffe_id": current.as_ref().map(|current| current.svid.id().to_string()),
+                "expires_at": current.as_ref().map(|current| current.svid.leaf().not_after),
+            })
+        }),
         "version": env!("CARGO_PKG_VERSION"),
     });
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };

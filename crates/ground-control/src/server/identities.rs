@@ -102,14 +102,17 @@ fn agent_server(config: &SpiffeConfig, bound: AgentsAddress) -> Option<(String, 
 async fn tell(mut own: Identity) {
     if own.current().is_none() {
         tracing::info!("waiting for our own svid, tls handshakes fail until it is there");
+        if own.ready().await.is_none() {
+            return;
+        }
     }
     loop {
         match own.current() {
             Some(current) => {
-                let leaf = current.svid.leaf();
-                tracing::info!(identity = %leaf.id, expires_at = %leaf.not_after, authorities = current.bundle.authorities.len(), "svid in service");
+                let (leaf, authorities) = (current.svid.leaf(), current.bundle.authorities.len());
+                tracing::info!(identity = %leaf.id, expires_at = %leaf.not_after, authorities, "svid in service");
             }
-            None => tracing::warn!("no svid, tls handshakes fail"),
+            None => tracing::warn!("our own svid is gone, tls handshakes fail"),
         }
         if !own.changed().await {
             return;

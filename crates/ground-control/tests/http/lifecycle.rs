@@ -138,10 +138,12 @@ async fn strangers_are_taken_in_without_groups_and_only_in_their_own_region() {
     // The older form of the identity is the region `default`.
     introduce(&of("/satellite/edge-02")).await.expect(200);
     of("/satellite/region/default/edge-02").heartbeat().await.expect(200);
-    for nobody in ["/gc/main", "/agent/edge-01", "/satellite/region/us-east/Edge", "/anything"] {
+    for nobody in
+        ["/gc/main", "/agent/edge-01", "/satellite/region/us-east/Edge", "/anything", "/satellite/stale"]
+    {
         introduce(&of(nobody)).await.expect(403);
-        of(nobody).heartbeat().await.expect(403);
     }
+    of("/agent/edge-01").heartbeat().await.expect(403);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -47,6 +47,10 @@ pub(super) fn all() -> Value {
                 "publisher": object(json!({
                     "ok": truth(), "waiting": number(), "failing": number(), "oldest": maybe("string"),
                 })),
+                "identity": {
+                    "type": ["object", "null"], "description": "Our own SVID, where identities are SPIFFE's.",
+                    "properties": {"ok": truth(), "spiffe_id": maybe("string"), "expires_at": maybe("string")},
+                },
                 "version": text(),
             })),
         ),
