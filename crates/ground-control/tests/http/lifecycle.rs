@@ -50,6 +50,19 @@ async fn silence_makes_stale_and_a_heartbeat_online_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_silence_is_says_the_satellite_itself() {
+    let fleet = Fleet::start(&[]).await;
+    let (server, quick) = (&fleet.server, fleet.peer(Some(&fleet.svid("edge-01"))));
+    introduce(&quick).await.expect(200);
+    let report = json!({"state_report_interval": "@every 00h00m01s"});
+    quick.ask("POST", "/satellites/sync", Some(report)).await.expect(200);
+    fleet.introduce("edge-02").await;
+    fleet.peer(Some(&fleet.svid("edge-02"))).heartbeat().await.expect(200);
+    becomes(server, "edge-01", "stale").await;
+    assert_eq!(state(server, "edge-02").await, "online");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_revoked_satellite_is_refused_everywhere_at_once_and_comes_back_by_an_administrator() {
     let fleet = Fleet::start(&[]).await;
     let server = &fleet.server;

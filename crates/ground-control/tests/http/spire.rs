@@ -177,3 +177,16 @@ async fn a_revocation_does_not_wait_for_the_server_that_it_ends_at() {
     let health = world.fleet.server.send(As::Nobody, "GET", "/health", None).await;
     health.expect(200);
 }
+
+/// Half a registration helps nobody: whoever asked may be gone before the answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_registration_ends_whoever_waits_for_it() {
+    let world = World::start().await;
+    world.spire.hang("GetBundle");
+    let gone = tokio::time::timeout(Duration::from_secs(1), world.register(json!({}))).await;
+    assert!(gone.is_err(), "the answer waits for the bundle");
+    assert!(!world.spire.entries().is_empty(), "the identity is made already");
+    // Its maker is given up, and what was made is undone.
+    world.withdrawn().await;
+    world.admin("GET", "/api/satellites/edge-01", None).await.expect(404);
+}
