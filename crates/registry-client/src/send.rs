@@ -355,7 +355,8 @@ fn refusal(status: StatusCode, wait: Option<Duration>, body: &[u8], json: bool) 
             }
             None => (None, message.unwrap_or_default()),
         },
-        None if json => (None, "the answer is broken JSON".to_owned()),
+        // The answer to a HEAD has no body, whatever its headers say.
+        None if json && !body.is_empty() => (None, "the answer is broken JSON".to_owned()),
         None => (None, plain_text(body)),
     };
     let message = if message.is_empty() {
@@ -408,10 +409,12 @@ mod tests {
             refusal(StatusCode::BAD_GATEWAY, None, html, false).to_string(),
             "the registry is not available, 502: 502 Bad Gateway nginx"
         );
-        assert_eq!(
-            refusal(StatusCode::UNAUTHORIZED, None, b"", false).to_string(),
-            "401 unauthorized: unauthorized"
-        );
+        for json in [false, true] {
+            assert_eq!(
+                refusal(StatusCode::UNAUTHORIZED, None, b"", json).to_string(),
+                "401 unauthorized: unauthorized"
+            );
+        }
         let code = refusal(StatusCode::BAD_REQUEST, None, br#"{"errors":[{"code":"X"}]}"#, true);
         assert!(matches!(code, ErrorKind::Refused { code: Some(ref c), .. } if c == "X"));
     }

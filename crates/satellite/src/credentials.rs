@@ -53,6 +53,13 @@ pub(crate) enum RefreshError {
     NotKept(#[from] SealError),
 }
 
+impl RefreshError {
+    /// A deployed Ground Control does not know the question.
+    pub(crate) fn is_unsupported(&self) -> bool {
+        matches!(self, Self::GroundControl(error) if matches!(error.status(), Some(404 | 405)))
+    }
+}
+
 /// Asks for fresh credentials, tries them, and keeps them.
 pub(crate) async fn refresh(
     ground_control: &GroundControl,

@@ -128,6 +128,12 @@ impl Reader {
         self.config_evaluated = Some(digest);
     }
 
+    /// The config document that was taken or refused last.
+    #[must_use]
+    pub fn evaluated_config(&self) -> Option<Digest> {
+        self.config_evaluated
+    }
+
     /// Reads all documents that have changed.
     pub async fn read(&mut self, upstream: &Upstream, state_url: &str) -> Desired {
         let mut changed = false;

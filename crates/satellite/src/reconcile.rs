@@ -24,7 +24,7 @@ use crate::plan::{Artifact, Fetch, Make, Plan};
 use crate::schedulers::Next;
 use crate::sealed::Vault;
 use crate::standing::Standing;
-use crate::status::LastSync;
+use crate::status::{LastSync, Status};
 
 mod failures;
 mod look_again;
@@ -225,7 +225,17 @@ impl Reconciler {
     /// Works with a new config document, or says why not.
     async fn take_config(&mut self, desired: &Desired) {
         match &desired.config {
-            ConfigRead::None | ConfigRead::Unchanged | ConfigRead::NotAsked => {}
+            ConfigRead::None | ConfigRead::NotAsked => {}
+            ConfigRead::Unchanged => {
+                // That another one, or this one for a while, could not be read is over.
+                let known = self.reader.evaluated_config().map(|digest| digest.to_string());
+                let is_over = |status: &Status| {
+                    status.config.refused.as_ref().is_some_and(|refused| refused.digest != known)
+                };
+                if self.parts.events.status().read(is_over) {
+                    self.parts.events.status().update(|status| status.config.refused = None);
+                }
+            }
             ConfigRead::Unreadable(digest, reason) => {
                 let known = self.parts.events.status().read(|status| {
                     status.config.refused.as_ref().is_some_and(|refused| refused.reason == *reason)

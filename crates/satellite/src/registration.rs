@@ -52,6 +52,10 @@ impl RegistrationError {
 /// are good as they are.
 #[must_use]
 pub fn is_due(state: &DeviceState, token: Option<&SecretString>) -> bool {
+    if state.registered_as.is_some() && token.is_some() {
+        // The site has turned from an SVID to a token.
+        return true;
+    }
     let Some(claim) = state.claim.as_ref().filter(|_| state.registration.is_some()) else {
         return state.registration.is_none();
     };
@@ -179,6 +183,10 @@ mod tests {
         assert!(!is_due(&state, None));
         let other = SecretString::from("two");
         assert!(is_due(&state, Some(&other)));
+        state.registered_as = Some("spiffe://td/satellite/e".to_owned());
+        assert!(is_due(&state, Some(&token)), "an SVID brought what is held");
+        assert!(!is_due(&state, None));
+        state.registered_as = None;
         state.claim = Some(Claim { token_sha256: fingerprint(&other), nonce: "begun".to_owned() });
         assert!(is_due(&state, Some(&other)), "a claim that was begun goes on after a restart");
     }

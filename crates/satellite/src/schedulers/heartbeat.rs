@@ -88,9 +88,7 @@ impl Shell {
                     }
                 };
                 self.events.emit(Event::Refused { reason: format!("{said}; {then}") });
-                if by_svid {
-                    self.wake_registration.notify_one();
-                }
+                self.wake_registration.notify_one();
                 self.wake_replication.notify_one();
             }
             Standing::Returning => self.wake_registration.notify_one(),
@@ -123,6 +121,10 @@ impl Shell {
             }
             Err(error) => {
                 beat.no_refresh_before = Some(Instant::now() + refusal_wait(config));
+                if error.is_unsupported() {
+                    tracing::debug!(%error, "credentials not renewed");
+                    return Next::Again;
+                }
                 Next::Failed { error: format!("credentials are not renewed: {error}"), not_before: None }
             }
         }

@@ -22,7 +22,10 @@ impl Shell {
             return self.register_by_svid(&state, &config, connection).await;
         }
         let token = self.token.borrow().clone();
-        if !registration::is_due(&state, token.as_ref()) {
+        // What was taken over from a deployed satellite is good as it is, until Ground Control says otherwise.
+        let taken_over = state.registration.is_some() && state.claim.is_none();
+        let needs_token = taken_over && token.is_some() && !self.standing.borrow().may_fetch();
+        if !needs_token && !registration::is_due(&state, token.as_ref()) {
             return Next::Done;
         }
         let Some(url) = &config.ground_control_url else { return self.no_ground_control() };

@@ -45,7 +45,8 @@ impl Site {
         registry.url.clone_from(&cloud.url);
         let image = registry.image("library/app", Some("1"), "app").await;
         registry.publish_group("g1", json!([entry("library/app", &["1"], &image)])).await;
-        registry.publish_satellite(&["g1"], None).await;
+        registry.publish("satellite/config-state/default/state", &json!({"app_config": {}})).await;
+        registry.publish_satellite(&["g1"], Some("default")).await;
         let files = tempfile::tempdir().unwrap();
         let agent =
             WorkloadApi::serving(&files.path().join("agent.sock"), &authority, EDGE_PATH).await.unwrap();
@@ -262,6 +263,7 @@ async fn revoked_it_serves_what_it_holds_and_comes_back_by_itself() {
     });
     edge.until("the next version", |_| edge.tag_of("library/app", "2").is_some()).await;
     assert_eq!(site.cloud.read(|book| book.registrations), 2);
+    edge.until("all in order", |status| status.config.refused.is_none()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
