@@ -127,7 +127,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
 
     let step = Step::begin("Ground Control again");
     let ground_control = place.start().await?;
-    step.done("the satellite finds it by itself");
+    spiffe::heard_again(&admin, SATELLITE).await?;
+    step.done("the satellite has found it by itself, with the same identity");
 
     let endpoints = endpoints::Endpoints {
         ground_control: place.url(),

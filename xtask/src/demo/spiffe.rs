@@ -38,6 +38,18 @@ pub(crate) async fn show(site: &Site, admin: &Admin, name: &str, spiffe_id: &str
     Ok(())
 }
 
+/// Waits for a heartbeat after the ones that Ground Control has already.
+pub(crate) async fn heard_again(admin: &Admin, name: &str) -> Result<()> {
+    let last = async || admin.status(name).await.ok().flatten().map(|status| status["received_at"].clone());
+    let before = last().await;
+    wait_for("a heartbeat of the satellite", Duration::from_secs(60), async || {
+        let now = last().await;
+        (now.is_some() && now != before).then_some(())
+    })
+    .await?;
+    Ok(())
+}
+
 fn same(found: &str, wanted: &str) -> Result<()> {
     if found == wanted {
         return Ok(());
