@@ -10,7 +10,7 @@ use std::process::Command;
 use crate::{Error, Result, command, files};
 
 pub use agent::{Agent, Attestation};
-pub use server::{Server, ServerOptions};
+pub use server::{Server, ServerOptions, own_selector};
 
 /// Names the folder of the programs, where they are not in `PATH`.
 pub const BIN_DIR: &str = "SPIRE_BIN_DIR";

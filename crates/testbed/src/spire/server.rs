@@ -131,14 +131,45 @@ impl Server {
         self.call(&["agent", "list"]).await
     }
 
-    /// Makes the next authority, has it sign, and so rotates by hand what time would rotate.
-    pub async fn rotate_authority(&self) -> Result<()> {
-        let said = self.call(&["localauthority", "x509", "prepare", "-output", "json"]).await?;
-        let answer: serde_json::Value = serde_json::from_str(&said).map_err(|error| {
-            crate::Error::Content(format!("`localauthority x509 prepare`: {error}: {said}"))
-        })?;
-        let id = answer["prepared_authority"]["authority_id"].as_str().unwrap_or_default();
-        self.call(&["localauthority", "x509", "activate", "-authorityID", id]).await.map(drop)
+    /// Issues an SVID to whoever asks, written as `svid.pem`, `key.pem` and `bundle.pem` below `dir`.
+    pub async fn mint(&self, spiffe_id: &str, ttl: &str, dir: &Path) -> Result<()> {
+        files::create_dir(dir)?;
+        let to = dir.display().to_string();
+        self.call(&["x509", "mint", "-spiffeID", spiffe_id, "-ttl", ttl, "-write", &to]).await.map(drop)
+    }
+
+    /// Makes the next authority, which is in the bundles from then on and signs nothing yet; gives its id.
+    pub async fn prepare_authority(&self) -> Result<String> {
+        let answer = self.local_authority(&["prepare"]).await?;
+        authority(&answer, "prepared_authority")
+    }
+
+    /// Has the prepared authority sign; gives the id of the one before.
+    pub async fn activate_authority(&self, id: &str) -> Result<String> {
+        let shown = self.local_authority(&["show"]).await?;
+        let before = authority(&shown, "active")?;
+        self.local_authority(&["activate", "-authorityID", id]).await?;
+        Ok(before)
+    }
+
+    /// Has agents replace at once what an authority signed that signs no more.
+    pub async fn taint_authority(&self, id: &str) -> Result<()> {
+        self.local_authority(&["taint", "-authorityID", id]).await.map(drop)
+    }
+
+    /// Takes a tainted authority out of the bundles.
+    pub async fn revoke_authority(&self, id: &str) -> Result<()> {
+        self.local_authority(&["revoke", "-authorityID", id]).await.map(drop)
+    }
+
+    async fn local_authority(&self, arguments: &[&str]) -> Result<serde_json::Value> {
+        let mut whole = vec!["localauthority", "x509"];
+        whole.extend(arguments);
+        whole.extend(["-output", "json"]);
+        let said = self.call(&whole).await?;
+        serde_json::from_str(&said).map_err(|error| {
+            crate::Error::Content(format!("`{}` printed no JSON ({error}): {said}", whole.join(" ")))
+        })
     }
 
     fn write_config(&self) -> Result<()> {
@@ -183,7 +214,12 @@ plugins {{
     }
 }
 
+fn authority(answer: &serde_json::Value, which: &str) -> Result<String> {
+    let id = answer[which]["authority_id"].as_str().filter(|id| !id.is_empty());
+    id.map(str::to_owned).ok_or_else(|| crate::Error::Content(format!("there is no {which}: {answer}")))
+}
+
 /// What SPIRE's Unix attestor says of a process of this user.
-pub(super) fn own_selector() -> String {
+pub fn own_selector() -> String {
     format!("unix:uid:{}", rustix::process::geteuid().as_raw())
 }

@@ -7,23 +7,9 @@ use testbed::process::wait_for;
 use testbed::world::World;
 use testbed::{command, files};
 
-use crate::support::{DAY, HOUR, LIMIT, arrives, builtin_behind_link, publish, reaches, says, svid_end};
-
-/// Requests that Ground Control refused since this many bytes of its log, but those that ask for a token first, as a
-/// registry's clients do, and for referrers that are not there.
-fn refused(log: &std::path::Path, since: usize) -> Vec<String> {
-    let text = String::from_utf8_lossy(&files::read(log).unwrap()).into_owned();
-    let failed = |line: &&str| {
-        line.contains("answered")
-            && [" 4", "=4", ":4", " 5", "=5", ":5"].iter().any(|digit| {
-                line.split("status")
-                    .nth(1)
-                    .is_some_and(|rest| rest.trim_start_matches('"').starts_with(digit))
-            })
-            && !(line.contains("/v2/") && (line.contains("401") || line.contains("404")))
-    };
-    text[since.min(text.len())..].lines().filter(failed).map(str::to_owned).collect()
-}
+use crate::support::{
+    DAY, HOUR, LIMIT, arrives, builtin_behind_link, publish, reaches, refused, says, svid_end,
+};
 
 /// Which authority of the bundle, in the order in which they were made, signed what Ground Control shows now. The test
 /// itself lives by the machine's clock, a year before: openssl is told not to look at it.

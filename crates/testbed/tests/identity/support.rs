@@ -178,3 +178,19 @@ fn client(config: rustls::ClientConfig) -> reqwest::Client {
 pub(crate) async fn asks(client: &reqwest::Client, url: &str) -> Option<u16> {
     client.get(url).send().await.ok().map(|answer| answer.status().as_u16())
 }
+
+/// Requests that Ground Control refused since this many bytes of its log, but those that ask for a token first, as a
+/// registry's clients do, and for referrers that are not there.
+pub(crate) fn refused(log: &std::path::Path, since: usize) -> Vec<String> {
+    let text = String::from_utf8_lossy(&files::read(log).unwrap()).into_owned();
+    let failed = |line: &&str| {
+        line.contains("answered")
+            && [" 4", "=4", ":4", " 5", "=5", ":5"].iter().any(|digit| {
+                line.split("status")
+                    .nth(1)
+                    .is_some_and(|rest| rest.trim_start_matches('"').starts_with(digit))
+            })
+            && !(line.contains("/v2/") && (line.contains("401") || line.contains("404")))
+    };
+    text[since.min(text.len())..].lines().filter(failed).map(str::to_owned).collect()
+}
