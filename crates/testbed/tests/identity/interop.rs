@@ -245,3 +245,76 @@ async fn go_spiffe_as_a_server_for_our_client_through_a_rotation() {
 fn rustls_provider() -> reqwest::Client {
     testbed::registry::http_client()
 }
+
+/// The built Ground Control with its own authority, and SVIDs of it in files.
+#[tokio::test]
+async fn go_spiffe_as_a_client_of_the_built_ground_control() {
+    let world = crate::support::builtin().await;
+    let url = format!("{}/satellites/spiffe-ztr", world.place.spiffe_url());
+    let folder = world.dir().join("go");
+    let mut seen = Vec::new();
+    let mut client = None;
+    // The second time with another key: what the client shows is what lies in the files then.
+    for _ in 0..2 {
+        let registered = world.admin.register("edge-01", "default", &[]).await.unwrap();
+        let mut hand = crate::support::Hand::new(world.place.spiffe_url(), &registered);
+        assert_eq!(hand.attest(&registered.join_token).await, 200);
+        files::write(&folder.join("svid.pem"), hand.svid.as_deref().unwrap()).unwrap();
+        files::write_private(&folder.join("key.pem"), hand.key.to_pem().as_str()).unwrap();
+        files::write(&folder.join("bundle.pem"), &hand.bundle).unwrap();
+        if client.is_none() {
+            client = Some(GoPeer::client(&Source::Files(&folder), &url, &id(GO)).await.unwrap());
+        }
+        let answer = good(client.as_mut().unwrap()).await;
+        assert_eq!(
+            (answer["id"].as_str(), answer["peer_id"].as_str()),
+            (Some(id(OURS).as_str()), Some(id(GO).as_str()))
+        );
+        assert_eq!(answer["version"], "TLS 1.3");
+        assert!(answer["body"].as_str().unwrap().contains("robot$edge-01"), "{}", answer["status"]);
+        seen.push(answer["serial"].clone());
+    }
+    assert_ne!(seen[0], seen[1]);
+    world.admin.revoke("edge-01").await.unwrap();
+    assert_eq!(client.unwrap().request().await.unwrap()["status"], 403);
+}
+
+/// The built satellite takes go-spiffe for its Ground Control, as far as registration, and shows what it has then.
+#[tokio::test]
+async fn go_spiffe_as_a_server_for_the_built_satellite() {
+    let dir = files::scratch("interop").unwrap();
+    let mut authority = Authority::new(DOMAIN).unwrap();
+    let server_api = WorkloadApi::serving(&dir.path().join("s.sock"), &authority, GO).await.unwrap();
+    let client_api = WorkloadApi::serving(&dir.path().join("c.sock"), &authority, OURS).await.unwrap();
+    let socket = server_api.endpoint();
+    let (mut server, address) = GoPeer::server(&Source::Socket(&socket), &id(OURS)).await.unwrap();
+    let options = testbed::satellite::Options {
+        ground_control_url: format!("https://{address}"),
+        identity: Some(testbed::satellite::Identity::WorkloadApi { socket: client_api.socket().to_owned() }),
+        environment: vec![("REGISTER_SATELLITE_INTERVAL".into(), "@every 1s".into())],
+        ..Default::default()
+    };
+    let site = testbed::satellite::Site::new(&dir.path().join("edge"), options).unwrap();
+    let _satellite = site.start().await.unwrap();
+    let seen = server.line().await.unwrap();
+    assert_eq!(
+        (seen["method"].as_str(), seen["path"].as_str()),
+        (Some("GET"), Some("/satellites/spiffe-ztr")),
+        "{seen}"
+    );
+    assert_eq!(seen["peer_id"], id(OURS), "{seen}");
+
+    let old = (client_api.handed().unwrap().svid, server_api.handed().unwrap().svid);
+    authority.rotate().unwrap();
+    client_api.hand(old.0, &authority);
+    server_api.hand(old.1, &authority);
+    for (api, path) in [(&server_api, GO), (&client_api, OURS)] {
+        api.issue(&authority, path).unwrap();
+    }
+    let fresh = serial(&client_api.handed().unwrap().svid);
+    wait_for("a request with the new SVID", LIMIT, async || {
+        (server.line().await.unwrap()["peer_serial"] == fresh).then_some(())
+    })
+    .await
+    .unwrap();
+}

@@ -6,7 +6,7 @@ use testbed::world::World;
 use testbed::{files, ground_control, image};
 
 use crate::support::{
-    DAY, HOUR, LIMIT, arrives, builtin, builtin_by_clock, publish, reaches, says, status, svid_end,
+    DAY, HOUR, LIMIT, arrives, builtin, builtin_by_clock, publish, reaches, refused, says, status, svid_end,
 };
 
 #[tokio::test]
@@ -37,6 +37,10 @@ async fn revoked_it_gets_nothing_new_and_serves_on_and_comes_back_when_enabled()
     .await;
     assert_eq!(site.registry().digest("shop/app", "2").await.unwrap(), None, "something new came");
     arrives(&site, "1", first.root.digest).await;
+    assert!(
+        !refused(&world.place.log(), 0).is_empty(),
+        "what the rotation tests look for is there to be found"
+    );
 
     // Enabled: pending, a fresh token; the running satellite takes it and goes on where it was.
     let enabled = Registered::read(&world.admin.enable("edge-01").await.unwrap()).unwrap();
