@@ -29,7 +29,7 @@ pub enum ErrorKind {
         /// Whether the request may have reached Harbor, and been done.
         sent: bool,
     },
-    /// 408, 429 or 5xx: Harbor, or the proxy before it, cannot answer now.
+    /// Status 408, 429 or 5xx: Harbor, or the proxy before it, cannot answer now.
     #[error("not available, {status}: {message}")]
     Unavailable {
         /// The HTTP status.
@@ -39,20 +39,20 @@ pub enum ErrorKind {
         /// What it said; of a page only the words at its beginning.
         message: String,
     },
-    /// 401. The credentials may be wrong, or Harbor's database is down: it then answers 401 to the right ones. Nothing is to be
-    /// revoked, rotated or registered anew on this alone.
+    /// Status 401: the credentials may be wrong, or Harbor's database is down, in which case it answers that to the right ones,
+    /// too. Nothing is to be revoked, rotated or registered anew on this alone.
     #[error("401 unauthorized: {0}; the credentials are wrong, or Harbor's database is away")]
     Unauthorized(String),
-    /// 403: the account may not do this. A robot account, for one, may not update robots.
+    /// Status 403: the account may not do this. A robot account, for one, may not update robots.
     #[error("403 forbidden: {0}")]
     Forbidden(String),
-    /// 404 in Harbor's own words; a 404 of anything before it is [`ErrorKind::Refused`].
+    /// Status 404 in Harbor's own words; a 404 of anything before it is [`ErrorKind::Refused`].
     #[error("404 not found: {0}")]
     NotFound(String),
-    /// 409 in Harbor's own words: the name is taken.
+    /// Status 409 in Harbor's own words: the name is taken.
     #[error("409 conflict: {0}")]
     Conflict(String),
-    /// 412: something still refers to it, or its deliveries are not over.
+    /// Status 412: something still refers to it, or its deliveries are not over.
     #[error("412 precondition failed: {0}")]
     Precondition(String),
     /// Any other status that refuses the request.

@@ -90,8 +90,18 @@ impl Client {
     }
 
     /// All projects that our login may see.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unauthorized`] where Harbor does not know our login: it then lists the public projects with 200, which
+    /// must not pass for all of them.
     pub async fn projects(&self) -> Result<Vec<Project>, Error> {
-        self.list("list the projects", "/projects", |project: &Project| project.id).await
+        let operation = "list the projects";
+        let projects = self.list(operation, "/projects", |project: &Project| project.id).await?;
+        if !self.system_info().await?.is_authenticated() {
+            let text = "only the public projects were listed".to_owned();
+            return Err(self.error(operation, ErrorKind::Unauthorized(text)));
+        }
+        Ok(projects)
     }
 
     /// Sees to it that the project is there and private, whatever was there before.

@@ -12,7 +12,7 @@ const MAX_DAYS: i64 = i32::MAX as i64 - 1;
 /// How long a robot lives, counted from its creation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Lifetime {
-    /// So many days, 1 to 2,147,483,646.
+    /// So many days; Harbor takes 1 to 2,147,483,646.
     Days(u32),
     /// For ever, `-1` on the wire.
     Never,
@@ -102,7 +102,9 @@ impl Serialize for Lifetime {
 
 impl<'de> Deserialize<'de> for Lifetime {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::from_days(i64::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+        // Harbor shows robots that older versions made with numbers that it refuses today; one such must not hide the others.
+        let days = i64::deserialize(deserializer)?;
+        Ok(if days < 0 { Self::Never } else { Self::Days(u32::try_from(days).unwrap_or(u32::MAX)) })
     }
 }
 
@@ -133,6 +135,12 @@ mod tests {
         assert!(Lifetime::Days(5).expiry(moved).has_passed(now));
         assert!(!Lifetime::Days(60).expiry(moved).has_passed(now));
         assert!(!Lifetime::Never.expiry(moved).has_passed(now));
+    }
+
+    #[test]
+    fn what_older_harbors_made_is_read() {
+        assert_eq!(serde_json::from_str::<Lifetime>("0").unwrap(), Lifetime::Days(0));
+        assert_eq!(serde_json::from_str::<Lifetime>("-1").unwrap(), Lifetime::Never);
     }
 
     #[test]
