@@ -128,6 +128,8 @@ impl Place {
             .env("PATH", "/usr/bin:/bin")
             .env("HOME", &self.dir)
             .env("LISTEN", self.spiffe_address())
+            // Many run side by side, and the operators' default port is one.
+            .env("ADMIN_LISTEN", "off")
             .env("DATA_DIR", self.data_dir())
             .env("ADMIN_PASSWORD", &self.password)
             .current_dir(&self.dir);
