@@ -65,7 +65,17 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     for suite in selected {
         println!("\n── {}: {}", suite.name, suite.about);
         let counts = match lacks(suite).map_or_else(|| prepare(suite).map_err(Unfit::Here), Err) {
-            Ok(()) => run_suite(suite, &programs, &folder, &arguments).await,
+            Ok(()) => {
+                if !suite.live.is_empty() {
+                    let version = testbed::spire::version().await;
+                    println!(
+                        "   {} {}",
+                        suite.live.join(", "),
+                        version.unwrap_or_else(|error| error.to_string())
+                    );
+                }
+                run_suite(suite, &programs, &folder, &arguments).await
+            }
             Err(Unfit::Here(reason)) => skip(suite.name, &reason),
             Err(Unfit::Anywhere(reason)) => {
                 println!("SKIPPED {}: {reason}", suite.name);

@@ -2,8 +2,10 @@
 
 use reqwest::Method;
 use testbed::files;
+use testbed::ground_control::Place;
+use testbed::world::World;
 
-use crate::support::{DOMAIN, LIMIT, arrives, builtin, publish, reaches, says};
+use crate::support::{DOMAIN, LIMIT, arrives, builtin, builtin_behind_link, publish, reaches, says};
 
 /// The flow of the design: a join token and a trust bundle travel to the edge as files, nothing else; the SVID is earned
 /// with them, registration, state and image come over mTLS.
@@ -60,4 +62,46 @@ async fn people_need_no_svid() {
     .await
     .unwrap();
     drop(image);
+}
+
+/// Only scheme, host and port of the Ground Control URL are checked by SPIFFE ID. The same server at another port, with
+/// the same SVID, is a server of the web there, and its certificate is none of the web's.
+#[tokio::test]
+async fn a_registry_elsewhere_is_no_spiffe_peer() {
+    let (world, link) = builtin_behind_link(None).await;
+    let image = publish(&world, "one", "1", 1, &[20_000]).await;
+    // Ground Control is asked directly, its registry has the link's address.
+    let mut site = world.site_with_svid("edge-01", "default", &["one"], &[]).await.unwrap();
+    let satellite = site.start().await.unwrap();
+    says(&site, "its registration", |status| status["registration"]["state"] == "registered").await;
+    let status = says(&site, "the refused registry", |status| {
+        let error = status["schedulers"]["replication"]["last_error"].as_str();
+        error.is_some() || status["desired"]["error"].is_string()
+    })
+    .await;
+    assert!(status.to_string().to_lowercase().contains("certificate"), "{status:#}");
+    assert_eq!(site.registry().digest("shop/app", "1").await.unwrap(), None);
+    assert!(link.connections() > 0);
+    satellite.stop().await.unwrap();
+
+    // With the link as the address of both, it is.
+    site.set_ground_control_url(link.url());
+    let _satellite = site.start().await.unwrap();
+    arrives(&site, "1", image.root.digest).await;
+}
+
+/// A registry URL of the listener that asks for no SVID serves satellites with one, too.
+#[tokio::test]
+async fn a_registry_on_the_other_listener_takes_the_robots_account() {
+    let options = testbed::ground_control::Options { spiffe: true, ..Default::default() };
+    let world = World::start_prepared(options, async |place: &mut Place| {
+        place.set_public_registry_url(place.url());
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let image = publish(&world, "one", "1", 1, &[20_000]).await;
+    let site = world.site_with_svid("edge-01", "default", &["one"], &[]).await.unwrap();
+    let _satellite = site.start().await.unwrap();
+    arrives(&site, "1", image.root.digest).await;
 }
