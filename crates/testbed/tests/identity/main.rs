@@ -8,6 +8,7 @@ mod hardware;
 mod interop;
 mod lifecycle;
 mod lost_answers;
+mod providers;
 mod refusals;
 mod rotation;
 mod secrets;
