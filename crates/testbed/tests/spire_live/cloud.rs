@@ -111,12 +111,19 @@ impl Cloud {
         site
     }
 
-    /// Gets what only a satellite gets, with an SVID that SPIRE's server issues to whoever is its administrator.
+    /// A client with an SVID that SPIRE's server issues to whoever is its administrator.
     pub(crate) async fn minted(&self, path: &str, ttl: &str) -> reqwest::Client {
+        let client = self.minted_clients(path, ttl).await;
+        client()
+    }
+
+    /// As many clients with the same SVID as are asked for, each with connections of its own.
+    pub(crate) async fn minted_clients(&self, path: &str, ttl: &str) -> impl Fn() -> reqwest::Client + use<> {
         let dir = self.folder(&format!("minted-{:x}", rand::random::<u32>()));
         self.server.mint(&format!("spiffe://{DOMAIN}{path}"), ttl, &dir).await.unwrap();
         let read = |name: &str| String::from_utf8(files::read(&dir.join(name)).unwrap()).unwrap();
-        crate::support::svid_client(&read("svid.pem"), &read("key.pem"), &self.server.bundle().await.unwrap())
+        let (svid, key, bundle) = (read("svid.pem"), read("key.pem"), self.server.bundle().await.unwrap());
+        move || crate::support::svid_client(&svid, &key, &bundle)
     }
 
     /// The route by which satellites register.
