@@ -31,6 +31,7 @@ use crate::identity::builtin;
 
 pub use error::ApiError;
 pub(crate) use extract::Body;
+pub(crate) use health::readiness;
 pub use state::{AppState, Settings};
 
 /// Largest body of a login, a registration, an account: a few names and secrets.
@@ -98,6 +99,7 @@ pub fn router(state: AppState, registry: Router, listener: Listener) -> Router {
         .route("/health", get(health::live))
         .route("/health/ready", get(health::ready))
         .route("/openapi.json", get(openapi::document));
+    let metrics = state.metrics.clone();
     let api = Router::new()
         .merge(small)
         .merge(usual)
@@ -113,6 +115,6 @@ pub fn router(state: AppState, registry: Router, listener: Listener) -> Router {
         .merge(registry)
         .fallback(middleware::no_route)
         .layer(CatchPanicLayer::custom(middleware::panicked))
-        .layer(from_fn(middleware::context));
+        .layer(from_fn_with_state(metrics, middleware::context));
     if listener == Listener::Svid { router.layer(Extension(VerifiesSvids)) } else { router }
 }

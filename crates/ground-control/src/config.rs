@@ -25,7 +25,7 @@ mod value;
 
 pub use flags::Command;
 use flags::{Flags, NOT_SUPPORTED_YET, variable_of};
-pub use listen::{TlsFiles, WebListener};
+pub use listen::{AdminListener, TlsFiles, WebListener};
 pub use spiffe::{IdentitySource, SpiffeConfig, Spire, SpireAdmin};
 
 const ROBOT_DAY: Duration = Duration::from_secs(24 * 3600);
@@ -73,6 +73,8 @@ pub struct Config {
     pub tls: Option<TlsFiles>,
     /// The second listener, beside one that shows an SVID.
     pub web: Option<WebListener>,
+    /// The operators' listener.
+    pub admin: Option<AdminListener>,
     /// Identities by SPIFFE.
     pub spiffe: Option<SpiffeConfig>,
     /// After how much silence a satellite is stale; `None`: three of its own intervals.
@@ -259,6 +261,7 @@ impl Config {
             public_registry_url: listeners.public_registry_url,
             tls: listeners.tls,
             web: listeners.web,
+            admin: listen::admin(flags.admin_listen, &mut warnings),
             spiffe,
             stale_threshold: flags.fleet.stale_threshold,
             robot_duration: ROBOT_DAY * flags.fleet.robot_duration_days.unwrap_or(30),

@@ -6,11 +6,14 @@
 //! looks like is `fleet-protocol`'s business; how OCI Distribution is spoken is `registry-server`'s; the records,
 //! the decisions about them and the database's contract are `ground-control-domain`'s.
 
+pub mod admin;
 pub mod api;
 pub mod auth;
 pub mod config;
 pub mod domain;
 pub mod identity;
+pub mod log;
+pub mod metrics;
 pub mod publish;
 pub mod registry;
 pub mod server;

@@ -4,10 +4,10 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use ground_control::config::{Command, Config, ConfigError};
+use ground_control::log::{Filter, LogControl};
 use ground_control::server::{self, Republished};
 use secrecy::ExposeSecret as _;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 /// Exit code of a start or a run that failed.
 const FAILED: u8 = 1;
@@ -20,7 +20,7 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(error) => return refuse(&error),
     };
-    start_log(&config);
+    let log = start_log(&config);
     for warning in hardening.iter().chain(&config.warnings) {
         tracing::warn!("{warning}");
     }
@@ -33,7 +33,7 @@ fn main() -> ExitCode {
     };
     runtime.block_on(async {
         match config.command {
-            Command::Serve => serve(&config).await,
+            Command::Serve => serve(&config, log).await,
             Command::Republish => republish(&config).await,
         }
     })
@@ -52,7 +52,7 @@ fn harden() -> Vec<String> {
     [core, traceable].into_iter().flatten().collect()
 }
 
-async fn serve(config: &Config) -> ExitCode {
+async fn serve(config: &Config, log: LogControl) -> ExitCode {
     // Before the start, so that a signal during it ends it too.
     let (Ok(mut terminate), Ok(mut interrupt)) =
         (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
@@ -61,7 +61,7 @@ async fn serve(config: &Config) -> ExitCode {
         return ExitCode::from(FAILED);
     };
     let mut running = tokio::select! {
-        started = server::start(config) => match started {
+        started = server::start_with(config, log) => match started {
             Ok(running) => running,
             Err(error) => {
                 tracing::error!("{error}");
@@ -116,36 +116,28 @@ async fn republish(config: &Config) -> ExitCode {
     }
 }
 
-fn start_log(config: &Config) {
+/// Starts the log; the answer changes it while the program runs.
+fn start_log(config: &Config) -> LogControl {
     let terminal = std::io::stderr().is_terminal();
+    let filter = Filter::level(config.log_level);
     let builder =
-        tracing_subscriber::fmt().with_env_filter(log_filter(config.log_level)).with_writer(std::io::stderr);
+        tracing_subscriber::fmt().with_env_filter(filter.to_env_filter()).with_writer(std::io::stderr);
     if config.json_logging.unwrap_or(!terminal) {
-        builder.json().flatten_event(true).with_current_span(true).with_span_list(false).init();
+        let builder = builder
+            .json()
+            .flatten_event(true)
+            .with_current_span(true)
+            .with_span_list(false)
+            .with_filter_reloading();
+        let handle = builder.reload_handle();
+        builder.init();
+        LogControl::new(filter, move |next| handle.reload(next).map_err(|error| error.to_string()))
     } else {
-        builder.with_ansi(terminal).init();
+        let builder = builder.with_ansi(terminal).with_filter_reloading();
+        let handle = builder.reload_handle();
+        builder.init();
+        LogControl::new(filter, move |next| handle.reload(next).map_err(|error| error.to_string()))
     }
-}
-
-/// The level asked for holds for this program. Libraries stay at `info`, for what they tell below that may hold
-/// paths and headers; the database's driver at `warn`, for it repeats what the server says.
-fn log_filter(level: tracing::Level) -> EnvFilter {
-    let others = level.min(tracing::Level::INFO);
-    let driver = level.min(tracing::Level::WARN);
-    let ours = [
-        "ground_control",
-        "ground_control_sqlite",
-        "ground_control_postgres",
-        "identity",
-        "spire",
-        "registry_server",
-        "blob_store",
-    ];
-    let mut text = format!("{others},sqlx={driver}");
-    for name in ours {
-        text.push_str(&format!(",{name}={level}"));
-    }
-    EnvFilter::new(text)
 }
 
 /// Help on standard output, a mistake on standard error; the log is not there yet.

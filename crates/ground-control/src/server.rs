@@ -11,20 +11,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use registry_server::listen::{ListenError, TlsServer};
+use registry_server::listen::{self, ListenError, TlsServer};
 use secrecy::SecretString;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::listeners::{Listeners, bind};
+use self::listeners::{Listeners, admin_limits, bind};
 use self::open::{open_database, open_registry, publisher};
+use crate::admin;
 use crate::api::{self, AppState, Listener, Settings};
 use crate::auth::{People, PeopleSettings, RegistryTokens, Robots};
 use crate::config::{Config, IdentitySource};
 use crate::domain::secret::HashKey;
 use crate::identity::{Identities, Lifecycle};
+use crate::log::LogControl;
+use crate::metrics::Metrics;
 use crate::registry::{Accounts, Policy, token_router};
 use crate::store::HeartbeatRecorder;
 use crate::tls;
@@ -52,11 +55,14 @@ pub struct Running {
     pub web: Option<Web>,
     /// The built-in authority's listener for agents.
     pub agents: Option<SocketAddr>,
+    /// The operators' listener.
+    pub admin: Option<SocketAddr>,
     /// The first administrator's password where it had to be made up: to be shown once.
     pub generated_password: Option<SecretString>,
     /// What handlers share; for looking at the server from inside in tests.
     pub state: AppState,
     listeners: Listeners,
+    stop_admin: CancellationToken,
     stop_tasks: CancellationToken,
     stop_publisher: watch::Sender<bool>,
     tasks: TaskTracker,
@@ -67,13 +73,23 @@ struct Sockets {
     main: (TcpListener, SocketAddr),
     web: Option<(TcpListener, SocketAddr)>,
     agents: Option<(TcpListener, SocketAddr)>,
+    admin: Option<(TcpListener, SocketAddr)>,
 }
 
-/// Opens everything, makes the first administrator and the default config if they are not there, and serves.
+/// [`start_with`] where the log is somebody else's.
 ///
 /// # Errors
 /// [`StartError`].
 pub async fn start(config: &Config) -> Result<Running, StartError> {
+    start_with(config, LogControl::fixed(config.log_level)).await
+}
+
+/// Opens everything, makes the first administrator and the default config if they are not there, and serves. `log`: what the
+/// operators' listener changes the log's level by.
+///
+/// # Errors
+/// [`StartError`].
+pub async fn start_with(config: &Config, log: LogControl) -> Result<Running, StartError> {
     let certificate = match &config.tls {
         None => None,
         Some(files) => Some((files.clone(), TlsServer::new(tls::load(files)?))),
@@ -98,11 +114,14 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
 
     let sockets = bind_all(config).await?;
     let (address, tasks, stop_tasks) = (sockets.main.1, TaskTracker::new(), CancellationToken::new());
+    let metrics = Metrics::default();
     let identities = match &config.spiffe {
         None => None,
         Some(spiffe) => {
             let agents = sockets.agents.as_ref().map(|(_, address)| *address);
-            Some(Arc::new(identities::open(spiffe, &store, &key, agents, &tasks, &stop_tasks).await?))
+            Some(Arc::new(
+                identities::open(spiffe, &store, &key, agents, &metrics, &tasks, &stop_tasks).await?,
+            ))
         }
     };
     let public_url = config.public_url(address);
@@ -114,7 +133,7 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
     let accounts =
         Accounts::new(Arc::clone(&store), Arc::clone(&people), robots.clone(), RegistryTokens::new(&key));
     let state = AppState {
-        heartbeats: HeartbeatRecorder::start(Arc::clone(&store)),
+        heartbeats: HeartbeatRecorder::start(Arc::clone(&store), metrics.clone()),
         lifecycle: Lifecycle::new(Arc::clone(&store), identities.clone(), Arc::clone(&hash_key)),
         store,
         blobs: blobs.clone(),
@@ -123,6 +142,8 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
         hash_key,
         publisher: handle,
         identities: identities.clone(),
+        metrics: metrics.clone(),
+        draining: CancellationToken::new(),
         settings: Arc::new(Settings {
             registry_url: public_url.clone(),
             robot_duration: signed(config.robot_duration),
@@ -162,13 +183,20 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
         }
     }
 
+    let stop_admin = CancellationToken::new();
+    let admin = sockets.admin.as_ref().map(|(_, address)| *address);
+    if let Some((socket, _)) = sockets.admin {
+        let routes = admin::router(state.clone(), log);
+        tasks.spawn(serve_admin(socket, routes, stop_admin.clone()));
+    }
+
     let (stop_publisher, publisher_stopped) = watch::channel(false);
-    tasks.spawn(publisher.run(publisher_stopped));
-    tasks.spawn(jobs::collect_garbage(state.blobs.clone(), stop_tasks.clone()));
+    tasks.spawn(publisher.counted_by(metrics.clone()).run(publisher_stopped));
+    tasks.spawn(jobs::collect_garbage(state.blobs.clone(), metrics.clone(), stop_tasks.clone()));
     tasks.spawn(jobs::purge(state.clone(), stop_tasks.clone()));
     let threshold = config.stale_threshold.map(signed);
-    tasks.spawn(jobs::mark_stale(Arc::clone(&state.store), threshold, stop_tasks.clone()));
-    tasks.spawn(state.lifecycle.clone().withdraw(stop_tasks.clone()));
+    tasks.spawn(jobs::mark_stale(Arc::clone(&state.store), threshold, metrics.clone(), stop_tasks.clone()));
+    tasks.spawn(state.lifecycle.clone().withdraw(metrics, stop_tasks.clone()));
     if let Some((files, server)) = certificate {
         tasks.spawn(tls::reload_on_change(files, server, stop_tasks.clone()));
     }
@@ -177,6 +205,7 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
         url = %public_url,
         web = web.as_ref().map(|web| web.url.as_str()),
         agents = agents.map(|address| address.to_string()),
+        admin = admin.map(|address| address.to_string()),
         database = state.store.kind(),
         "listening"
     );
@@ -185,9 +214,11 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
         public_url,
         web,
         agents,
+        admin,
         generated_password,
         state,
         listeners,
+        stop_admin,
         stop_tasks,
         stop_publisher,
         tasks,
@@ -220,7 +251,27 @@ async fn bind_all(config: &Config) -> Result<Sockets, StartError> {
         }
         _ => None,
     };
-    Ok(Sockets { main, web, agents })
+    // Last, so that its default takes nobody's address.
+    let admin = match &config.admin {
+        None => None,
+        Some(admin) => match bind("ADMIN_LISTEN", admin.listen).await {
+            Ok(bound) => Some(bound),
+            Err(error) if admin.asked_for => return Err(error),
+            Err(error) => {
+                tracing::warn!(%error, "no listener for operators, set ADMIN_LISTEN to have one, or to off");
+                None
+            }
+        },
+    };
+    Ok(Sockets { main, web, agents, admin })
+}
+
+/// Metrics and health are no reason to end what they tell of.
+async fn serve_admin(socket: TcpListener, routes: axum::Router, stop: CancellationToken) {
+    let served = listen::serve(socket, None, routes, admin_limits(), stop.cancelled_owned()).await;
+    if let Err(error) = served {
+        tracing::error!(%error, "listener for operators ended");
+    }
 }
 
 fn serve_agents(
@@ -243,10 +294,13 @@ impl Running {
         self.listeners.ended().await
     }
 
-    /// Takes no more connections, lets answers under way end within `SHUTDOWN_TIMEOUT`, lets the publisher finish
-    /// the document in hand, and closes the database.
+    /// Is not ready any more, takes no more connections, lets answers under way end within `SHUTDOWN_TIMEOUT`, lets the
+    /// publisher finish the document in hand, and closes the database. The operators' listener shows that until the last
+    /// answer is given.
     pub async fn stop(mut self) {
+        self.state.draining.cancel();
         self.listeners.stop().await;
+        self.stop_admin.cancel();
         self.stop_tasks.cancel();
         self.stop_publisher.send_replace(true);
         self.tasks.close();

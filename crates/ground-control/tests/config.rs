@@ -385,3 +385,22 @@ fn public_urls_are_kept_bare() {
     assert_eq!(url("http://[::1]:8080"), "http://[::1]:8080");
     assert_eq!(url("http://localhost:8080"), "http://localhost:8080");
 }
+
+#[test]
+fn the_operators_listener_is_on_loopback_unless_somebody_names_another() {
+    let admin = |variables: &[(&str, &str)]| {
+        let config = environment(variables).unwrap();
+        (config.admin.map(|admin| (admin.listen.to_string(), admin.asked_for)), config.warnings)
+    };
+    assert_eq!(admin(&[]), (Some(("127.0.0.1:9090".to_owned(), false)), vec![]));
+    assert_eq!(admin(&[("ADMIN_LISTEN", "off")]), (None, vec![]));
+    let named = admin(&[("ADMIN_LISTEN", "[::1]:9091")]);
+    assert_eq!(named, (Some(("[::1]:9091".to_owned(), true)), vec![]));
+    let (open, warnings) = admin(&[("ADMIN_LISTEN", "0.0.0.0:9090")]);
+    assert_eq!(open, Some(("0.0.0.0:9090".to_owned(), true)));
+    assert!(warnings.iter().any(|warning| warning.starts_with("ADMIN_LISTEN: ")), "{warnings:?}");
+    for bad in ["9090", "false", "localhost:9090", ":9090"] {
+        let error = environment(&[("ADMIN_LISTEN", bad)]).unwrap_err();
+        assert!(error.starts_with("ADMIN_LISTEN"), "{error}");
+    }
+}

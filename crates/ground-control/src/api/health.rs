@@ -22,15 +22,22 @@ pub(crate) async fn live(State(state): State<AppState>) -> Response {
 }
 
 /// `GET /health/ready`: requests may be sent here: the database answers, the registry's store is open, and the
-/// publisher has had its first look. How far it is behind is told, and is no reason to send nobody here.
+/// publisher has had its first look, and nobody asked the server to end. How far publishing is behind is told, and is no
+/// reason to send nobody here.
 pub(crate) async fn ready(State(state): State<AppState>) -> Response {
-    let database = database(&state).await;
+    readiness(&state).await
+}
+
+/// The answer of `/health/ready`, for every listener that gives it.
+pub(crate) async fn readiness(state: &AppState) -> Response {
+    let draining = state.draining.is_cancelled();
+    let database = database(state).await;
     let registry = state.blobs.usage().is_ok();
     let publisher = state.publisher.status();
     let started = publisher.rounds > 0;
-    let ready = database && registry && started;
+    let ready = database && registry && started && !draining;
     let body = json!({
-        "status": if ready { "ready" } else { "not ready" },
+        "status": if draining { "draining" } else if ready { "ready" } else { "not ready" },
         "database": {"kind": state.store.kind(), "ok": database},
         "registry": {"ok": registry},
         "publisher": {

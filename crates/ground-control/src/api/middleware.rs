@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 use tracing::Instrument as _;
 
 use super::error::ApiError;
+use crate::metrics::{Metrics, NO_ROUTE};
 
 /// The header that ties a request to its lines in the logs of both sides.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -42,7 +43,8 @@ impl Default for Gate {
 /// every line of the request carries, and echoes the id.
 ///
 /// The span names the route's template, never the path: a path may hold a one-time token.
-pub(crate) async fn context(request: Request, next: Next) -> Response {
+pub(crate) async fn context(State(metrics): State<Metrics>, request: Request, next: Next) -> Response {
+    let under_way = metrics.under_way();
     let given = request.headers().get(&REQUEST_ID).and_then(|value| value.to_str().ok());
     let id = match given.filter(|id| valid_request_id(id)) {
         Some(id) => id.to_owned(),
@@ -51,15 +53,18 @@ pub(crate) async fn context(request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let registry = request.uri().path().starts_with("/v2/");
     // Names of repositories are no secrets and are what one looks for in a registry's log.
-    let shown = if registry { request.uri().path() } else { route.as_deref().unwrap_or("(no such route)") };
+    let shown = if registry { request.uri().path() } else { route.as_deref().unwrap_or(NO_ROUTE) };
     // What machines ask all day long is of interest only when it fails.
     let frequent = registry || matches!(shown, "/satellites/sync" | "/ping" | "/health" | "/health/ready");
     let span = tracing::info_span!("request", id = %id, method = %request.method(), route = %shown);
-    let start = Instant::now();
+    let (start, method) = (Instant::now(), request.method().clone());
     async move {
         let mut response = next.run(request).await;
         let status = response.status();
-        let elapsed_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let elapsed = start.elapsed();
+        drop(under_way);
+        metrics.answered(&method, route.as_deref().unwrap_or(NO_ROUTE), status, elapsed);
+        let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
         if status.is_server_error() {
             tracing::warn!(status = status.as_u16(), elapsed_ms, "answered");
         } else if frequent && !status.is_client_error() {

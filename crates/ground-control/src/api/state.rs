@@ -6,6 +6,7 @@ use axum::extract::FromRequestParts;
 use http::request::Parts;
 use jiff::SignedDuration;
 use secrecy::SecretString;
+use tokio_util::sync::CancellationToken;
 
 use super::error::ApiError;
 use crate::auth::{Busy, Credentials, LoginError, People, Robots, source_of};
@@ -13,6 +14,7 @@ use crate::domain::secret::HashKey;
 use crate::domain::user::{Role, User};
 use crate::domain::{Entity, StoreError};
 use crate::identity::{Identities, Lifecycle};
+use crate::metrics::Metrics;
 use crate::publish::PublisherHandle;
 use crate::store::{HeartbeatRecorder, SharedStore};
 
@@ -46,6 +48,10 @@ pub struct AppState {
     pub identities: Option<Arc<Identities>>,
     /// What is done together with whoever makes identities.
     pub lifecycle: Lifecycle,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// Cancelled as soon as the server is asked to end: nobody is to be sent here any more.
+    pub draining: CancellationToken,
     /// The rest.
     pub settings: Arc<Settings>,
 }

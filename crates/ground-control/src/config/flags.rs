@@ -120,6 +120,11 @@ pub(crate) struct Flags {
     #[arg(long, help_heading = "Storage")]
     pub(crate) registry_backend: Option<String>,
 
+    /// Address and port of the operators' listener: metrics, health, the log's level. It knows no login: anybody who
+    /// reaches it may ask. `off` turns it off. Default: 127.0.0.1:9090, without it where that is taken.
+    #[arg(long, help_heading = "Listening", value_parser = value::admin_listen)]
+    pub(crate) admin_listen: Option<value::AdminListen>,
+
     /// Password of the first administrator, `admin`, used only while the database has no user; afterwards a
     /// change has no effect. Generated and printed once if unset.
     #[arg(long, help_heading = "People", value_parser = value::secret)]

@@ -4,6 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use super::ConfigError;
+use super::value::AdminListen;
+
+/// The operators' port on loopback.
+const ADMIN_PORT: u16 = 9090;
 
 /// The files of a TLS listener.
 #[derive(Debug, Clone)]
@@ -23,6 +27,35 @@ pub struct WebListener {
     pub listen: SocketAddr,
     /// `WEB_PUBLIC_URL` as given, without a slash at the end.
     pub public_url: Option<String>,
+}
+
+/// The operators' listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AdminListener {
+    /// The address to bind; port 0 is one that the system chooses.
+    pub listen: SocketAddr,
+    /// Whether somebody named it: then a start without it is a failure.
+    pub asked_for: bool,
+}
+
+/// What comes of `ADMIN_LISTEN`; `None` where it is turned off.
+pub(super) fn admin(setting: Option<AdminListen>, warnings: &mut Vec<String>) -> Option<AdminListener> {
+    match setting {
+        Some(AdminListen::Off) => None,
+        Some(AdminListen::At(listen)) => {
+            if !listen.ip().is_loopback() {
+                warnings.push(format!(
+                    "ADMIN_LISTEN: {listen} is beyond loopback, and whoever reaches it reads metrics and changes the log \
+                     without a login"
+                ));
+            }
+            Some(AdminListener { listen, asked_for: true })
+        }
+        None => {
+            let listen = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), ADMIN_PORT);
+            Some(AdminListener { listen, asked_for: false })
+        }
+    }
 }
 
 /// What was set.

@@ -1,6 +1,7 @@
 //! Parsers of single values, each saying what it wanted.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,6 +11,13 @@ use secrecy::SecretString;
 
 use crate::domain::identity::AutoRegister;
 use crate::identity::Provider;
+
+/// Whether there is a listener for operators.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AdminListen {
+    Off,
+    At(SocketAddr),
+}
 
 /// What Go's `strconv.ParseBool` takes, since deployed installations were written for it.
 pub(crate) fn boolean(text: &str) -> Result<bool, &'static str> {
@@ -90,13 +98,17 @@ pub(crate) fn host(text: &str) -> Result<String, &'static str> {
 
 /// One of the five levels, in any case; `warning` is `warn`.
 pub(crate) fn log_level(text: &str) -> Result<tracing::Level, &'static str> {
-    match text.to_ascii_lowercase().as_str() {
-        "error" => Ok(tracing::Level::ERROR),
-        "warn" | "warning" => Ok(tracing::Level::WARN),
-        "info" => Ok(tracing::Level::INFO),
-        "debug" => Ok(tracing::Level::DEBUG),
-        "trace" => Ok(tracing::Level::TRACE),
-        _ => Err("not one of error, warn, info, debug, trace"),
+    crate::log::level(text).ok_or("not one of error, warn, info, debug, trace")
+}
+
+/// An address, or `off`.
+pub(crate) fn admin_listen(text: &str) -> Result<AdminListen, &'static str> {
+    match text {
+        "off" => Ok(AdminListen::Off),
+        address => address
+            .parse()
+            .map(AdminListen::At)
+            .map_err(|_| "not an address and port, as 127.0.0.1:9090, and not off"),
     }
 }
 

@@ -34,6 +34,7 @@ use crate::auth::{DerivedKey, ServerKey};
 use crate::domain::StoreError;
 use crate::domain::identity::AuthorityRecord;
 use crate::domain::secret::HashKey;
+use crate::metrics::{Job, Metrics};
 use crate::store::SharedStore;
 
 pub use attest::IssueError;
@@ -190,7 +191,7 @@ impl Authority {
     }
 
     /// Keeps authorities and our own SVIDs fresh until `stop`: a task that runs as long as the program.
-    pub async fn keep(self: Arc<Self>, stop: CancellationToken) {
+    pub async fn keep(self: Arc<Self>, metrics: Metrics, stop: CancellationToken) {
         let mut looked_at = Timestamp::now();
         loop {
             tokio::select! {
@@ -199,7 +200,10 @@ impl Authority {
             }
             let now = Timestamp::now();
             if now < looked_at || now.duration_since(looked_at) >= UPKEEP_EVERY {
-                match self.refresh(now).await {
+                let run = metrics.job(Job::Authority);
+                let outcome = self.refresh(now).await;
+                run.ended(outcome.is_ok());
+                match outcome {
                     Ok(()) => looked_at = now,
                     Err(error) => {
                         tracing::warn!(%error, "certificate authorities not looked after, tried again")

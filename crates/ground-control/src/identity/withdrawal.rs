@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Lifecycle, Registrar};
 use crate::domain::identity::{NameRecord, Withdrawal};
 use crate::domain::{StoreError, satellite::SatelliteState};
+use crate::metrics::{Job, Metrics};
 
 /// How often is looked without being woken.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -23,14 +24,27 @@ const BATCH: u32 = 8;
 /// The longest wait between two tries.
 const LONGEST_WAIT: SignedDuration = SignedDuration::from_mins(10);
 
+/// What one look came to.
+struct Looked {
+    /// There may be more that is due.
+    more: bool,
+    /// Something was not withdrawn, and is tried again.
+    failed: bool,
+}
+
 impl Lifecycle {
     /// Withdraws whatever is due, until `stop`.
-    pub(crate) async fn withdraw(self, stop: CancellationToken) {
+    pub(crate) async fn withdraw(self, metrics: Metrics, stop: CancellationToken) {
         let Some(registrar) = self.registrar() else { return };
         loop {
+            let run = metrics.job(Job::Withdrawal);
             let more = match self.withdraw_due(registrar.as_ref()).await {
-                Ok(more) => more,
+                Ok(Looked { more, failed }) => {
+                    run.ended(!failed);
+                    more
+                }
                 Err(error) => {
+                    run.ended(false);
                     tracing::warn!(%error, "withdrawals not looked up, tried again later");
                     false
                 }
@@ -45,21 +59,22 @@ impl Lifecycle {
         }
     }
 
-    /// Whether there may be more.
-    async fn withdraw_due(&self, registrar: &dyn Registrar) -> Result<bool, StoreError> {
+    async fn withdraw_due(&self, registrar: &dyn Registrar) -> Result<Looked, StoreError> {
         let due = self.store.due_withdrawals(Timestamp::now(), HOLD, BATCH).await?;
         let more = due.len() == usize::try_from(BATCH).unwrap_or(usize::MAX);
+        let mut failed = false;
         for withdrawal in due {
-            self.withdraw_one(registrar, &withdrawal).await?;
+            failed |= !self.withdraw_one(registrar, &withdrawal).await?;
         }
-        Ok(more)
+        Ok(Looked { more, failed })
     }
 
+    /// Whether it is done with: gone, or not to go any more.
     async fn withdraw_one(
         &self,
         registrar: &dyn Registrar,
         withdrawal: &Withdrawal,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let registration = &withdrawal.registration;
         let (satellite, name) = (&registration.satellite, registration.name.as_str());
         let _guard = self.names.lock(name).await;
@@ -68,11 +83,11 @@ impl Lifecycle {
             // earlier device would be taken for the new satellite.
             NameRecord::Known(known) if known.satellite != *satellite => {
                 if self.store.registration(name).await?.is_some() {
-                    return self.store.withdrawn(satellite).await;
+                    return self.store.withdrawn(satellite).await.map(|()| true);
                 }
             }
             // It was let in again while this waited.
-            NameRecord::Known(known) if known.state != SatelliteState::Revoked => return Ok(()),
+            NameRecord::Known(known) if known.state != SatelliteState::Revoked => return Ok(true),
             NameRecord::Known(_) | NameRecord::Deleted | NameRecord::Unknown => {}
         }
         let outcome = match tokio::time::timeout(PATIENCE, registrar.withdraw(withdrawal)).await {
@@ -82,13 +97,13 @@ impl Lifecycle {
         match outcome {
             Ok(()) => {
                 tracing::info!(satellite = name, "registration withdrawn");
-                self.store.withdrawn(satellite).await
+                self.store.withdrawn(satellite).await.map(|()| true)
             }
             Err(error) => {
                 tracing::warn!(satellite = name, %error, attempts = withdrawal.attempts, "registration not withdrawn, tried again later");
                 let wait = pause(withdrawal.attempts, rand::random_range(0.0..1.0));
                 let due = Timestamp::now().checked_add(wait).unwrap_or(Timestamp::MAX);
-                self.store.withdrawal_failed(satellite, &error, due).await
+                self.store.withdrawal_failed(satellite, &error, due).await.map(|()| false)
             }
         }
     }

@@ -12,6 +12,7 @@ use super::backend::RegistryBackend;
 use super::document::{Outcome, Work};
 use crate::domain::StoreResult;
 use crate::domain::document::{DocumentKind, OutboxLag};
+use crate::metrics::{Job, Metrics};
 use crate::store::SharedStore;
 
 /// How many intents one claim takes.
@@ -87,6 +88,7 @@ pub struct Publisher {
     options: Arc<Options>,
     wake: watch::Receiver<u64>,
     status: watch::Sender<Status>,
+    metrics: Metrics,
 }
 
 /// Wakes the publisher and shows how it is doing; cheap to clone.
@@ -130,8 +132,21 @@ impl Publisher {
     ) -> (Self, PublisherHandle) {
         let (wake, woken) = watch::channel(0);
         let (status, seen) = watch::channel(Status::default());
-        let publisher = Self { store, registry, options: Arc::new(options), wake: woken, status };
+        let publisher = Self {
+            store,
+            registry,
+            options: Arc::new(options),
+            wake: woken,
+            status,
+            metrics: Metrics::default(),
+        };
         (publisher, PublisherHandle { wake: Arc::new(wake), status: seen })
+    }
+
+    /// Counts its runs there.
+    #[must_use]
+    pub fn counted_by(self, metrics: Metrics) -> Self {
+        Self { metrics, ..self }
     }
 
     /// Publishes until `stop` turns true (or its sender goes), then ends after the documents in hand.
@@ -139,13 +154,16 @@ impl Publisher {
         let mut verify_at = Instant::now();
         let mut woken = true;
         while !*stop.borrow_and_update() {
+            let run = self.metrics.job(Job::Publisher);
             self.round(&stop).await;
+            let mut well = true;
             if Instant::now() >= verify_at {
                 verify_at = Instant::now() + self.options.verify;
-                report("comparing the registry failed", self.verify(&stop).await);
+                well &= report("comparing the registry failed", self.verify(&stop).await);
                 self.round(&stop).await;
             }
-            report("removing superseded manifests failed", self.sweep().await);
+            well &= report("removing superseded manifests failed", self.sweep().await);
+            run.ended(well && self.status.borrow().last_error.is_none());
             let pause = tokio::time::sleep(self.options.poll);
             tokio::select! {
                 () = pause => {}
@@ -308,8 +326,10 @@ impl Publisher {
     }
 }
 
-fn report(what: &'static str, result: StoreResult<()>) {
-    if let Err(error) = result {
-        tracing::warn!(error = &error as &dyn std::error::Error, "{what}");
+/// Whether it went well; what did not is told.
+fn report(what: &'static str, result: StoreResult<()>) -> bool {
+    if let Err(error) = &result {
+        tracing::warn!(error = error as &dyn std::error::Error, "{what}");
     }
+    result.is_ok()
 }

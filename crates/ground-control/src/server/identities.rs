@@ -17,6 +17,7 @@ use crate::config::{IdentitySource, SpiffeConfig, Spire, SpireAdmin};
 use crate::identity::builtin::Authority;
 use crate::identity::spire::SpireRegistrar;
 use crate::identity::{Identities, Registrar};
+use crate::metrics::Metrics;
 use crate::store::SharedStore;
 
 /// The address of the listener for agents, where there is one, as it was bound.
@@ -28,6 +29,7 @@ pub(super) async fn open(
     store: &SharedStore,
     key: &ServerKey,
     agents: AgentsAddress,
+    metrics: &Metrics,
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) -> Result<Identities, StartError> {
@@ -54,7 +56,7 @@ pub(super) async fn open(
             let grace = SignedDuration::try_from(*renewal_grace).unwrap_or(SignedDuration::MAX);
             let authority =
                 Authority::open(Arc::clone(store), key, config.trust_domain.clone(), grace).await?;
-            tasks.spawn(Arc::clone(&authority).keep(stop.clone()));
+            tasks.spawn(Arc::clone(&authority).keep(metrics.clone(), stop.clone()));
             (authority.own(), Some(authority), None)
         }
     };

@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::AppState;
+use crate::metrics::{Job, Metrics};
 use crate::store::SharedStore;
 
 /// How often what nothing names is collected from the registry's store.
@@ -15,7 +16,7 @@ const PURGE_EVERY: Duration = Duration::from_secs(10 * 60);
 /// How often is looked for satellites that have fallen silent.
 const LOOK_FOR_SILENCE_EVERY: Duration = Duration::from_secs(5);
 
-pub(super) async fn collect_garbage(blobs: blob_store::Store, stop: CancellationToken) {
+pub(super) async fn collect_garbage(blobs: blob_store::Store, metrics: Metrics, stop: CancellationToken) {
     let mut ticks = tokio::time::interval(COLLECT_EVERY);
     ticks.tick().await;
     loop {
@@ -23,7 +24,10 @@ pub(super) async fn collect_garbage(blobs: blob_store::Store, stop: Cancellation
             () = stop.cancelled() => return,
             _ = ticks.tick() => {}
         }
-        match blobs.collect_garbage().await {
+        let run = metrics.job(Job::Garbage);
+        let outcome = blobs.collect_garbage().await;
+        run.ended(outcome.is_ok());
+        match outcome {
             Ok(report) => tracing::info!(?report, "garbage collected"),
             Err(error) => tracing::warn!(%error, "garbage not collected, tried again later"),
         }
@@ -38,7 +42,10 @@ pub(super) async fn purge(state: AppState, stop: CancellationToken) {
             _ = ticks.tick() => {}
         }
         let policy = state.people.lockout();
-        if let Err(error) = state.store.purge_expired(policy, Timestamp::now()).await {
+        let run = state.metrics.job(Job::Purge);
+        let outcome = state.store.purge_expired(policy, Timestamp::now()).await;
+        run.ended(outcome.is_ok());
+        if let Err(error) = outcome {
             tracing::warn!(%error, "ended sessions not removed, tried again later");
         }
     }
@@ -48,6 +55,7 @@ pub(super) async fn purge(state: AppState, stop: CancellationToken) {
 pub(super) async fn mark_stale(
     store: SharedStore,
     threshold: Option<SignedDuration>,
+    metrics: Metrics,
     stop: CancellationToken,
 ) {
     let mut ticks = tokio::time::interval(LOOK_FOR_SILENCE_EVERY);
@@ -57,7 +65,10 @@ pub(super) async fn mark_stale(
             () = stop.cancelled() => return,
             _ = ticks.tick() => {}
         }
-        match store.mark_stale(Timestamp::now(), threshold).await {
+        let run = metrics.job(Job::Stale);
+        let outcome = store.mark_stale(Timestamp::now(), threshold).await;
+        run.ended(outcome.is_ok());
+        match outcome {
             Ok(names) => names.iter().for_each(|name| tracing::info!(satellite = %name, "satellite stale")),
             Err(error) => tracing::warn!(%error, "silent satellites not looked for, tried again later"),
         }

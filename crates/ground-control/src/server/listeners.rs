@@ -29,6 +29,11 @@ pub(super) async fn bind(
     Ok((listener, bound))
 }
 
+/// What the operators' listener takes: a few scrapers and people.
+pub(super) fn admin_limits() -> Limits {
+    Limits { connections: 64, drain: Duration::from_secs(1), ..Limits::default() }
+}
+
 /// Everything that is listened on; ends together.
 #[derive(Debug)]
 pub(super) struct Listeners {

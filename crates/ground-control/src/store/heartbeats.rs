@@ -4,12 +4,14 @@
 //! one report after the other. A single task takes what has come in while the last commit ran and writes it at once.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
 
 use super::SharedStore;
 use crate::domain::heartbeat::{HeartbeatOutcome, HeartbeatRecord};
 use crate::domain::{StoreError, StoreResult};
+use crate::metrics::{Lost, Metrics};
 
 /// How many reports one transaction takes at most.
 const BATCH: usize = 256;
@@ -22,14 +24,15 @@ type Waiting = (HeartbeatRecord, oneshot::Sender<Result<HeartbeatOutcome, Arc<St
 #[derive(Debug, Clone)]
 pub struct HeartbeatRecorder {
     queue: mpsc::Sender<Waiting>,
+    metrics: Metrics,
 }
 
 impl HeartbeatRecorder {
     /// Starts the task that writes to `store`. Must be called within a Tokio runtime.
-    pub fn start(store: SharedStore) -> Self {
+    pub fn start(store: SharedStore, metrics: Metrics) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE);
-        tokio::spawn(write(store, waiting));
-        Self { queue }
+        tokio::spawn(write(store, waiting, metrics.clone()));
+        Self { queue, metrics }
     }
 
     /// Records one report; returns when it is durable.
@@ -38,9 +41,10 @@ impl HeartbeatRecorder {
     pub async fn record(&self, heartbeat: HeartbeatRecord) -> StoreResult<HeartbeatOutcome> {
         const OPERATION: &str = "record a heartbeat";
         let (answer, outcome) = oneshot::channel();
-        self.queue
-            .try_send((heartbeat, answer))
-            .map_err(|_| StoreError::Busy { operation: OPERATION, source: "the queue is full".into() })?;
+        self.queue.try_send((heartbeat, answer)).map_err(|_| {
+            self.metrics.heartbeats_lost(1, Lost::QueueFull);
+            StoreError::Busy { operation: OPERATION, source: "the queue is full".into() }
+        })?;
         match outcome.await {
             Ok(Ok(outcome)) => Ok(outcome),
             Ok(Err(error)) if matches!(*error, StoreError::Busy { .. }) => {
@@ -52,18 +56,21 @@ impl HeartbeatRecorder {
     }
 }
 
-async fn write(store: SharedStore, mut waiting: mpsc::Receiver<Waiting>) {
+async fn write(store: SharedStore, mut waiting: mpsc::Receiver<Waiting>, metrics: Metrics) {
     let mut batch = Vec::with_capacity(BATCH);
     while waiting.recv_many(&mut batch, BATCH).await > 0 {
         let (records, answers): (Vec<_>, Vec<_>) = batch.drain(..).unzip();
+        let start = Instant::now();
         match store.record_heartbeats(&records).await {
             Ok(outcomes) => {
+                metrics.heartbeats_committed(records.len(), start.elapsed());
                 tracing::debug!(heartbeats = records.len(), "heartbeats committed");
                 for (answer, outcome) in answers.into_iter().zip(outcomes) {
                     let _ = answer.send(Ok(outcome));
                 }
             }
             Err(error) => {
+                metrics.heartbeats_lost(records.len(), Lost::Database);
                 let error = Arc::new(error);
                 for answer in answers {
                     let _ = answer.send(Err(Arc::clone(&error)));

@@ -70,6 +70,7 @@ impl Cloud {
         let dir = tempfile::tempdir().unwrap();
         let mut variables: BTreeMap<String, String> = [
             ("LISTEN", "127.0.0.1:0"),
+            ("ADMIN_LISTEN", "off"),
             ("DATA_DIR", dir.path().to_str().unwrap()),
             ("ADMIN_PASSWORD", PASSWORD),
             ("SHUTDOWN_TIMEOUT", "1s"),

@@ -10,14 +10,15 @@ use serde_json::{Value, json};
 
 use crate::support::ADMIN_PASSWORD;
 
-fn program(dir: &Path) -> Command {
+pub(crate) fn program(dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ground-control"));
     command.env_clear().current_dir(dir).env("DATA_DIR", dir.join("data")).env("LISTEN", "127.0.0.1:0");
+    command.env("ADMIN_LISTEN", "off");
     command
 }
 
 /// A running program, whose log is read line by line; killed if a test ends before it does.
-struct Program {
+pub(crate) struct Program {
     child: Child,
     lines: mpsc::Receiver<String>,
 }
@@ -30,7 +31,7 @@ impl Drop for Program {
 }
 
 impl Program {
-    fn start(mut command: Command) -> Self {
+    pub(crate) fn start(mut command: Command) -> Self {
         let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         let log = BufReader::new(child.stderr.take().unwrap());
         let (send, lines) = mpsc::channel();
@@ -39,7 +40,7 @@ impl Program {
     }
 
     /// The first line of the log with this message, and all lines before it.
-    fn until(&self, message: &str) -> (Value, Vec<String>) {
+    pub(crate) fn until(&self, message: &str) -> (Value, Vec<String>) {
         let mut before = Vec::new();
         loop {
             let line = self.lines.recv_timeout(Duration::from_secs(30)).unwrap_or_else(|_| {
@@ -52,7 +53,7 @@ impl Program {
         }
     }
 
-    fn signal(&self, signal: rustix::process::Signal) {
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_raw(self.child.id().cast_signed()).unwrap();
         rustix::process::kill_process(pid, signal).unwrap();
     }

@@ -65,6 +65,7 @@ pub(crate) fn client() -> reqwest::Client {
 pub(crate) fn config(dir: &TempDir, more: &[(&str, &str)]) -> Config {
     let mut variables: BTreeMap<String, String> = [
         ("LISTEN", "127.0.0.1:0"),
+        ("ADMIN_LISTEN", "off"),
         ("DATA_DIR", dir.path().to_str().unwrap()),
         ("ADMIN_PASSWORD", ADMIN_PASSWORD),
         ("SHUTDOWN_TIMEOUT", "1s"),

@@ -3,6 +3,7 @@
 use ground_control::domain::SatelliteId;
 use ground_control::domain::heartbeat::{CachedImage, HISTORY, HeartbeatOutcome, HeartbeatRecord, Report};
 use ground_control::domain::satellite::SatelliteState;
+use ground_control::metrics::Metrics;
 use ground_control::store::HeartbeatRecorder;
 
 use crate::fixture::{Fixture, at, page, satellite};
@@ -103,7 +104,7 @@ pub(crate) async fn many_reports_share_a_commit(fixture: Fixture) {
     for n in 0..20 {
         satellites.push(satellite(&store, &format!("edge-{n:02}"), &[]).await.id);
     }
-    let recorder = HeartbeatRecorder::start(store.clone());
+    let recorder = HeartbeatRecorder::start(store.clone(), Metrics::default());
     let reports = (0..400i64).map(|n| {
         let recorder = recorder.clone();
         let record = record(&satellites[(n % 20) as usize], n, &[]);

@@ -41,7 +41,7 @@ pub(super) fn all() -> Value {
         (
             "Readiness",
             object(json!({
-                "status": {"enum": ["ready", "not ready"]},
+                "status": {"enum": ["ready", "not ready", "draining"]},
                 "database": object(json!({"kind": {"enum": ["sqlite", "postgresql"]}, "ok": truth()})),
                 "registry": object(json!({"ok": truth()})),
                 "publisher": object(json!({

@@ -1,0 +1,65 @@
+//! How many satellites are in which state, asked of the database no more often than it matters.
+
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use crate::domain::satellite::{SatelliteFilter, SatelliteState};
+use crate::domain::{Page, StoreResult};
+use crate::store::SharedStore;
+
+/// For how long an answer is good: scrapes come every fifteen seconds or more, and may come from many.
+const GOOD_FOR: Duration = Duration::from_secs(10);
+/// How long the database may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+type Counts = Vec<(SatelliteState, u64)>;
+
+/// Counts satellites, and remembers.
+#[derive(Debug)]
+pub(super) struct Fleet {
+    store: SharedStore,
+    /// When was asked last, and what came of it; held while asking, so that one asks for all.
+    last: Mutex<Option<(Instant, Option<Counts>)>>,
+}
+
+impl Fleet {
+    pub(super) fn new(store: SharedStore) -> Self {
+        Self { store, last: Mutex::new(None) }
+    }
+
+    /// `None` where the database did not answer; a failure is remembered like an answer.
+    pub(super) async fn counts(&self) -> Option<Counts> {
+        let mut last = self.last.lock().await;
+        if let Some((at, counts)) = last.as_ref()
+            && at.elapsed() < GOOD_FOR
+        {
+            return counts.clone();
+        }
+        let counts = match tokio::time::timeout(PATIENCE, self.count()).await {
+            Ok(Ok(counts)) => Some(counts),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "satellites not counted");
+                None
+            }
+            Err(_) => {
+                tracing::warn!("satellites not counted in time");
+                None
+            }
+        };
+        *last = Some((Instant::now(), counts.clone()));
+        counts
+    }
+
+    async fn count(&self) -> StoreResult<Counts> {
+        let mut counts = Vec::with_capacity(SatelliteState::ALL.len());
+        // Deleted ones are in no list.
+        for state in SatelliteState::ALL.into_iter().filter(|state| *state != SatelliteState::Deleted) {
+            let filter = SatelliteFilter { state: Some(state), group: None };
+            let page = self.store.satellites(filter, Page::new(1, 1)).await?;
+            counts.push((state, page.total));
+        }
+        Ok(counts)
+    }
+}
