@@ -177,6 +177,7 @@ fn suite_of(package: &str, target: &str, kind: &str) -> &'static str {
         ("testbed", "spire_client") => "identity",
         ("testbed", target) if kind == "test" && target.starts_with("spire") => "spire",
         ("testbed", "components") => "components",
+        ("container-runtimes", "real_parsers") => "components",
         ("testbed", "conformance_binaries") => "registry",
         ("registry-server", target) if kind == "test" && target.starts_with("conformance") => "registry",
         ("transfer", _) if kind == "test" => "transfer",
