@@ -154,6 +154,61 @@ pub struct Group {
     pub updated_at: Timestamp,
 }
 
+/// What a change did to a group's list.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GroupDifference {
+    /// Artifacts that came.
+    pub added: Vec<Artifact>,
+    /// Artifacts that went.
+    pub removed: Vec<Artifact>,
+    /// Artifacts of the same repository that are another digest, other tags or other labels now.
+    pub changed: Vec<ArtifactChange>,
+    /// Whether those that stayed stand in another order.
+    pub reordered: bool,
+}
+
+/// One artifact before and after a change.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the names say it")]
+pub struct ArtifactChange {
+    pub from: Artifact,
+    pub to: Artifact,
+}
+
+/// `GET /api/groups/{g}/revisions`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupRevision {
+    /// Counts the changes of the group, from 1.
+    pub number: u64,
+    /// Who made the change; empty where that was not kept yet.
+    pub author: String,
+    /// When.
+    pub created_at: Timestamp,
+    /// The revision whose list this one took over.
+    pub restored_from: Option<u64>,
+    /// How many artifacts came.
+    pub added: u64,
+    /// How many went.
+    pub removed: u64,
+    /// How many changed.
+    pub changed: u64,
+    /// Whether those that stayed stand in another order.
+    pub reordered: bool,
+}
+
+/// `GET /api/groups/{g}/revisions/{n}`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GroupRevisionDetail {
+    /// Number, author, time.
+    #[serde(flatten)]
+    pub revision: GroupRevision,
+    /// The whole list after the change.
+    pub artifacts: Vec<Artifact>,
+    /// What the change did to the list before.
+    pub difference: GroupDifference,
+}
+
 /// `POST` and `DELETE /api/groups/satellite`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the names say it")]

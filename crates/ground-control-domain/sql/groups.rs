@@ -6,11 +6,12 @@ use async_trait::async_trait;
 use fleet_protocol::GroupName;
 use ground_control_domain::document::DocumentKey;
 use ground_control_domain::group::{self, Artifact, Group};
+use ground_control_domain::revision::{Revision, RevisionDetail};
 use ground_control_domain::store::Groups;
 use ground_control_domain::{Entity, GroupId, Page, Paged, StoreError, StoreResult};
 use jiff::Timestamp;
 
-use super::{During, SqlStore, count, json, millis, outbox, read, read_json, time};
+use super::{During, SqlStore, count, json, millis, outbox, read, read_json, revisions, time};
 use crate::dialect::Connection;
 
 struct ArtifactRow {
@@ -121,55 +122,76 @@ async fn insert_artifact(
     .map(drop)
 }
 
-#[async_trait]
-impl Groups for SqlStore {
-    async fn sync_group(&self, name: &str, artifacts: Vec<Artifact>, now: Timestamp) -> StoreResult<Group> {
-        const OPERATION: &str = "replace a group's list";
-        group::check(&artifacts).map_err(StoreError::invalid)?;
-        let now_millis = millis(now);
-        let mut tx = self.database.fleet(OPERATION).await?;
-        let before = load(&mut tx, name, OPERATION).await?;
-        let id = match &before {
-            // The same list again is no change: nobody has to read anything anew.
-            Some(group) if group.artifacts == artifacts => {
-                return Ok(group.clone());
-            }
-            Some(group) => group.id.clone(),
-            None => {
-                GroupName::new(name).map_err(|error| StoreError::invalid(error.to_string()))?;
-                GroupId::generate()
-            }
-        };
-        let document = DocumentKey::group(name);
-        outbox::publishable(&document)?;
-        let id_text = id.as_str();
-        sqlx::query!(
-            "INSERT INTO artifact_groups (id, name, created_at, updated_at) VALUES ($1, $2, $3, $3)
-             ON CONFLICT (name) DO UPDATE SET updated_at = excluded.updated_at",
-            id_text,
-            name,
-            now_millis
-        )
+/// Gives a group another list, with the revision and the intent to publish that go with it. The same list again is no
+/// change: nobody has to read anything anew.
+async fn replace(
+    tx: &mut Connection,
+    name: &str,
+    before: Option<Group>,
+    artifacts: Vec<Artifact>,
+    by: &revisions::Origin<'_>,
+    now: Timestamp,
+    operation: &'static str,
+) -> StoreResult<Group> {
+    group::check(&artifacts).map_err(StoreError::invalid)?;
+    if let Some(group) = before.as_ref().filter(|group| group.artifacts == artifacts) {
+        return Ok(group.clone());
+    }
+    let id = match &before {
+        Some(group) => group.id.clone(),
+        None => {
+            GroupName::new(name).map_err(|error| StoreError::invalid(error.to_string()))?;
+            GroupId::generate()
+        }
+    };
+    let document = DocumentKey::group(name);
+    outbox::publishable(&document)?;
+    let (id_text, now_millis) = (id.as_str(), millis(now));
+    sqlx::query!(
+        "INSERT INTO artifact_groups (id, name, created_at, updated_at) VALUES ($1, $2, $3, $3)
+         ON CONFLICT (name) DO UPDATE SET updated_at = excluded.updated_at",
+        id_text,
+        name,
+        now_millis
+    )
+    .execute(&mut *tx)
+    .await
+    .during(operation)?;
+    sqlx::query!("DELETE FROM group_artifacts WHERE group_id = $1", id_text)
         .execute(&mut *tx)
         .await
-        .during(OPERATION)?;
-        sqlx::query!("DELETE FROM group_artifacts WHERE group_id = $1", id_text)
-            .execute(&mut *tx)
-            .await
-            .during(OPERATION)?;
-        for (ordinal, artifact) in artifacts.iter().enumerate() {
-            insert_artifact(&mut tx, id_text, ordinal, artifact, OPERATION).await?;
-        }
-        outbox::enqueue(&mut tx, &document, now, OPERATION).await?;
+        .during(operation)?;
+    for (ordinal, artifact) in artifacts.iter().enumerate() {
+        insert_artifact(tx, id_text, ordinal, artifact, operation).await?;
+    }
+    revisions::record(tx, id_text, before.as_ref(), &artifacts, by, now, operation).await?;
+    outbox::enqueue(tx, &document, now, operation).await?;
+    let updated_at = time(operation, now_millis)?;
+    Ok(Group {
+        id,
+        name: name.to_owned(),
+        artifacts,
+        created_at: before.map_or(updated_at, |group| group.created_at),
+        updated_at,
+    })
+}
+
+#[async_trait]
+impl Groups for SqlStore {
+    async fn sync_group(
+        &self,
+        name: &str,
+        artifacts: Vec<Artifact>,
+        author: &str,
+        now: Timestamp,
+    ) -> StoreResult<Group> {
+        const OPERATION: &str = "replace a group's list";
+        let mut tx = self.database.fleet(OPERATION).await?;
+        let before = load(&mut tx, name, OPERATION).await?;
+        let by = revisions::Origin { author, restored_from: None };
+        let group = replace(&mut tx, name, before, artifacts, &by, now, OPERATION).await?;
         tx.commit().await.during(OPERATION)?;
-        let updated_at = time(OPERATION, now_millis)?;
-        Ok(Group {
-            id,
-            name: name.to_owned(),
-            artifacts,
-            created_at: before.map_or(updated_at, |group| group.created_at),
-            updated_at,
-        })
+        Ok(group)
     }
 
     async fn group(&self, name: &str) -> StoreResult<Group> {
@@ -223,6 +245,41 @@ impl Groups for SqlStore {
             })
             .collect::<StoreResult<_>>()?;
         Ok(Paged { items, total: count(total) })
+    }
+
+    async fn revisions(&self, name: &str, page: Page) -> StoreResult<Paged<Revision>> {
+        const OPERATION: &str = "list a group's revisions";
+        let mut snapshot = self.database.snapshot(OPERATION).await?;
+        let id = id_of(&mut snapshot, name, OPERATION).await?;
+        revisions::list(&mut snapshot, &id, page, OPERATION).await
+    }
+
+    async fn revision(&self, name: &str, number: u64) -> StoreResult<RevisionDetail> {
+        const OPERATION: &str = "look up a group's revision";
+        let mut snapshot = self.database.snapshot(OPERATION).await?;
+        let id = id_of(&mut snapshot, name, OPERATION).await?;
+        revisions::load(&mut snapshot, &id, number, OPERATION).await
+    }
+
+    async fn restore_revision(
+        &self,
+        name: &str,
+        number: u64,
+        author: &str,
+        now: Timestamp,
+    ) -> StoreResult<RevisionDetail> {
+        const OPERATION: &str = "restore a group's revision";
+        let mut tx = self.database.fleet(OPERATION).await?;
+        let Some(before) = load(&mut tx, name, OPERATION).await? else {
+            return Err(StoreError::not_found(Entity::Group, name));
+        };
+        let id = before.id.clone();
+        let earlier = revisions::load(&mut tx, id.as_str(), number, OPERATION).await?;
+        let by = revisions::Origin { author, restored_from: Some(number) };
+        replace(&mut tx, name, Some(before), earlier.artifacts, &by, now, OPERATION).await?;
+        let made = revisions::latest(&mut tx, id.as_str(), OPERATION).await?;
+        tx.commit().await.during(OPERATION)?;
+        Ok(made)
     }
 
     async fn delete_group(&self, name: &str, now: Timestamp) -> StoreResult<()> {

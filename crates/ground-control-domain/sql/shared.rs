@@ -24,6 +24,7 @@ mod lifecycle;
 pub(crate) mod outbox;
 mod registration;
 mod renewal;
+mod revisions;
 mod satellites;
 mod sources;
 mod users;

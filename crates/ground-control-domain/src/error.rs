@@ -16,6 +16,8 @@ pub enum Entity {
     Satellite,
     /// A group of artifacts.
     Group,
+    /// A revision of a group.
+    Revision,
     /// A named configuration.
     Config,
 }
@@ -27,6 +29,7 @@ impl fmt::Display for Entity {
             Self::Session => "session",
             Self::Satellite => "satellite",
             Self::Group => "group",
+            Self::Revision => "revision",
             Self::Config => "config",
         })
     }

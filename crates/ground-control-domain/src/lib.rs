@@ -16,6 +16,7 @@ pub mod heartbeat;
 mod id;
 pub mod identity;
 mod page;
+pub mod revision;
 pub mod satellite;
 pub mod secret;
 pub mod silence;

@@ -35,6 +35,8 @@ mod publishing;
 mod registration;
 #[path = "store/reports.rs"]
 mod reports;
+#[path = "store/revisions.rs"]
+mod revisions;
 
 use fixture::Fixture;
 
@@ -82,6 +84,10 @@ suite! {
     fleet::a_group_keeps_its_list_as_given,
     fleet::a_group_that_goes_takes_its_memberships_along,
     fleet::configs_are_created_patched_and_deleted,
+    revisions::every_change_of_a_group_is_a_revision,
+    revisions::an_earlier_list_comes_back_as_a_new_revision,
+    revisions::the_history_is_bounded_and_ends_with_its_group,
+    revisions::what_an_older_program_changed_is_not_lost,
     fleet::text_that_no_database_should_take_is_no_failure,
     fleet::an_older_program_opens_a_newer_database,
     registration::a_nonce_is_answered_until_the_first_heartbeat,

@@ -214,6 +214,18 @@ pub(crate) enum Groups {
     },
     /// Delete one: its satellites lose what only it asked for
     Delete { name: String },
+    /// The last changes of a group's list, newest first; with a number, what that one did and the list that it made
+    Revisions {
+        name: String,
+        /// The revision to show
+        revision: Option<u64>,
+    },
+    /// Give a group the list of an earlier revision again; that is a new revision
+    Restore {
+        name: String,
+        /// The revision whose list it gets
+        revision: u64,
+    },
     /// List the satellites of a group
     Satellites { group: String },
     /// Add a satellite to a group

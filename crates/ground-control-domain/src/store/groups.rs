@@ -4,15 +4,23 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use crate::group::{Artifact, Group};
+use crate::revision::{Revision, RevisionDetail};
 use crate::{Page, Paged, StoreResult};
 
 /// Groups and their artifacts.
 #[async_trait]
 pub trait Groups {
-    /// Replaces the list of the group called `name`, which is created if it is not there.
+    /// Replaces the list of the group called `name`, which is created if it is not there. Where that changes something
+    /// it is a revision of `author`; the same list again is none.
     ///
     /// `Invalid` for a bad name or repository, or for too long a list.
-    async fn sync_group(&self, name: &str, artifacts: Vec<Artifact>, now: Timestamp) -> StoreResult<Group>;
+    async fn sync_group(
+        &self,
+        name: &str,
+        artifacts: Vec<Artifact>,
+        author: &str,
+        now: Timestamp,
+    ) -> StoreResult<Group>;
 
     /// The group called `name`, with its list.
     async fn group(&self, name: &str) -> StoreResult<Group>;
@@ -20,6 +28,23 @@ pub trait Groups {
     /// Groups by name, with their lists.
     async fn groups(&self, page: Page) -> StoreResult<Paged<Group>>;
 
-    /// Deletes a group; its satellites lose it.
+    /// The last revisions of a group, newest first, at most [`crate::revision::HISTORY`]. A group that nobody has changed
+    /// since revisions are kept has none.
+    async fn revisions(&self, name: &str, page: Page) -> StoreResult<Paged<Revision>>;
+
+    /// One of them, with its list.
+    async fn revision(&self, name: &str, number: u64) -> StoreResult<RevisionDetail>;
+
+    /// Gives the group the list of an earlier revision and answers the revision that this made; the latest one, where the
+    /// group has that list already.
+    async fn restore_revision(
+        &self,
+        name: &str,
+        number: u64,
+        author: &str,
+        now: Timestamp,
+    ) -> StoreResult<RevisionDetail>;
+
+    /// Deletes a group with its revisions; its satellites lose it.
     async fn delete_group(&self, name: &str, now: Timestamp) -> StoreResult<()>;
 }

@@ -1,5 +1,7 @@
 //! Groups of artifacts, and who is in them.
 
+mod revisions;
+
 use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
@@ -14,6 +16,8 @@ use super::satellites;
 use super::state::{Admin, AppState, SystemAdmin, Viewer};
 use crate::domain::group::Group;
 use crate::domain::satellite::SatelliteFilter;
+
+pub(crate) use revisions::{list as revisions, one as revision, restore};
 
 /// Names that a path below `/api/groups/` already means something else by.
 const RESERVED: [&str; 2] = ["sync", "satellite"];
@@ -54,7 +58,8 @@ pub(crate) async fn sync(
     if RESERVED.contains(&request.group.as_str()) {
         return Err(ApiError::bad_request(format!("the group name \"{}\" is reserved", request.group)));
     }
-    let group = state.store.sync_group(&request.group, request.artifacts, Timestamp::now()).await?;
+    let (name, now) = (request.group, Timestamp::now());
+    let group = state.store.sync_group(&name, request.artifacts, &actor.username, now).await?;
     state.publisher.wake();
     tracing::info!(actor = %actor.username, group = %group.name, artifacts = group.artifacts.len(), "group set");
     Ok(Json(view(&state, group)))

@@ -32,6 +32,52 @@ async fn a_group_is_replaced_and_ours_is_its_registry() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_goes_back_to_an_earlier_revision() {
+    let server = Server::start().await;
+    server.person("adam", "admin").await;
+    server.person("vera", "viewer").await;
+    let adam = As::Basic("adam", crate::support::ADMIN_PASSWORD);
+    let sync = async |tag: &str| {
+        let body = json!({"group": "east", "artifacts": [{"repository": "library/nginx", "tag": tag}]});
+        server.send(adam, "POST", "/api/groups/sync", Some(body)).await.expect(200)
+    };
+    sync("1").await;
+    sync("2").await;
+    sync("2").await;
+    let list = server.admin("GET", "/api/groups/east/revisions?page_size=1", None).await.expect(200);
+    assert_eq!(list.header("x-total-count"), "2");
+    assert!(list.header("link").starts_with("</api/groups/east/revisions?page=2&page_size=1>"));
+    let latest = &list.body[0];
+    assert_eq!(
+        (&latest["number"], &latest["author"], &latest["changed"]),
+        (&json!(2), &json!("adam"), &json!(1))
+    );
+    assert_eq!((&latest["restored_from"], latest.get("artifacts")), (&Value::Null, None));
+    let one = server.admin("GET", "/api/groups/east/revisions/2", None).await.expect(200).body;
+    let change = &one["difference"]["changed"][0];
+    assert_eq!((&change["from"]["tag"], &change["to"]["tag"]), (&json!(["1"]), &json!(["2"])));
+    assert_eq!(one["artifacts"][0]["tag"], json!(["2"]));
+
+    let path = "/api/groups/east/revisions/1/restore";
+    let vera = As::Basic("vera", crate::support::ADMIN_PASSWORD);
+    server.send(vera, "POST", path, None).await.expect(403);
+    let restored = server.admin("POST", path, None).await.expect(200).body;
+    assert_eq!((&restored["number"], &restored["restored_from"]), (&json!(3), &json!(1)));
+    assert_eq!(restored["author"], "admin");
+    // It is published as any other change is.
+    server.published().await;
+    let group = server.admin("GET", "/api/groups/east", None).await.expect(200).body;
+    assert_eq!(group["artifacts"], restored["artifacts"]);
+    assert_eq!(server.admin("POST", path, None).await.expect(200).body, restored);
+    for missing in
+        ["/api/groups/east/revisions/9", "/api/groups/west/revisions/1", "/api/groups/west/revisions"]
+    {
+        server.admin("GET", missing, None).await.expect(404);
+    }
+    server.admin("GET", "/api/groups/east/revisions/first", None).await.expect(400);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn satellites_join_and_leave_groups_as_often_as_one_likes() {
     let server = Server::start().await;
     server.group("east", "library/nginx").await;

@@ -182,7 +182,7 @@ pub(crate) fn artifacts(list: Value) -> Vec<Artifact> {
 /// A group of one image.
 pub(crate) async fn group(store: &SharedStore, name: &str, repository: &str) {
     let list = artifacts(serde_json::json!([{"repository": repository, "tag": ["latest"]}]));
-    store.sync_group(name, list, at(1)).await.unwrap();
+    store.sync_group(name, list, "ann", at(1)).await.unwrap();
 }
 
 /// Claims all that is due at `now` and gives the documents' names, sorted as claimed.

@@ -143,7 +143,7 @@ pub(crate) async fn a_robot_may_pull_exactly_what_is_its_own(fixture: Fixture) {
         {"repository": "library/gone", "tag": ["latest"], "deleted": true},
         {"repository": "team/app/server", "digest": oci::Digest::sha256(b"x").to_string()},
     ]));
-    store.sync_group("mine", list, at(1)).await.unwrap();
+    store.sync_group("mine", list, "ann", at(1)).await.unwrap();
     group(&store, "both", "library/nginx").await;
     group(&store, "others", "secret/app").await;
     let mine = satellite(&store, "edge-01", &["mine", "both"]).await;
@@ -176,7 +176,7 @@ pub(crate) async fn a_group_keeps_its_list_as_given(fixture: Fixture) {
         {"repository": "a/first", "tag": ["1"], "labels": [], "type": "image", "deleted": true},
         {"repository": "z/last", "tag": [], "labels": [], "type": "image", "digest": digest, "deleted": false},
     ]);
-    let synced = store.sync_group("us-east", artifacts(given.clone()), at(1)).await.unwrap();
+    let synced = store.sync_group("us-east", artifacts(given.clone()), "ann", at(1)).await.unwrap();
     assert_eq!(serde_json::to_value(&synced.artifacts).unwrap(), given);
     let read = store.group("us-east").await.unwrap();
     assert_eq!(read, synced);
@@ -184,21 +184,21 @@ pub(crate) async fn a_group_keeps_its_list_as_given(fixture: Fixture) {
     assert_eq!(published(&store, at(2)).await, ["group/us-east"]);
 
     // The same list is no change; a shorter one replaces it.
-    let same = store.sync_group("us-east", artifacts(given.clone()), at(3)).await.unwrap();
+    let same = store.sync_group("us-east", artifacts(given.clone()), "ann", at(3)).await.unwrap();
     assert_eq!(same.updated_at, at(1));
     assert!(published(&store, at(4)).await.is_empty());
-    let shorter = store.sync_group("us-east", artifacts(json!([given[1]])), at(5)).await.unwrap();
+    let shorter = store.sync_group("us-east", artifacts(json!([given[1]])), "ann", at(5)).await.unwrap();
     assert_eq!((shorter.created_at, shorter.updated_at, &shorter.id), (at(1), at(5), &synced.id));
     assert_eq!(store.group("us-east").await.unwrap(), shorter);
-    let empty = store.sync_group("us-east", Vec::new(), at(6)).await.unwrap();
+    let empty = store.sync_group("us-east", Vec::new(), "ann", at(6)).await.unwrap();
     assert!(empty.artifacts.is_empty());
 
     // Two who replace the list at the same time: one of the two lists stays, whole.
     let other = fixture.open().await;
     let (a, b) = (artifacts(given.clone()), artifacts(json!([given[1]])));
     let (first, second) = tokio::join!(
-        store.sync_group("us-east", a.clone(), at(7)),
-        other.sync_group("us-east", b.clone(), at(7)),
+        store.sync_group("us-east", a.clone(), "ann", at(7)),
+        other.sync_group("us-east", b.clone(), "ann", at(7)),
     );
     assert!(first.is_ok() && second.is_ok(), "{first:?} {second:?}");
     let left = store.group("us-east").await.unwrap().artifacts;
@@ -209,7 +209,7 @@ pub(crate) async fn a_group_keeps_its_list_as_given(fixture: Fixture) {
         ("long", json!([{"repository": "library/nginx"}])),
         ("state", json!([{"repository": "satellite/config-state/default/state", "tag": "latest"}])),
     ] {
-        let refused = store.sync_group(name, artifacts(list), at(8)).await;
+        let refused = store.sync_group(name, artifacts(list), "ann", at(8)).await;
         assert!(matches!(refused, Err(StoreError::Invalid { .. })), "{name}: {refused:?}");
         assert!(matches!(store.group(name).await, Err(StoreError::NotFound { .. })));
     }

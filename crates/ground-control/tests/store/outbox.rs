@@ -19,7 +19,7 @@ pub(crate) async fn a_change_and_its_intent_are_one(fixture: Fixture) {
     // However often a thing changes, it waits once.
     for n in 2..10 {
         let list = artifacts(json!([{"repository": "library/nginx", "tag": [n.to_string()]}]));
-        store.sync_group("us-east", list, at(n)).await.unwrap();
+        store.sync_group("us-east", list, "ann", at(n)).await.unwrap();
     }
     let lag = store.outbox_lag().await.unwrap();
     assert_eq!((lag.waiting, lag.failing, lag.oldest), (3, 0, Some(at(1))));
@@ -102,7 +102,7 @@ pub(crate) async fn failures_and_postponements_come_back_in_time(fixture: Fixtur
     // A change in between makes it due at once, and its failures are forgotten.
     store.document_failed(&again, "still full", at(1000)).await.unwrap();
     let list = artifacts(json!([{"repository": "library/alpine", "tag": "latest"}]));
-    store.sync_group("us-east", list, at(21)).await.unwrap();
+    store.sync_group("us-east", list, "ann", at(21)).await.unwrap();
     let again = due(&store, at(21)).await.remove(0);
     assert_eq!(again.attempts, 0);
 

@@ -90,7 +90,7 @@ async fn satellite(store: &SharedStore, name: &str, groups: &[&str]) {
 }
 
 async fn list(store: &SharedStore, group: &str, list: Value) {
-    store.sync_group(group, artifacts(list), Timestamp::now()).await.unwrap();
+    store.sync_group(group, artifacts(list), "ann", Timestamp::now()).await.unwrap();
 }
 
 /// The document as a satellite would read it; `None` where the tag is not there.

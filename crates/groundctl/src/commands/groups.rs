@@ -1,5 +1,7 @@
 //! `groups`.
 
+mod revisions;
+
 use fleet_protocol::GroupState;
 use fleet_protocol::api::{Group, GroupMember, Satellite};
 use reqwest::Method;
@@ -46,6 +48,11 @@ pub(crate) async fn run(client: &Client, output: Output, command: Groups) -> Res
             let _: Ignored = client.send(Method::DELETE, &[PATH[0], PATH[1], &name], None::<&()>).await?;
             render::done(output, &format!("group {name} deleted"))
         }
+        Groups::Revisions { name, revision: None } => revisions::list(client, output, &name).await,
+        Groups::Revisions { name, revision: Some(number) } => {
+            revisions::show(client, output, &name, number).await
+        }
+        Groups::Restore { name, revision } => revisions::restore(client, output, &name, revision).await,
         Groups::Satellites { group } => {
             let satellites: Vec<Satellite> = client.list(&[PATH[0], PATH[1], &group, "satellites"]).await?;
             render::show(output, &satellites, |satellites| {

@@ -100,6 +100,30 @@ pub(super) fn all() -> Value {
                 "artifacts": list("Artifact"), "created_at": time(), "updated_at": time(),
             })),
         ),
+        (
+            "GroupDifference",
+            object(json!({
+                "added": list("Artifact"), "removed": list("Artifact"),
+                "changed": {"type": "array", "items": object(json!({
+                    "from": reference("Artifact"), "to": reference("Artifact"),
+                }))},
+                "reordered": {"type": "boolean", "description": "Those that stayed stand in another order."},
+            })),
+        ),
+        (
+            "GroupRevision",
+            object(json!({
+                "number": number(), "author": {"type": "string", "description": "Empty where that was not kept yet."},
+                "created_at": time(), "restored_from": maybe("integer"), "added": number(), "removed": number(),
+                "changed": number(), "reordered": truth(),
+            })),
+        ),
+        (
+            "GroupRevisionDetail",
+            json!({"allOf": [reference("GroupRevision"), object(json!({
+                "artifacts": list("Artifact"), "difference": reference("GroupDifference"),
+            }))]}),
+        ),
         ("GroupMember", object(json!({"satellite": text(), "group": text()}))),
         (
             "Document",

@@ -1,0 +1,52 @@
+//! Groups and their history, as they are asked for and shown.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+#[path = "support/answering.rs"]
+mod answering;
+
+use serde_json::{Value, json};
+
+use answering::{Answering, groundctl, said};
+
+fn revision() -> Value {
+    let artifact = |tag: &str| json!({"repository": "library/nginx", "tag": [tag], "labels": [], "type": "image", "deleted": false});
+    json!({
+        "number": 7, "author": "ann", "created_at": "2026-01-01T00:00:00Z", "restored_from": 4,
+        "added": 0, "removed": 0, "changed": 1, "reordered": false, "artifacts": [artifact("1.2")],
+        "difference": {"added": [], "removed": [], "reordered": false,
+                       "changed": [{"from": artifact("1.3"), "to": artifact("1.2")}]},
+    })
+}
+
+#[test]
+fn the_history_of_a_group() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Answering::with(&json!([revision()]));
+    let output = groundctl(&server.url, dir.path(), &["groups", "revisions", "east"]);
+    assert_eq!(server.asked().0, "GET /api/groups/east/revisions?page=1&page_size=100 HTTP/1.1");
+    for word in ["7", "ann", "~1, restored from 4"] {
+        assert!(said(&output).contains(word), "{}", said(&output));
+    }
+
+    let server = Answering::with(&revision());
+    let output = groundctl(&server.url, dir.path(), &["groups", "revisions", "east", "7"]);
+    assert_eq!(server.asked().0, "GET /api/groups/east/revisions/7 HTTP/1.1");
+    assert!(said(&output).contains("~ from") && said(&output).contains("1.3"), "{}", said(&output));
+
+    let server = Answering::with(&revision());
+    let output = groundctl(&server.url, dir.path(), &["-o", "json", "groups", "revisions", "east", "7"]);
+    server.asked();
+    assert_eq!(serde_json::from_slice::<Value>(&output.stdout).unwrap(), revision());
+}
+
+#[test]
+fn an_earlier_list_is_restored() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Answering::with(&revision());
+    let output = groundctl(&server.url, dir.path(), &["groups", "restore", "east", "4"]);
+    assert_eq!(server.asked().0, "POST /api/groups/east/revisions/4/restore HTTP/1.1");
+    assert!(said(&output).contains("list of revision 4, as revision 7"), "{}", said(&output));
+    let output = groundctl("http://127.0.0.1:9", dir.path(), &["groups", "restore", "east", "first"]);
+    assert_eq!(output.status.code(), Some(2));
+}
