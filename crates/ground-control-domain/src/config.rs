@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::ConfigId;
+use crate::{ConfigId, leak};
 
 /// The configuration that the first start creates, and that a satellite has where none is named.
 pub const DEFAULT_CONFIG: &str = "default";
@@ -38,7 +38,20 @@ pub fn check(document: &Value) -> Result<(), String> {
     }
     let typed =
         ConfigDocument::deserialize(document).map_err(|error| format!("the config is not valid: {error}"))?;
-    let wrong = fleet_protocol::config::validate(&typed);
+    let mut wrong = fleet_protocol::config::validate(&typed);
+    let user = document.pointer("/state_config/auth/username").and_then(Value::as_str);
+    if user.is_some_and(|user| !user.is_empty()) {
+        wrong.push(
+            "state_config.auth.username: accounts are handed out at registration, and stand in no document"
+                .to_owned(),
+        );
+    }
+    for path in leak::secrets(document) {
+        // What is known by its key says better what to do instead.
+        if !wrong.iter().any(|known| known.starts_with(&format!("{path}:"))) {
+            wrong.push(format!("{path}: a config document holds no secret"));
+        }
+    }
     if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) }
 }
 
@@ -99,7 +112,14 @@ mod tests {
             check(&json!({"app_config": {"heartbeat_interval": "soon"}})).unwrap_err().contains("heartbeat")
         );
         let secret = json!({"state_config": {"auth": {"password": "p"}}});
-        assert!(check(&secret).unwrap_err().contains("secret"));
+        assert_eq!(
+            check(&secret).unwrap_err(),
+            "state_config.auth.password: a config document holds no secret"
+        );
+        let elsewhere = json!({"zot_config": {"http": {"auth": {"ldap": {"bindPassword": "p"}}}}});
+        assert!(check(&elsewhere).unwrap_err().starts_with("zot_config.http.auth.ldap.bindPassword:"));
+        let user = json!({"state_config": {"auth": {"username": "robot"}}});
+        assert!(check(&user).unwrap_err().starts_with("state_config.auth.username:"));
         assert!(check(&json!({"x": "y".repeat(MAX_DOCUMENT)})).unwrap_err().contains("larger"));
     }
 

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::GroupId;
+use crate::{GroupId, leak};
 
 pub use fleet_protocol::Artifact;
 
@@ -55,6 +55,14 @@ pub fn check(artifacts: &[Artifact]) -> Result<(), String> {
                 "artifacts[{n}] ({repository}) is a state document, which no group may list"
             ));
         }
+        for label in &artifact.labels {
+            if let Some(path) = leak::secrets(label).first() {
+                return Err(format!(
+                    "artifacts[{n}] ({repository}): the label {path:?} holds a secret, which every satellite of the \
+                     group would read"
+                ));
+            }
+        }
     }
     Ok(())
 }
@@ -82,6 +90,10 @@ mod tests {
             serde_json::json!({"repository": "satellite/satellite-state/edge-02/state", "tag": "latest"}),
         );
         assert!(check(&[state]).unwrap_err().contains("state document"));
+        let label = serde_json::json!({"name": "pull", "token": "hunter2"});
+        let leaking = Artifact { labels: vec![label], ..good.clone() };
+        let error = check(&[leaking]).unwrap_err();
+        assert!(error.contains("\"token\" holds a secret") && !error.contains("hunter2"), "{error}");
         assert!(check(&vec![good; MAX_ARTIFACTS + 1]).unwrap_err().contains("more than"));
     }
 }

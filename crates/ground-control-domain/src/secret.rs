@@ -48,6 +48,9 @@ pub enum Purpose {
     ZtrNonce,
     /// A robot's secret.
     Robot,
+    /// The account that all satellites pull with from a registry that makes none for each: which state of it a satellite
+    /// was given. Never a proof of who somebody is, since all have it.
+    PullAccount,
     /// A one-time join token of the built-in authority.
     JoinToken,
     /// The nonce of a renewal.
@@ -62,6 +65,7 @@ impl Purpose {
             Self::ZtrToken => "ztr-token",
             Self::ZtrNonce => "ztr-nonce",
             Self::Robot => "robot",
+            Self::PullAccount => "pull-account",
             Self::JoinToken => "join-token",
             Self::RenewalNonce => "renewal-nonce",
             Self::Session => "session",
