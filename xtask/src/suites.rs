@@ -170,7 +170,9 @@ impl Suite {
 fn suite_of(package: &str, target: &str, kind: &str) -> &'static str {
     match (package, target) {
         ("testbed", "clients") => "clients",
-        ("testbed", "end_to_end" | "groundctl") => "end-to-end",
+        ("testbed", "end_to_end" | "end_to_end_oci" | "groundctl") => "end-to-end",
+        // It needs docker-registry, too.
+        ("ground-control", "oci_registry") => "end-to-end",
         ("testbed", "crash") => "crash",
         ("testbed", target) if kind == "test" && target.starts_with("identity") => "identity",
         // The client of SPIRE's server against a stand-in needs no SPIRE.

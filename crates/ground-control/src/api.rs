@@ -32,7 +32,7 @@ use crate::identity::builtin;
 pub use error::ApiError;
 pub(crate) use extract::Body;
 pub(crate) use health::readiness;
-pub use state::{AppState, Settings};
+pub use state::AppState;
 
 /// Largest body of a login, a registration, an account: a few names and secrets.
 const SMALL_BODY: usize = 16 * 1024;

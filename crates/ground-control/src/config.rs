@@ -20,12 +20,14 @@ use crate::store::Location;
 
 mod flags;
 mod listen;
+mod registry;
 mod spiffe;
 mod value;
 
 pub use flags::Command;
 use flags::{Flags, NOT_SUPPORTED_YET, variable_of};
 pub use listen::{AdminListener, TlsFiles, WebListener};
+pub use registry::{OciConfig, RegistryConfig};
 pub use spiffe::{IdentitySource, SpiffeConfig, Spire, SpireAdmin};
 
 const ROBOT_DAY: Duration = Duration::from_secs(24 * 3600);
@@ -66,6 +68,8 @@ pub struct Config {
     pub command: Command,
     /// The address to bind; port 0 is one that the system chooses.
     pub listen: SocketAddr,
+    /// The central registry.
+    pub registry: RegistryConfig,
     /// `PUBLIC_REGISTRY_URL` as given, without a slash at the end; see [`Config::public_url`].
     pub public_registry_url: Option<String>,
     /// Certificate and key of the listener for those who know no SPIFFE: of [`Config::web`] where SPIFFE is on, of
@@ -177,13 +181,9 @@ impl Config {
 
     /// The rules that bind several settings together.
     fn check(flags: Flags, mut warnings: Vec<String>) -> Result<Self, ConfigError> {
-        if let Some(backend) = flags.registry_backend.as_deref().filter(|b| *b != "builtin") {
-            return Err(ConfigError::of(
-                "REGISTRY_BACKEND",
-                format!("{backend:?} is not supported yet, only builtin is"),
-            ));
-        }
         let spiffe = SpiffeConfig::check(flags.identity, &mut warnings)?;
+        let unsecure = flags.use_unsecure.unwrap_or(false);
+        let registry = RegistryConfig::check(flags.registry, spiffe.is_some(), unsecure, &mut warnings)?;
         let listeners = listen::check(
             listen::Settings {
                 listen: flags.listen,
@@ -194,8 +194,9 @@ impl Config {
                 certificate: flags.tls_cert_file,
                 key: flags.tls_key_file,
                 client_authorities: flags.tls_ca_file,
-                unsecure: flags.use_unsecure.unwrap_or(false),
+                unsecure,
                 spiffe: spiffe.is_some(),
+                registry_elsewhere: registry.is_elsewhere(),
             },
             &mut warnings,
         )?;
@@ -257,6 +258,7 @@ impl Config {
         }
         Ok(Self {
             command: flags.command,
+            registry,
             listen: listeners.listen,
             public_registry_url: listeners.public_registry_url,
             tls: listeners.tls,

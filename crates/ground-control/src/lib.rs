@@ -9,6 +9,7 @@
 pub mod admin;
 pub mod api;
 pub mod auth;
+pub mod central;
 pub mod config;
 pub mod domain;
 pub mod identity;

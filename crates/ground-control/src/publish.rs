@@ -8,7 +8,9 @@ mod backend;
 mod builtin;
 mod document;
 mod publisher;
+mod remote;
 
 pub use backend::{RegistryBackend, RegistryError, StateManifest};
 pub use builtin::BuiltinRegistry;
 pub use publisher::{Options, Publisher, PublisherHandle, Status};
+pub use remote::{LastAnswer, OciRegistry};

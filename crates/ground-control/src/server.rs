@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use jiff::SignedDuration;
 use registry_server::listen::{self, ListenError, TlsServer};
 use secrecy::SecretString;
@@ -19,9 +20,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::listeners::{Listeners, admin_limits, bind};
-use self::open::{open_database, open_registry, publisher};
+use self::open::{OpenRegistry, open_database, publisher};
 use crate::admin;
-use crate::api::{self, AppState, Listener, Settings};
+use crate::api::{self, AppState, Listener};
 use crate::auth::{People, PeopleSettings, RegistryTokens, Robots};
 use crate::config::{Config, IdentitySource};
 use crate::domain::secret::HashKey;
@@ -95,7 +96,7 @@ pub async fn start_with(config: &Config, log: LogControl) -> Result<Running, Sta
         Some(files) => Some((files.clone(), TlsServer::new(tls::load(files)?))),
     };
     let (key, store) = open_database(config).await?;
-    let blobs = open_registry(config)?;
+    let registry = OpenRegistry::open(config).await?;
     let hash_key = Arc::new(HashKey::new(key.derive("machine-secrets").bytes()));
     let people = Arc::new(People::new(
         Arc::clone(&store),
@@ -125,18 +126,21 @@ pub async fn start_with(config: &Config, log: LogControl) -> Result<Running, Sta
         }
     };
     let public_url = config.public_url(address);
-    if store.set_registry_url(&public_url, now).await? {
-        tracing::info!(url = %public_url, "registry URL is new, documents are written again");
+    let registry_url = registry.url(&public_url);
+    if store.set_registry_url(&registry_url, now).await? {
+        tracing::info!(url = %registry_url, "registry URL is new, documents are written again");
     }
-    let (publisher, handle) = publisher(&store, &blobs, &public_url);
     let robots = Robots::new(Arc::clone(&store), Arc::clone(&hash_key));
+    let longest = signed(config.robot_duration);
+    let central = Arc::new(registry.central(&store, &hash_key, &robots, registry_url, longest));
+    let (publisher, handle) = publisher(&store, &central.documents, &central.url);
     let accounts =
         Accounts::new(Arc::clone(&store), Arc::clone(&people), robots.clone(), RegistryTokens::new(&key));
     let state = AppState {
         heartbeats: HeartbeatRecorder::start(Arc::clone(&store), metrics.clone()),
         lifecycle: Lifecycle::new(Arc::clone(&store), identities.clone(), Arc::clone(&hash_key)),
         store,
-        blobs: blobs.clone(),
+        registry: Arc::clone(&central),
         people,
         robots,
         hash_key,
@@ -144,10 +148,6 @@ pub async fn start_with(config: &Config, log: LogControl) -> Result<Running, Sta
         identities: identities.clone(),
         metrics: metrics.clone(),
         draining: CancellationToken::new(),
-        settings: Arc::new(Settings {
-            registry_url: public_url.clone(),
-            robot_duration: signed(config.robot_duration),
-        }),
     };
 
     let web = sockets.web.as_ref().map(|(_, bound)| Web { address: *bound, url: config.web_url(*bound) });
@@ -156,6 +156,8 @@ pub async fn start_with(config: &Config, log: LogControl) -> Result<Running, Sta
     let hosts: Vec<&str> =
         urls.into_iter().flatten().filter_map(|url| Some(url.split_once("://")?.1)).collect();
     let routes = |listener: Listener, url: &str| {
+        // Another registry is reached where it is; nothing of ours is served in its place.
+        let Some(blobs) = central.blobs() else { return api::router(state.clone(), Router::new(), listener) };
         let policy = Arc::new(Policy::new(accounts.clone(), url));
         let options = registry_server::Options {
             namespaces: registry_server::Namespaces::new(hosts.iter().copied()),
@@ -192,7 +194,9 @@ pub async fn start_with(config: &Config, log: LogControl) -> Result<Running, Sta
 
     let (stop_publisher, publisher_stopped) = watch::channel(false);
     tasks.spawn(publisher.counted_by(metrics.clone()).run(publisher_stopped));
-    tasks.spawn(jobs::collect_garbage(state.blobs.clone(), metrics.clone(), stop_tasks.clone()));
+    if let Some(blobs) = central.blobs() {
+        tasks.spawn(jobs::collect_garbage(blobs.clone(), metrics.clone(), stop_tasks.clone()));
+    }
     tasks.spawn(jobs::purge(state.clone(), stop_tasks.clone()));
     let threshold = config.stale_threshold.map(signed);
     tasks.spawn(jobs::mark_stale(Arc::clone(&state.store), threshold, metrics.clone(), stop_tasks.clone()));
@@ -203,6 +207,8 @@ pub async fn start_with(config: &Config, log: LogControl) -> Result<Running, Sta
     tracing::info!(
         %address,
         url = %public_url,
+        backend = central.name(),
+        registry = %central.url,
         web = web.as_ref().map(|web| web.url.as_str()),
         agents = agents.map(|address| address.to_string()),
         admin = admin.map(|address| address.to_string()),

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::time::Duration;
 
-use ground_control::config::{Command, Config, ConfigError, IdentitySource, SpireAdmin};
+use ground_control::config::{Command, Config, ConfigError, IdentitySource, RegistryConfig, SpireAdmin};
 use ground_control::domain::identity::AutoRegister;
 use ground_control::store::Location;
 use secrecy::ExposeSecret as _;
@@ -153,6 +153,58 @@ fn parts_that_are_not_there_yet_end_the_start_unless_they_are_off() {
     environment(&[("SPIFFE_SERVER_ENABLED", "false"), ("HARBOR_URL", ""), ("AUDIT_LOG_ENABLED", "0")])
         .unwrap();
     environment(&[("REGISTRY_BACKEND", "builtin")]).unwrap();
+}
+
+/// Another registry, with all that it needs.
+const OCI: [(&str, &str); 7] = [
+    ("SPIFFE_SERVER_ENABLED", "true"),
+    ("REGISTRY_BACKEND", "oci"),
+    ("OCI_REGISTRY_URL", "https://registry.example.com/"),
+    ("OCI_PUSH_USERNAME", "push"),
+    ("OCI_PUSH_PASSWORD_FILE", "/run/push"),
+    ("OCI_PULL_USERNAME", "pull"),
+    ("OCI_PULL_PASSWORD_FILE", "/run/pull"),
+];
+
+#[test]
+fn another_registry_needs_two_accounts_and_identities() {
+    let config = environment(&OCI).unwrap();
+    let RegistryConfig::Oci(oci) = &config.registry else { panic!("the built-in one") };
+    assert_eq!(oci.endpoint.to_string(), "https://registry.example.com");
+    assert_eq!((oci.push_username.as_str(), oci.pull_username.as_str()), ("push", "pull"));
+    assert!(oci.ca_file.is_none() && !oci.allow_plain_http);
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    for (variable, _) in OCI.iter().filter(|(variable, _)| *variable != "REGISTRY_BACKEND") {
+        let without: Vec<_> = OCI.into_iter().filter(|(name, _)| name != variable).collect();
+        let message = environment(&without).unwrap_err();
+        assert!(message.starts_with(&format!("{variable}: ")), "{message}");
+    }
+    for (variable, value) in [
+        ("OCI_PULL_USERNAME", "push"),
+        ("OCI_PULL_USERNAME", "pu:ll"),
+        ("OCI_PUSH_USERNAME", "pu\nsh"),
+        ("OCI_REGISTRY_URL", "registry.example.com"),
+        ("OCI_REGISTRY_URL", "http://registry.example.com"),
+        ("OCI_REGISTRY_URL", "https://u:hunter2@registry.example.com"),
+        ("OCI_REGISTRY_URL", "https://registry.example.com/path"),
+        ("SPIFFE_SERVER_ENABLED", "false"),
+        ("REGISTRY_BACKEND", "harbor"),
+        ("REGISTRY_BACKEND", "ecr"),
+    ] {
+        let message = environment(&[&OCI[..], &[(variable, value)]].concat()).unwrap_err();
+        assert!(message.starts_with(&format!("{variable}: ")), "{variable}={value}: {message}");
+        assert!(!message.contains("hunter2"), "{message}");
+    }
+    let plain = [("OCI_REGISTRY_URL", "http://registry.example.com"), ("USE_UNSECURE", "true")];
+    environment(&[&OCI[..], &plain].concat()).unwrap();
+    environment(&[&OCI[..], &[("OCI_REGISTRY_URL", "http://127.0.0.1:5000")]].concat()).unwrap();
+    // Documents hold the registry's URL, so that nobody asks for ours.
+    environment(&[&OCI[..], &[("LISTEN", "0.0.0.0:8080")]].concat()).unwrap();
+    let unused =
+        environment(&[&OCI[..], &[("PUBLIC_REGISTRY_URL", "https://gc.example.com")]].concat()).unwrap();
+    assert!(unused.warnings[0].starts_with("PUBLIC_REGISTRY_URL has no effect"), "{:?}", unused.warnings);
+    let unused = environment(&[("OCI_CA_FILE", "/ca.pem")]).unwrap();
+    assert!(unused.warnings[0].starts_with("OCI_CA_FILE has no effect"), "{:?}", unused.warnings);
 }
 
 /// With SPIFFE on.

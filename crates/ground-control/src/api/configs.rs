@@ -20,7 +20,7 @@ fn view(state: &AppState, config: Config) -> api::Config {
     api::Config {
         id: config.id.to_string(),
         config_name: config.name,
-        registry_url: state.settings.registry_url.clone(),
+        registry_url: state.registry.url.clone(),
         config: config.document,
         created_at: config.created_at,
         updated_at: config.updated_at,

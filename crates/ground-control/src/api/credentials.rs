@@ -5,26 +5,32 @@ use axum::extract::State;
 use axum::http::request::Parts;
 use fleet_protocol::{RegistryCredentials, StateConfig};
 use jiff::Timestamp;
-use secrecy::SecretString;
 
 use super::caller::{Admitted, Proof, SatelliteCaller, SatelliteSvid};
 use super::error::ApiError;
 use super::satellites::RESERVED;
 use super::state::AppState;
+use crate::central::IssueError;
 use crate::domain::SatelliteId;
 use crate::domain::document::DocumentKey;
 use crate::domain::identity::{AutoRegister, AutoRegistered};
-use crate::domain::satellite::{SatelliteState, robot_name};
-use crate::domain::secret;
+use crate::domain::satellite::SatelliteState;
 use crate::identity::Identities;
-use crate::store::RotateSecret;
 
-/// What a satellite of this name works with, and this secret.
-pub(super) fn state_config(state: &AppState, name: String, secret: SecretString) -> StateConfig {
-    let registry = &state.settings.registry_url;
-    StateConfig {
-        auth: RegistryCredentials { url: registry.clone(), username: robot_name(&name), password: secret },
-        state: DocumentKey::satellite(name).reference(registry),
+/// What a satellite of this name works with, and these credentials.
+pub(super) fn state_config(state: &AppState, name: String, auth: RegistryCredentials) -> StateConfig {
+    StateConfig { auth, state: DocumentKey::satellite(name).reference(&state.registry.url) }
+}
+
+impl From<IssueError> for ApiError {
+    fn from(error: IssueError) -> Self {
+        match error {
+            IssueError::NotAdmitted => Self::forbidden("the satellite is not admitted; ask an administrator"),
+            IssueError::Outdated => Self::unauthorized(),
+            IssueError::IdentityNeeded(reason) => Self::conflict(reason),
+            IssueError::NotYet(reason) => Self::unavailable(reason),
+            IssueError::Store(error) => error.into(),
+        }
     }
 }
 
@@ -81,28 +87,21 @@ async fn introduce(
     }
 }
 
-/// `POST /satellites/credentials`: a fresh secret; the one in use stays good until that is used.
+/// `POST /satellites/credentials`: fresh credentials of the registry; those in use stay good until these are used, where
+/// the satellite has an account of its own.
 pub(crate) async fn renew(
     State(state): State<AppState>,
     caller: SatelliteCaller,
 ) -> Result<Json<StateConfig>, ApiError> {
     let now = Timestamp::now();
-    tracing::info!(satellite = %caller.name, "registry credentials renewed");
-    match caller.proof {
-        Proof::Svid => grant(&state, &caller.satellite, caller.name, now).await,
-        Proof::Secret(_, presented) => {
-            let secret = secret::generate();
-            let rotate = RotateSecret {
-                satellite: caller.satellite,
-                presented,
-                new_secret: state.robots.hash(&secret),
-            };
-            if !state.store.rotate_secret(rotate, now).await? {
-                return Err(ApiError::unauthorized());
-            }
-            Ok(Json(state_config(&state, caller.name, secret)))
-        }
-    }
+    let SatelliteCaller { satellite, name, proof } = caller;
+    let issuer = &state.registry.issuer;
+    let auth = match proof {
+        Proof::Svid => issuer.grant(&satellite, &name, now).await?,
+        Proof::Secret(_, presented) => issuer.rotate(satellite, &name, presented, now).await?,
+    };
+    tracing::info!(satellite = %name, "registry credentials renewed");
+    Ok(Json(state_config(&state, name, auth)))
 }
 
 async fn grant(
@@ -111,9 +110,6 @@ async fn grant(
     name: String,
     now: Timestamp,
 ) -> Result<Json<StateConfig>, ApiError> {
-    let secret = secret::generate();
-    if !state.store.grant_secret(satellite, &state.robots.hash(&secret), now).await? {
-        return Err(ApiError::forbidden(format!("satellite {name} is not admitted")));
-    }
-    Ok(Json(state_config(state, name, secret)))
+    let auth = state.registry.issuer.grant(satellite, &name, now).await?;
+    Ok(Json(state_config(state, name, auth)))
 }

@@ -25,7 +25,7 @@ const RESERVED: [&str; 2] = ["sync", "satellite"];
 fn view(state: &AppState, group: Group) -> api::Group {
     api::Group {
         id: group.id.to_string(),
-        registry_url: state.settings.registry_url.clone(),
+        registry_url: state.registry.url.clone(),
         projects: group.projects(),
         group_name: group.name,
         artifacts: group.artifacts,

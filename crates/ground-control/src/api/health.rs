@@ -7,6 +7,7 @@ use http::StatusCode;
 use serde_json::json;
 
 use super::state::AppState;
+use crate::central::RegistryKind;
 
 /// `GET /ping`: the process answers.
 pub(crate) async fn ping() -> &'static str {
@@ -21,9 +22,9 @@ pub(crate) async fn live(State(state): State<AppState>) -> Response {
     }
 }
 
-/// `GET /health/ready`: requests may be sent here: the database answers, the registry's store is open, and the
-/// publisher has had its first look, and nobody asked the server to end. How far publishing is behind is told, and is no
-/// reason to send nobody here.
+/// `GET /health/ready`: requests may be sent here: the database answers, the built-in registry's store is open, and the
+/// publisher has had its first look there, and nobody asked the server to end. How far publishing is behind is told, and is
+/// no reason to send nobody here; nor is another registry that does not answer, for what people do is taken all the same.
 pub(crate) async fn ready(State(state): State<AppState>) -> Response {
     readiness(&state).await
 }
@@ -32,14 +33,30 @@ pub(crate) async fn ready(State(state): State<AppState>) -> Response {
 pub(crate) async fn readiness(state: &AppState) -> Response {
     let draining = state.draining.is_cancelled();
     let database = database(state).await;
-    let registry = state.blobs.usage().is_ok();
     let publisher = state.publisher.status();
     let started = publisher.rounds > 0;
-    let ready = database && registry && started && !draining;
+    let (registry, serving) = match &state.registry.kind {
+        RegistryKind::Builtin(blobs) => {
+            let ok = blobs.usage().is_ok();
+            (json!({"ok": ok, "backend": state.registry.name(), "revocation": "immediate"}), ok && started)
+        }
+        RegistryKind::Oci(registry) => {
+            let last = registry.last_answer();
+            let body = json!({
+                "ok": last.is_none_or(|last| last.ok),
+                "backend": state.registry.name(),
+                "revocation": "ground-control-only",
+                "url": state.registry.url,
+                "asked_at": last.map(|last| last.at),
+            });
+            (body, true)
+        }
+    };
+    let ready = database && serving && !draining;
     let body = json!({
         "status": if draining { "draining" } else if ready { "ready" } else { "not ready" },
         "database": {"kind": state.store.kind(), "ok": database},
-        "registry": {"ok": registry},
+        "registry": registry,
         "publisher": {
             "ok": started && publisher.last_error.is_none(),
             "waiting": publisher.lag.waiting,

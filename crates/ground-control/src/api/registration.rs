@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::error::ApiError;
 use super::extract::{Body, Segment};
-use super::satellites::{MOST_GROUPS, RESERVED};
+use super::satellites::{MOST_GROUPS, RESERVED, shut_out};
 use super::state::{Admin, AppState, SystemAdmin};
 use crate::domain::identity::Enabling;
 use crate::domain::secret::{self, Purpose};
@@ -29,6 +29,9 @@ const MOST_SELECTORS: usize = 32;
 const LONGEST_SELECTOR: usize = 1024;
 /// The longest life of a join token: it is the one secret that travels to an edge, and good for whoever finds it.
 const LONGEST_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Why a satellite without a registration is not enabled where tokens open nothing.
+const REGISTER_INSTEAD: &str = "the satellite has no identity, and the registry's pull account is given to satellites with an \
+                                SVID only; POST /api/satellites/register gives it one and lets it in again";
 
 impl From<RegistrationError> for ApiError {
     fn from(error: RegistrationError) -> Self {
@@ -170,7 +173,7 @@ pub(crate) async fn revoke(
     state.publisher.wake();
     state.lifecycle.wake();
     tracing::info!(actor = %actor.username, satellite = %name, "satellite revoked");
-    Ok(Json(json!({})))
+    Ok(Json(shut_out(&state, &name)))
 }
 
 /// `POST /api/satellites/{s}/enable`: pending again, and what it needs to come back: what `register` answers where it was
@@ -183,13 +186,20 @@ pub(crate) async fn enable(
     let answer = match state.lifecycle.enable(&name).await? {
         Some(registered) => Json(registered).into_response(),
         None => {
+            let tokens = state.registry.issuer.serves_tokens();
+            // One that introduced itself where nobody here makes identities has its SVID from elsewhere, and no use for a
+            // token; every other one is registered instead.
+            if state.identities.as_ref().is_none_or(|all| all.registrar.is_some()) {
+                tokens.as_ref().map_err(|_| ApiError::conflict(REGISTER_INSTEAD))?;
+            }
             let (token, now) = (secret::generate(), Timestamp::now());
             let how = Enabling::Token {
                 token: state.hash_key.hash(Purpose::ZtrToken, token.expose_secret()),
                 expires_at: now.checked_add(TOKEN_LIFETIME).unwrap_or(Timestamp::MAX),
             };
             state.store.enable_satellite(&name, how, now).await?;
-            Json(api::NewSatelliteAnswer { token: token.expose_secret().to_owned() }).into_response()
+            let token = tokens.map(|()| token.expose_secret().to_owned()).unwrap_or_default();
+            Json(api::NewSatelliteAnswer { token }).into_response()
         }
     };
     state.publisher.wake();

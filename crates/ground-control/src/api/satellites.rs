@@ -96,6 +96,7 @@ pub(crate) async fn create(
     Admin(actor): Admin,
     Body(request): Body<api::NewSatellite>,
 ) -> Result<Json<api::NewSatelliteAnswer>, ApiError> {
+    state.registry.issuer.serves_tokens()?;
     if RESERVED.contains(&request.name.as_str()) {
         return Err(ApiError::bad_request(format!("the satellite name \"{}\" is reserved", request.name)));
     }
@@ -133,7 +134,18 @@ pub(crate) async fn delete(
     state.publisher.wake();
     state.lifecycle.wake();
     tracing::info!(actor = %actor.username, satellite = %name, "satellite deleted");
-    Ok(Json(json!({})))
+    Ok(Json(shut_out(&state, &name)))
+}
+
+/// The answer to whoever shuts a satellite out: nothing, or what still stands open to it.
+pub(super) fn shut_out(state: &AppState, name: &str) -> Value {
+    match state.registry.revocation_leaves() {
+        None => json!({}),
+        Some(message) => {
+            tracing::warn!(satellite = %name, "the satellite still has the registry's shared pull account");
+            json!({"message": message})
+        }
+    }
 }
 
 /// `GET /api/satellites/{s}/status`: what it said of itself last.

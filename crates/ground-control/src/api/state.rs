@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use http::request::Parts;
-use jiff::SignedDuration;
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
 use super::error::ApiError;
 use crate::auth::{Busy, Credentials, LoginError, People, Robots, source_of};
+use crate::central::CentralRegistry;
 use crate::domain::secret::HashKey;
 use crate::domain::user::{Role, User};
 use crate::domain::{Entity, StoreError};
@@ -18,22 +18,13 @@ use crate::metrics::Metrics;
 use crate::publish::PublisherHandle;
 use crate::store::{HeartbeatRecorder, SharedStore};
 
-/// What the API is told at the start.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// URL of the central registry, as satellites and documents are told it.
-    pub registry_url: String,
-    /// The age at which a satellite is asked to renew its robot's secret.
-    pub robot_duration: SignedDuration,
-}
-
 /// Everything that a handler may need; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct AppState {
     /// The database.
     pub store: SharedStore,
-    /// The registry's blobs, whose health is part of ours.
-    pub blobs: blob_store::Store,
+    /// The central registry.
+    pub registry: Arc<CentralRegistry>,
     /// People's logins.
     pub people: Arc<People>,
     /// Robots' secrets.
@@ -52,8 +43,6 @@ pub struct AppState {
     pub metrics: Metrics,
     /// Cancelled as soon as the server is asked to end: nobody is to be sent here any more.
     pub draining: CancellationToken,
-    /// The rest.
-    pub settings: Arc<Settings>,
 }
 
 /// The person who is asking, and the session token if they came with one.

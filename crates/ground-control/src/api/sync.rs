@@ -6,7 +6,7 @@ use axum::http::request::Parts;
 use fleet_protocol::heartbeat::REFRESH_CREDENTIALS;
 use fleet_protocol::{Heartbeat, HeartbeatAnswer, StateConfig, ZtrRequest};
 use http::StatusCode;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use secrecy::ExposeSecret as _;
 
 use super::caller::{Proof, SatelliteCaller};
@@ -16,9 +16,8 @@ use super::extract::{Body, Segment};
 use super::state::AppState;
 use crate::auth::source_of;
 use crate::domain::heartbeat::{HeartbeatOutcome, HeartbeatRecord};
-use crate::domain::satellite::Robot;
-use crate::domain::secret::{self, Purpose};
-use crate::domain::ztr::{ClaimAttempt, ClaimRefusal, Claimant};
+use crate::domain::secret::Purpose;
+use crate::domain::ztr::{ClaimRefusal, Claimant};
 
 /// Characters of a token and of a nonce: 128 bits in hexadecimal.
 const HEX: usize = 32;
@@ -49,18 +48,14 @@ pub(crate) async fn register_by_path(
 }
 
 async fn claim(state: &AppState, token: &str, claimant: Claimant) -> Result<Json<StateConfig>, ApiError> {
+    state.registry.issuer.serves_tokens()?;
     let unknown = || ApiError::bad_request("the token is not known; ask an administrator for a new one");
     if !is_hex(token) {
         return Err(unknown());
     }
-    let secret = secret::generate();
-    let attempt = ClaimAttempt {
-        token: state.hash_key.hash(Purpose::ZtrToken, token),
-        claimant,
-        new_secret: state.robots.hash(&secret),
-    };
-    let grant = match state.store.claim_token(attempt, Timestamp::now()).await? {
-        Ok(grant) => grant,
+    let token = state.hash_key.hash(Purpose::ZtrToken, token);
+    let claimed = match state.registry.issuer.claim(token, claimant, Timestamp::now()).await? {
+        Ok(claimed) => claimed,
         Err(refusal) => {
             tracing::info!(reason = %refusal, "registration refused");
             return Err(match refusal {
@@ -78,8 +73,8 @@ async fn claim(state: &AppState, token: &str, claimant: Claimant) -> Result<Json
         }
     };
     state.publisher.wake();
-    tracing::info!(satellite = %grant.satellite_name, again = grant.again, "satellite registered");
-    Ok(Json(state_config(state, grant.satellite_name, secret)))
+    tracing::info!(satellite = %claimed.satellite, again = claimed.again, "satellite registered");
+    Ok(Json(state_config(state, claimed.satellite, claimed.credentials)))
 }
 
 fn is_hex(text: &str) -> bool {
@@ -94,6 +89,7 @@ pub(crate) async fn heartbeat(
     Body(report): Body<Heartbeat>,
 ) -> Result<Json<HeartbeatAnswer>, ApiError> {
     let now = Timestamp::now();
+    let by_svid = matches!(caller.proof, Proof::Svid);
     let robot = match caller.proof {
         Proof::Secret(robot, _) => Some(*robot),
         Proof::Svid => state.store.robot(&caller.name).await?,
@@ -105,7 +101,7 @@ pub(crate) async fn heartbeat(
                 tracing::info!(satellite = %caller.name, "satellite online");
             }
             let mut answer = HeartbeatAnswer::default();
-            if wants_fresh_secret(robot.as_ref(), state.settings.robot_duration, now) {
+            if state.registry.issuer.are_stale(robot.as_ref(), by_svid, now).await {
                 answer.events.push(REFRESH_CREDENTIALS.to_owned());
             }
             Ok(Json(answer))
@@ -115,10 +111,4 @@ pub(crate) async fn heartbeat(
         }
         HeartbeatOutcome::Gone => Err(ApiError::unauthorized()),
     }
-}
-
-/// Whether there is no secret, or one that is too old.
-fn wants_fresh_secret(robot: Option<&Robot>, longest: SignedDuration, now: Timestamp) -> bool {
-    let secret_since = robot.filter(|robot| robot.secret.is_some()).and_then(|robot| robot.secret_since);
-    secret_since.is_none_or(|since| now.duration_since(since) >= longest)
 }

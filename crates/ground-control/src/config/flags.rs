@@ -116,10 +116,6 @@ pub(crate) struct Flags {
     #[arg(long, help_heading = "Storage")]
     pub(crate) secret_key_file: Option<PathBuf>,
 
-    /// Where state documents and images are kept; `builtin` is the registry inside this program.
-    #[arg(long, help_heading = "Storage")]
-    pub(crate) registry_backend: Option<String>,
-
     /// Address and port of the operators' listener: metrics, health, the log's level. It knows no login: anybody who
     /// reaches it may ask. `off` turns it off. Default: 127.0.0.1:9090, without it where that is taken.
     #[arg(long, help_heading = "Listening", value_parser = value::admin_listen)]
@@ -167,6 +163,9 @@ pub(crate) struct Flags {
     pub(crate) password_require_special: Option<bool>,
 
     #[command(flatten)]
+    pub(crate) registry: RegistryFlags,
+
+    #[command(flatten)]
     pub(crate) fleet: FleetFlags,
 
     #[command(flatten)]
@@ -184,6 +183,42 @@ pub(crate) struct Flags {
     /// How long a stop waits for requests under way. Default: 30s.
     #[arg(long, help_heading = "Listening", value_parser = value::duration)]
     pub(crate) shutdown_timeout: Option<Duration>,
+}
+
+/// The central registry.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RegistryFlags {
+    /// Where state documents and images are kept: `builtin` (the registry inside this program) or `oci` (any other, by the
+    /// OCI_ settings; it serves satellites with an SVID only, so SPIFFE_SERVER_ENABLED must be true). Default: builtin.
+    #[arg(long, help_heading = "Registry")]
+    pub(crate) registry_backend: Option<String>,
+
+    /// URL of the registry of REGISTRY_BACKEND=oci, as satellites reach it, too (`https://registry.example.com`). Plain HTTP
+    /// beyond loopback needs USE_UNSECURE.
+    #[arg(long, help_heading = "Registry")]
+    pub(crate) oci_registry_url: Option<String>,
+
+    /// Account there that writes below `satellite/`; where it may delete, too, superseded documents are removed. It is
+    /// never handed out.
+    #[arg(long, help_heading = "Registry")]
+    pub(crate) oci_push_username: Option<String>,
+
+    /// File with its password; read again when it changes.
+    #[arg(long, help_heading = "Registry")]
+    pub(crate) oci_push_password_file: Option<PathBuf>,
+
+    /// Account there that all satellites are given; it should be able to read, and nothing else. Must not be the one that
+    /// pushes.
+    #[arg(long, help_heading = "Registry")]
+    pub(crate) oci_pull_username: Option<String>,
+
+    /// File with its password; read again each time that it is handed out, and a change is announced to the satellites.
+    #[arg(long, help_heading = "Registry")]
+    pub(crate) oci_pull_password_file: Option<PathBuf>,
+
+    /// Authorities (PEM) of the registry's certificate, besides the public ones.
+    #[arg(long, help_heading = "Registry")]
+    pub(crate) oci_ca_file: Option<PathBuf>,
 }
 
 /// What is expected of satellites.

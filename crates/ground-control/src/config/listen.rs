@@ -70,6 +70,8 @@ pub(super) struct Settings {
     pub(super) client_authorities: Option<PathBuf>,
     pub(super) unsecure: bool,
     pub(super) spiffe: bool,
+    /// The central registry is not ours: documents hold its URL.
+    pub(super) registry_elsewhere: bool,
 }
 
 /// What comes of it.
@@ -103,6 +105,12 @@ pub(super) fn check(settings: Settings, warnings: &mut Vec<String>) -> Result<Li
     }
     let secure = settings.spiffe || tls.is_some();
     let public_registry_url = match settings.public_registry_url {
+        given if settings.registry_elsewhere => {
+            if given.is_some() {
+                warnings.push("PUBLIC_REGISTRY_URL has no effect beside OCI_REGISTRY_URL".to_owned());
+            }
+            None
+        }
         Some(text) => Some(public_url("PUBLIC_REGISTRY_URL", &text, settings.unsecure)?),
         None if listen.ip().is_unspecified() => {
             return Err(ConfigError::of(

@@ -24,7 +24,8 @@ pub struct RegistryError {
     pub source: Box<dyn std::error::Error + Send + Sync>,
 }
 
-/// A registry that state documents are published to: the built-in one, Harbor, or any other.
+/// A registry that state documents are published to: the built-in one, or any other. It is one half of
+/// [`CentralRegistry`](crate::central::CentralRegistry); the other hands out its accounts.
 #[async_trait]
 pub trait RegistryBackend: Send + Sync + std::fmt::Debug {
     /// The manifest that the tag of state documents points at in `repository`; `None` where there is none.

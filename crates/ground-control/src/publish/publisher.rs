@@ -151,7 +151,7 @@ impl Publisher {
 
     /// Publishes until `stop` turns true (or its sender goes), then ends after the documents in hand.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
-        let mut verify_at = Instant::now();
+        let (mut verify_at, mut sweep_at) = (Instant::now(), Instant::now());
         let mut woken = true;
         while !*stop.borrow_and_update() {
             let run = self.metrics.job(Job::Publisher);
@@ -162,7 +162,11 @@ impl Publisher {
                 well &= report("comparing the registry failed", self.verify(&stop).await);
                 self.round(&stop).await;
             }
-            well &= report("removing superseded manifests failed", self.sweep().await);
+            if Instant::now() >= sweep_at && !self.sweep().await {
+                // They harm nobody: a registry that is away is not asked for each of them every two seconds.
+                sweep_at = Instant::now() + self.options.retry_max;
+                well = false;
+            }
             run.ended(well && self.status.borrow().last_error.is_none());
             let pause = tokio::time::sleep(self.options.poll);
             tokio::select! {
@@ -310,19 +314,30 @@ impl Publisher {
         Ok(())
     }
 
-    /// Removes superseded manifests whose grace is over.
-    async fn sweep(&self) -> StoreResult<()> {
+    /// Removes superseded manifests whose grace is over; `false` where some could not be.
+    async fn sweep(&self) -> bool {
+        let swept = self.remove_superseded().await;
+        let all = matches!(swept, Ok(true));
+        report("removing superseded manifests failed", swept.map(drop));
+        all
+    }
+
+    async fn remove_superseded(&self) -> StoreResult<bool> {
+        let mut all = true;
         for gone in self.store.superseded(LISTING, Timestamp::now()).await? {
             let Ok(repository) = gone.document.repository().parse() else { continue };
             match self.registry.remove(&repository, &gone.digest).await {
                 Ok(()) => self.store.superseded_removed(&gone).await?,
-                Err(error) => tracing::warn!(
-                    document = %gone.document, error = &error as &dyn std::error::Error,
-                    "removing a superseded manifest failed"
-                ),
+                Err(error) => {
+                    all = false;
+                    tracing::warn!(
+                        document = %gone.document, error = &error as &dyn std::error::Error,
+                        "removing a superseded manifest failed"
+                    );
+                }
             }
         }
-        Ok(())
+        Ok(all)
     }
 }
 

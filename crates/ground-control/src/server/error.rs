@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::auth::{KeyError, LoginError};
+use crate::central::PasswordFileError;
 use crate::domain::StoreError;
 use crate::identity::builtin::AuthorityError;
 use crate::tls::TlsError;
@@ -36,6 +37,18 @@ pub enum StartError {
         /// What is wrong with it.
         source: Box<blob_store::StoreError>,
     },
+    /// A password of the registry's accounts cannot be had.
+    #[error(transparent)]
+    Password(#[from] PasswordFileError),
+    /// Who is given the pull account would have the other one, too.
+    #[error(
+        "OCI_PULL_PASSWORD_FILE: holds the same password as OCI_PUSH_PASSWORD_FILE; every satellite is given it, so that the \
+         account that pushes must have another one"
+    )]
+    SamePassword,
+    /// There is no client of the registry.
+    #[error("OCI_CA_FILE: {0}")]
+    OciRegistry(#[source] registry_client::Error),
     /// The first administrator cannot be made.
     #[error("cannot make the first administrator: {0}")]
     Bootstrap(#[source] LoginError),

@@ -3,10 +3,17 @@
 
 use std::sync::Arc;
 
+use jiff::SignedDuration;
+use secrecy::ExposeSecret as _;
+
 use super::error::StartError;
-use crate::auth::ServerKey;
-use crate::config::Config;
-use crate::publish::{self, BuiltinRegistry, Publisher, PublisherHandle};
+use crate::auth::{Robots, ServerKey};
+use crate::central::{
+    BuiltinIssuer, CentralRegistry, CredentialIssuer, OciIssuer, PasswordFile, RegistryKind,
+};
+use crate::config::{Config, RegistryConfig};
+use crate::domain::secret::HashKey;
+use crate::publish::{self, BuiltinRegistry, OciRegistry, Publisher, PublisherHandle, RegistryBackend};
 use crate::store::{self, SharedStore};
 
 /// The data folder, the key and the database.
@@ -21,19 +28,81 @@ pub(super) async fn open_database(config: &Config) -> Result<(ServerKey, SharedS
     Ok((key, store))
 }
 
-pub(super) fn open_registry(config: &Config) -> Result<blob_store::Store, StartError> {
-    let path = config.data_dir.join("registry");
-    blob_store::Store::open(&path, blob_store::Options::default())
-        .map_err(|source| StartError::Registry { path, source: Box::new(source) })
+/// The central registry, before it is known under which URL this server is reached.
+pub(super) enum OpenRegistry {
+    Builtin(blob_store::Store),
+    Oci { registry: Arc<OciRegistry>, pull_username: String, push: PasswordFile, pull: PasswordFile },
+}
+
+impl OpenRegistry {
+    /// Opens what the settings name. Another registry is not spoken to: it may be away.
+    pub(super) async fn open(config: &Config) -> Result<Self, StartError> {
+        let oci = match &config.registry {
+            RegistryConfig::Builtin => {
+                let path = config.data_dir.join("registry");
+                let opened = blob_store::Store::open(&path, blob_store::Options::default());
+                let failed = |source| StartError::Registry { path, source: Box::new(source) };
+                return opened.map(Self::Builtin).map_err(failed);
+            }
+            RegistryConfig::Oci(oci) => oci,
+        };
+        let push = PasswordFile::new("OCI_PUSH_PASSWORD_FILE", &oci.push_password_file);
+        let pull = PasswordFile::new("OCI_PULL_PASSWORD_FILE", &oci.pull_password_file);
+        if push.now().await?.expose_secret() == pull.now().await?.expose_secret() {
+            return Err(StartError::SamePassword);
+        }
+        let registry = OciRegistry::new(oci, push.clone()).map_err(StartError::OciRegistry)?;
+        Ok(Self::Oci { registry: Arc::new(registry), pull_username: oci.pull_username.clone(), push, pull })
+    }
+
+    /// What satellites and documents are told, where this server is reached at `public_url`.
+    pub(super) fn url(&self, public_url: &str) -> String {
+        match self {
+            Self::Builtin(_) => public_url.to_owned(),
+            Self::Oci { registry, .. } => registry.endpoint().to_string(),
+        }
+    }
+
+    /// Where state documents go.
+    pub(super) fn documents(&self) -> Arc<dyn RegistryBackend> {
+        match self {
+            Self::Builtin(blobs) => Arc::new(BuiltinRegistry::new(blobs.clone())),
+            Self::Oci { registry, .. } => Arc::clone(registry) as _,
+        }
+    }
+
+    /// All that the server needs of it. `longest`: the age at which a robot's secret is to be renewed.
+    pub(super) fn central(
+        self,
+        store: &SharedStore,
+        hash_key: &Arc<HashKey>,
+        robots: &Robots,
+        url: String,
+        longest: SignedDuration,
+    ) -> CentralRegistry {
+        let documents = self.documents();
+        let store = Arc::clone(store);
+        let (issuer, kind): (Arc<dyn CredentialIssuer>, _) = match self {
+            Self::Builtin(blobs) => {
+                let issuer = BuiltinIssuer::new(store, robots.clone(), url.clone(), longest);
+                (Arc::new(issuer), RegistryKind::Builtin(blobs))
+            }
+            Self::Oci { registry, pull_username, push, pull } => {
+                let hash_key = Arc::clone(hash_key);
+                let issuer = OciIssuer::new(store, hash_key, url.clone(), pull_username, pull, push);
+                (Arc::new(issuer), RegistryKind::Oci(registry))
+            }
+        };
+        CentralRegistry { url, documents, issuer, kind }
+    }
 }
 
 pub(super) fn publisher(
     store: &SharedStore,
-    blobs: &blob_store::Store,
+    documents: &Arc<dyn RegistryBackend>,
     url: &str,
 ) -> (Publisher, PublisherHandle) {
-    let registry = Arc::new(BuiltinRegistry::new(blobs.clone()));
-    Publisher::new(Arc::clone(store), registry, publish::Options::new(url))
+    Publisher::new(Arc::clone(store), Arc::clone(documents), publish::Options::new(url))
 }
 
 /// How a republication ended.
@@ -53,16 +122,18 @@ pub enum Republished {
 pub async fn republish(config: &Config) -> Result<Republished, StartError> {
     let (_, store) = open_database(config).await?;
     let now = jiff::Timestamp::now();
-    // Where the port is the system's choice, the URL is that of the last start.
-    let url = if config.public_registry_url.is_none() && config.listen.port() == 0 {
-        store.registry_url().await?.ok_or(StartError::UnknownUrl)?
-    } else {
-        config.public_url(config.listen)
+    let url = match &config.registry {
+        RegistryConfig::Oci(oci) => oci.endpoint.to_string(),
+        // Where the port is the system's choice, the URL is that of the last start.
+        RegistryConfig::Builtin if config.public_registry_url.is_none() && config.listen.port() == 0 => {
+            store.registry_url().await?.ok_or(StartError::UnknownUrl)?
+        }
+        RegistryConfig::Builtin => config.public_url(config.listen),
     };
     let asked = store.republish_all(now).await?;
     tracing::info!(documents = asked, "asked for all documents");
-    let blobs = match open_registry(config) {
-        Ok(blobs) => blobs,
+    let registry = match OpenRegistry::open(config).await {
+        Ok(registry) => registry,
         Err(StartError::Registry { source, .. })
             if matches!(*source, blob_store::StoreError::Locked { .. }) =>
         {
@@ -72,7 +143,7 @@ pub async fn republish(config: &Config) -> Result<Republished, StartError> {
         Err(error) => return Err(error),
     };
     store.set_registry_url(&url, now).await?;
-    let (mut publisher, _handle) = publisher(&store, &blobs, &url);
+    let (mut publisher, _handle) = publisher(&store, &registry.documents(), &url);
     let status = publisher.drain().await;
     store.close().await;
     Ok(Republished::Here(status))

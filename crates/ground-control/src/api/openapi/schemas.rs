@@ -36,6 +36,15 @@ pub(super) fn all() -> Value {
     let schemas = [
         ("Error", object(json!({"message": text(), "code": number()}))),
         ("Empty", json!({"type": "object"})),
+        (
+            "ShutOut",
+            json!({
+                "type": "object",
+                "properties": {"message": {
+                    "type": "string", "description": "What still stands open to it; absent where that is nothing.",
+                }},
+            }),
+        ),
         ("Message", object(json!({"message": text()}))),
         ("Health", object(json!({"status": {"enum": ["healthy", "unhealthy"]}}))),
         (
@@ -43,7 +52,14 @@ pub(super) fn all() -> Value {
             object(json!({
                 "status": {"enum": ["ready", "not ready", "draining"]},
                 "database": object(json!({"kind": {"enum": ["sqlite", "postgresql"]}, "ok": truth()})),
-                "registry": object(json!({"ok": truth()})),
+                "registry": partly(&["ok", "backend", "revocation"], json!({
+                    "ok": truth(), "backend": {"enum": ["builtin", "oci"]},
+                    "revocation": {
+                        "enum": ["immediate", "ground-control-only"],
+                        "description": "What a revocation ends: a shared pull account of the registry goes on.",
+                    },
+                    "url": text(), "asked_at": maybe("string"),
+                })),
                 "publisher": object(json!({
                     "ok": truth(), "waiting": number(), "failing": number(), "oldest": maybe("string"),
                 })),
