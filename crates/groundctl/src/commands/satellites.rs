@@ -2,6 +2,7 @@
 
 use fleet_protocol::api::{NewSatellite, NewSatelliteAnswer, Satellite, SatelliteImage, SatelliteStatus};
 use reqwest::Method;
+use serde::Deserialize;
 
 use crate::cli::{Output, Satellites, Which};
 use crate::client::{Client, Ignored};
@@ -10,6 +11,23 @@ use crate::error::Error;
 use crate::render;
 
 const PATH: [&str; 2] = ["api", "satellites"];
+
+/// What is answered to who shuts a satellite out.
+#[derive(Debug, Deserialize)]
+struct ShutOut {
+    /// What still stands open to it, where the registry's accounts are not one for each satellite.
+    #[serde(default)]
+    message: Option<String>,
+}
+
+impl ShutOut {
+    fn told(self, done: String) -> String {
+        match self.message {
+            None => done,
+            Some(message) => format!("{done}; {message}"),
+        }
+    }
+}
 
 pub(crate) async fn run(client: &Client, output: Output, command: Satellites) -> Result<(), Error> {
     match command {
@@ -32,8 +50,9 @@ pub(crate) async fn run(client: &Client, output: Output, command: Satellites) ->
         Satellites::Register(register) => registration::register(client, output, *register).await,
         Satellites::Revoke { name } => {
             let path = [PATH[0], PATH[1], &name, "revoke"];
-            let _: Ignored = client.send(Method::POST, &path, None::<&()>).await?;
-            render::done(output, &format!("satellite {name} revoked: every later request of it is refused"))
+            let answer: ShutOut = client.send(Method::POST, &path, None::<&()>).await?;
+            let done = format!("satellite {name} revoked: every later request of it is refused");
+            render::done(output, &answer.told(done))
         }
         Satellites::Enable { name, handover } => registration::enable(client, output, &name, handover).await,
         Satellites::Approve { name } => {
@@ -42,8 +61,9 @@ pub(crate) async fn run(client: &Client, output: Output, command: Satellites) ->
             render::done(output, &format!("satellite {name} approved"))
         }
         Satellites::Delete { name } => {
-            let _: Ignored = client.send(Method::DELETE, &[PATH[0], PATH[1], &name], None::<&()>).await?;
-            render::done(output, &format!("satellite {name} deleted"))
+            let answer: ShutOut =
+                client.send(Method::DELETE, &[PATH[0], PATH[1], &name], None::<&()>).await?;
+            render::done(output, &answer.told(format!("satellite {name} deleted")))
         }
         Satellites::Status { name } => {
             let status: SatelliteStatus = client.get(&[PATH[0], PATH[1], &name, "status"]).await?;
