@@ -2,6 +2,8 @@
 //!
 //! Keys are snake_case, times RFC 3339, what is absent is `null`, an empty list `[]`.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
@@ -266,6 +268,8 @@ pub struct Satellite {
     pub spiffe_id: Option<String>,
     pub state: SatelliteLifecycle,
     pub groups: Vec<String>,
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
     pub config_name: Option<String>,
     pub last_seen: Option<Timestamp>,
     /// A schedule, as its last heartbeat said.

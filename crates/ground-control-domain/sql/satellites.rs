@@ -1,12 +1,11 @@
 //! Satellites and what people change about them.
 
-use std::collections::HashMap;
-
 use async_trait::async_trait;
 use fleet_protocol::{Region, SatelliteName};
 use ground_control_domain::document::{DocumentKey, DocumentKind};
 use ground_control_domain::heartbeat::{CachedImage, Heartbeat, HeartbeatOutcome, HeartbeatRecord};
 use ground_control_domain::identity;
+use ground_control_domain::label::Labels;
 use ground_control_domain::satellite::{
     LifecycleEvent, NewSatellite, Robot, Satellite, SatelliteFilter, SatelliteState,
 };
@@ -15,27 +14,34 @@ use ground_control_domain::store::{RotateSecret, Satellites};
 use ground_control_domain::ztr::{ClaimAttempt, ClaimGrant, ClaimRefusal};
 use ground_control_domain::{Entity, Page, Paged, SatelliteId, StoreError, StoreResult};
 use jiff::Timestamp;
+use serde_json::Value;
 
 use super::{
-    During, SqlStore, configs, count, groups, lifecycle, millis, outbox, read, time, unless_taken,
+    During, SqlStore, configs, groups, labels, lifecycle, listing, millis, outbox, read, time, unless_taken,
     withdrawals,
 };
 use crate::dialect::Connection;
 
-struct Row {
-    id: String,
-    name: String,
-    region: String,
-    state: String,
-    config_name: Option<String>,
-    heartbeat_interval: Option<String>,
-    last_seen: Option<i64>,
-    created_at: i64,
-    updated_at: i64,
+/// A satellite's row, without what stands in rows of its own.
+pub(super) struct Row {
+    pub(super) id: String,
+    pub(super) name: String,
+    pub(super) region: String,
+    pub(super) state: String,
+    pub(super) config_name: Option<String>,
+    pub(super) heartbeat_interval: Option<String>,
+    pub(super) last_seen: Option<i64>,
+    pub(super) created_at: i64,
+    pub(super) updated_at: i64,
 }
 
 impl Row {
-    fn satellite(self, groups: Vec<String>, operation: &'static str) -> StoreResult<Satellite> {
+    pub(super) fn satellite(
+        self,
+        groups: Vec<String>,
+        labels: Labels,
+        operation: &'static str,
+    ) -> StoreResult<Satellite> {
         Ok(Satellite {
             state: read(operation, &self.state)?,
             last_seen: self.last_seen.map(|at| time(operation, at)).transpose()?,
@@ -45,6 +51,7 @@ impl Row {
             name: self.name,
             region: self.region,
             groups,
+            labels,
             config_name: self.config_name.unwrap_or_default(),
             heartbeat_interval: self.heartbeat_interval,
         })
@@ -87,11 +94,12 @@ pub(super) async fn load(
          WHERE m.satellite_id = $1",
         row.id
     )
-    .fetch_all(connection)
+    .fetch_all(&mut *connection)
     .await
     .during(operation)?;
     groups.sort();
-    row.satellite(groups, operation)
+    let labels = labels::of(connection, &row.id, operation).await?;
+    row.satellite(groups, labels, operation)
 }
 
 /// A satellite's row to be made.
@@ -244,69 +252,12 @@ impl Satellites for SqlStore {
 
     async fn satellites(&self, filter: SatelliteFilter, page: Page) -> StoreResult<Paged<Satellite>> {
         const OPERATION: &str = "list the satellites";
-        let (limit, offset) = (page.limit(), page.offset());
-        // An empty text is no filter; the state `deleted` is in no list.
-        let state = filter.state.map_or("", SatelliteState::as_str);
-        let group = filter.group.unwrap_or_default();
         let mut snapshot = self.database.snapshot(OPERATION).await?;
-        let total = sqlx::query_scalar!(
-            r#"SELECT COUNT(*) AS "n!: i64" FROM satellites s
-               WHERE s.state <> 'deleted' AND ($1 = '' OR s.state = $1)
-                 AND ($2 = '' OR EXISTS (SELECT 1 FROM group_members m JOIN artifact_groups g ON g.id = m.group_id
-                                         WHERE m.satellite_id = s.id AND g.name = $2))"#,
-            state,
-            group
-        )
-        .fetch_one(&mut *snapshot)
-        .await
-        .during(OPERATION)?;
-        let rows = sqlx::query_as!(
-            Row,
-            r#"SELECT s.id, s.name, s.region, s.state, c.name AS "config_name?", s.heartbeat_interval, s.last_seen,
-                      s.created_at, s.updated_at
-               FROM satellites s LEFT JOIN configs c ON c.id = s.config_id
-               WHERE s.state <> 'deleted' AND ($1 = '' OR s.state = $1)
-                 AND ($2 = '' OR EXISTS (SELECT 1 FROM group_members m JOIN artifact_groups g ON g.id = m.group_id
-                                         WHERE m.satellite_id = s.id AND g.name = $2))
-               ORDER BY s.name LIMIT $3 OFFSET $4"#,
-            state,
-            group,
-            limit,
-            offset
-        )
-        .fetch_all(&mut *snapshot)
-        .await
-        .during(OPERATION)?;
-        let mut memberships: HashMap<String, Vec<String>> = HashMap::new();
-        let members = sqlx::query!(
-            "SELECT m.satellite_id, g.name
-             FROM group_members m JOIN artifact_groups g ON g.id = m.group_id
-             WHERE m.satellite_id IN (
-                 SELECT s.id FROM satellites s
-                 WHERE s.state <> 'deleted' AND ($1 = '' OR s.state = $1)
-                   AND ($2 = '' OR EXISTS (SELECT 1 FROM group_members m JOIN artifact_groups g ON g.id = m.group_id
-                                           WHERE m.satellite_id = s.id AND g.name = $2))
-                 ORDER BY s.name LIMIT $3 OFFSET $4)",
-            state,
-            group,
-            limit,
-            offset
-        )
-        .fetch_all(&mut *snapshot)
-        .await
-        .during(OPERATION)?;
-        for member in members {
-            memberships.entry(member.satellite_id).or_default().push(member.name);
-        }
-        let items = rows
-            .into_iter()
-            .map(|row| {
-                let mut groups = memberships.remove(&row.id).unwrap_or_default();
-                groups.sort();
-                row.satellite(groups, OPERATION)
-            })
-            .collect::<StoreResult<_>>()?;
-        Ok(Paged { items, total: count(total) })
+        listing::page(&mut snapshot, &filter, page, OPERATION).await
+    }
+
+    async fn patch_labels(&self, satellite: &str, patch: &Value, now: Timestamp) -> StoreResult<Satellite> {
+        self.label(satellite, patch, now).await
     }
 
     async fn delete_satellite(&self, name: &str, now: Timestamp) -> StoreResult<()> {
@@ -331,6 +282,7 @@ impl Satellites for SqlStore {
             .execute(&mut *tx)
             .await
             .during(OPERATION)?;
+        labels::forget(&mut tx, &id, OPERATION).await?;
         sqlx::query!("DELETE FROM cached_images WHERE satellite_id = $1", id)
             .execute(&mut *tx)
             .await

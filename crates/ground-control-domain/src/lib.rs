@@ -15,6 +15,7 @@ pub mod group;
 pub mod heartbeat;
 mod id;
 pub mod identity;
+pub mod label;
 pub mod leak;
 mod page;
 pub mod revision;

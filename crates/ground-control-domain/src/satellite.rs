@@ -7,6 +7,7 @@ use fleet_protocol::api::SatelliteLifecycle;
 use jiff::Timestamp;
 
 use crate::SatelliteId;
+use crate::label::{Labels, Selector};
 use crate::secret::Hashed;
 
 /// Where a satellite stands in its life.
@@ -126,6 +127,8 @@ pub struct Satellite {
     pub state: SatelliteState,
     /// The groups it is in, by name, sorted.
     pub groups: Vec<String>,
+    /// What people say of it.
+    pub labels: Labels,
     /// The configuration it is given.
     pub config_name: String,
     /// How often it says that it reports, as it wrote it (`@every 00h00m30s`).
@@ -162,6 +165,10 @@ pub struct SatelliteFilter {
     pub state: Option<SatelliteState>,
     /// Only those in this group.
     pub group: Option<String>,
+    /// Only those of this region.
+    pub region: Option<String>,
+    /// Only those whose labels meet this.
+    pub selector: Option<Selector>,
 }
 
 /// What a satellite's HTTP Basic credentials are checked against.

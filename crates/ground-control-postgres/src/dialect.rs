@@ -14,6 +14,9 @@ use crate::shared::outbox::ClaimedRow;
 /// A connection of this driver.
 pub(crate) type Connection = sqlx::PgConnection;
 
+/// This driver.
+pub(crate) type Driver = Postgres;
+
 /// The name for logs and status.
 pub(crate) const KIND: &str = "postgresql";
 

@@ -17,6 +17,9 @@ use crate::shared::outbox::ClaimedRow;
 /// A connection of this driver.
 pub(crate) type Connection = sqlx::SqliteConnection;
 
+/// This driver.
+pub(crate) type Driver = Sqlite;
+
 /// The name for logs and status.
 pub(crate) const KIND: &str = "sqlite";
 

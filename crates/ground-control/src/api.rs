@@ -88,6 +88,7 @@ pub fn router(state: AppState, registry: Router, listener: Listener) -> Router {
         .route("/api/satellites/{satellite}/approve", post(registration::approve))
         .route("/api/satellites/{satellite}/enable", post(registration::enable))
         .route("/api/satellites/{satellite}/images", get(satellites::images))
+        .route("/api/satellites/{satellite}/labels", patch(satellites::label))
         .route("/api/satellites/{satellite}/revoke", post(registration::revoke))
         .route("/api/satellites/{satellite}/status", get(satellites::status))
         .route("/api/spire/agents", get(spire::agents))

@@ -2,5 +2,5 @@
 
 pub use ground_control_domain::{
     ConfigId, Entity, GroupId, MAX_PAGE_SIZE, Page, Paged, SatelliteId, StoreError, StoreResult, UserId,
-    config, document, group, heartbeat, identity, revision, satellite, secret, user, ztr,
+    config, document, group, heartbeat, identity, label, revision, satellite, secret, user, ztr,
 };

@@ -23,6 +23,8 @@ mod fixture;
 mod fleet;
 #[path = "store/identities.rs"]
 mod identities;
+#[path = "store/labels.rs"]
+mod labels;
 #[path = "store/lifecycle.rs"]
 mod lifecycle;
 #[path = "store/outbox.rs"]
@@ -84,6 +86,8 @@ suite! {
     fleet::a_group_keeps_its_list_as_given,
     fleet::a_group_that_goes_takes_its_memberships_along,
     fleet::configs_are_created_patched_and_deleted,
+    labels::labels_are_set_and_go_with_their_satellite,
+    labels::the_database_chooses_what_the_selector_matches,
     revisions::every_change_of_a_group_is_a_revision,
     revisions::an_earlier_list_comes_back_as_a_new_revision,
     revisions::the_history_is_bounded_and_ends_with_its_group,

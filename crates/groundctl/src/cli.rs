@@ -88,6 +88,8 @@ pub(crate) enum Satellites {
         /// Only those in this state
         #[arg(long, value_enum, default_value_t = Which::All)]
         which: Which,
+        #[command(flatten)]
+        filter: Filter,
     },
     /// Show one
     Get { name: String },
@@ -113,12 +115,48 @@ pub(crate) enum Satellites {
     },
     /// Let in one that registered itself and waits for approval
     Approve { name: String },
+    /// Set labels of one (`env=prod`) and remove them (`env-`)
+    Label {
+        name: String,
+        /// `KEY=VALUE` sets, `KEY-` removes; Kubernetes' syntax
+        #[arg(required = true, value_name = "LABEL", value_parser = label)]
+        labels: Vec<Label>,
+    },
     /// Delete one: its identity is refused from now on
     Delete { name: String },
     /// Its latest heartbeat
     Status { name: String },
     /// The images that it has
     Images { name: String },
+}
+
+/// Which satellites are listed: those that meet all of it.
+#[derive(Args)]
+pub(crate) struct Filter {
+    /// Only those whose labels meet a selector in Kubernetes' syntax (`env=prod,tier in (a,b),!old`); may be given several times
+    #[arg(long = "label", short = 'l', value_name = "SELECTOR")]
+    pub(crate) labels: Vec<String>,
+    /// Only those of this region
+    #[arg(long, value_name = "REGION")]
+    pub(crate) region: Option<String>,
+    /// Only those in this state
+    #[arg(long, value_name = "STATE", conflicts_with = "which",
+          value_parser = ["pending", "awaiting_approval", "online", "stale", "revoked"])]
+    pub(crate) state: Option<String>,
+    /// Only those in this group
+    #[arg(long, short, value_name = "GROUP")]
+    pub(crate) group: Option<String>,
+}
+
+/// A change of one label: its key, and its value unless it is removed.
+pub(crate) type Label = (String, Option<String>);
+
+fn label(text: &str) -> Result<Label, String> {
+    match (text.split_once('='), text.strip_suffix('-')) {
+        (Some((key, value)), _) if !key.is_empty() => Ok((key.to_owned(), Some(value.to_owned()))),
+        (None, Some(key)) if !key.is_empty() => Ok((key.to_owned(), None)),
+        _ => Err("write `key=value` to set a label, or `key-` to remove it".to_owned()),
+    }
 }
 
 #[derive(Args)]
@@ -269,6 +307,17 @@ mod tests {
     #[test]
     fn definitions_are_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn labels() {
+        assert_eq!(label("env=prod"), Ok(("env".into(), Some("prod".into()))));
+        assert_eq!(label("env="), Ok(("env".into(), Some(String::new()))));
+        assert_eq!(label("a=b-"), Ok(("a".into(), Some("b-".into()))));
+        assert_eq!(label("example.com/env-"), Ok(("example.com/env".into(), None)));
+        for bad in ["env", "", "-", "=prod"] {
+            assert!(label(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

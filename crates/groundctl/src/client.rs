@@ -80,10 +80,20 @@ impl Client {
 
     /// `GET` of every page of a list.
     pub(crate) async fn list<T: DeserializeOwned>(&self, path: &[&str]) -> Result<Vec<T>, Error> {
+        self.list_of(path, &[]).await
+    }
+
+    /// `GET` of every page of what a list holds for a query.
+    pub(crate) async fn list_of<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &[(&str, &str)],
+    ) -> Result<Vec<T>, Error> {
         let mut all = Vec::new();
         for page in 1_usize.. {
             let mut url = self.url(path)?;
             url.query_pairs_mut()
+                .extend_pairs(query)
                 .append_pair("page", &page.to_string())
                 .append_pair("page_size", &PAGE_SIZE.to_string());
             let items: Vec<T> = self.exchange(Method::GET, url, None::<&()>).await?;

@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use serde_json::Value;
 
 use crate::heartbeat::{CachedImage, Heartbeat, HeartbeatOutcome, HeartbeatRecord};
 use crate::satellite::{NewSatellite, Robot, Satellite, SatelliteFilter};
@@ -34,6 +35,10 @@ pub trait Satellites {
 
     /// Satellites by name.
     async fn satellites(&self, filter: SatelliteFilter, page: Page) -> StoreResult<Paged<Satellite>>;
+
+    /// Applies a merge patch ([`crate::label::patched`]) to a satellite's labels; `Invalid` where the result would not be
+    /// labels.
+    async fn patch_labels(&self, satellite: &str, patch: &Value, now: Timestamp) -> StoreResult<Satellite>;
 
     /// Deletes a satellite: its credentials, keys, tokens and memberships end at once, what was registered for it is due to
     /// be withdrawn, its row stays for the audit.

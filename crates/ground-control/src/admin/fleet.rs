@@ -56,7 +56,7 @@ impl Fleet {
         let mut counts = Vec::with_capacity(SatelliteState::ALL.len());
         // Deleted ones are in no list.
         for state in SatelliteState::ALL.into_iter().filter(|state| *state != SatelliteState::Deleted) {
-            let filter = SatelliteFilter { state: Some(state), group: None };
+            let filter = SatelliteFilter { state: Some(state), ..SatelliteFilter::default() };
             let page = self.store.satellites(filter, Page::new(1, 1)).await?;
             counts.push((state, page.total));
         }

@@ -114,7 +114,8 @@ impl Page {
     pub(crate) fn link(self, path: &str, total: u64) -> Option<String> {
         let mut links = Vec::new();
         let to = |number: u32, relation: &str| {
-            format!("<{path}?page={number}&page_size={}>; rel=\"{relation}\"", self.size)
+            let join = if path.contains('?') { '&' } else { '?' };
+            format!("<{path}{join}page={number}&page_size={}>; rel=\"{relation}\"", self.size)
         };
         if self.number > 1 {
             links.push(to(self.number - 1, "prev"));
@@ -173,5 +174,9 @@ mod tests {
             "</api/groups?page=1&page_size=10>; rel=\"prev\", </api/groups?page=3&page_size=10>; rel=\"next\""
         );
         assert_eq!(Page { number: 1, size: 10 }.link("/api/groups", 10), None);
+        assert_eq!(
+            Page { number: 1, size: 10 }.link("/api/satellites?region=eu", 11).unwrap(),
+            "</api/satellites?region=eu&page=2&page_size=10>; rel=\"next\""
+        );
     }
 }

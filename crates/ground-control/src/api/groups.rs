@@ -12,10 +12,9 @@ use serde_json::{Value, json};
 
 use super::error::ApiError;
 use super::extract::{Body, Page, Segment, paged};
-use super::satellites;
+use super::satellites::{self, Filter};
 use super::state::{Admin, AppState, SystemAdmin, Viewer};
 use crate::domain::group::Group;
-use crate::domain::satellite::SatelliteFilter;
 
 pub(crate) use revisions::{list as revisions, one as revision, restore};
 
@@ -82,13 +81,12 @@ pub(crate) async fn satellites(
     State(state): State<AppState>,
     _: Viewer,
     Segment(name): Segment,
+    filter: Filter,
     page: Page,
 ) -> Result<Response, ApiError> {
     let group = state.store.group(&name).await?;
-    let filter = SatelliteFilter { group: Some(group.name.clone()), state: None };
-    let members = state.store.satellites(filter, page.into()).await?;
-    let path = format!("/api/groups/{}/satellites", group.name);
-    Ok(paged(&path, page, members.map(|satellite| satellites::view(&state, satellite))))
+    let path = filter.path(&format!("/api/groups/{}/satellites", group.name));
+    satellites::page_of(&state, &path, filter.in_group(group.name)?, page).await
 }
 
 /// `POST /api/groups/satellite`: once more is no error.

@@ -92,6 +92,7 @@ const OPERATIONS: &[Operation] = {
         Operation("delete", "/api/satellites/{satellite}", "Deletes a satellite; its credentials end at once, and what does not end is told", Admin, None, 200, One("ShutOut"), &[404]),
         Operation("get", "/api/satellites/{satellite}/status", "What a satellite said of itself last; 404 before its first heartbeat", Viewer, None, 200, One("SatelliteStatus"), &[404]),
         Operation("get", "/api/satellites/{satellite}/images", "Images that a satellite holds", Viewer, None, 200, Page("SatelliteImage"), &[404]),
+        Operation("patch", "/api/satellites/{satellite}/labels", "Applies a merge patch (RFC 7396) to a satellite's labels", Admin, Some("LabelsPatch"), 200, One("Satellite"), &[400, 404, 413, 415]),
         Operation("post", "/api/satellites/register", "Gives a satellite an identity; repeating it brings the registration up to date. The join token is shown here only", SystemAdmin, Some("RegisterSatellite"), 200, One("RegisteredSatellite"), &[400, 404, 409, 413, 415, 503]),
         Operation("post", "/api/satellites/{satellite}/revoke", "Refuses a satellite from now on; what does not end is told", Admin, None, 200, One("ShutOut"), &[404]),
         Operation("post", "/api/satellites/{satellite}/enable", "Lets a revoked satellite in again; what it needs for that is shown here only", Admin, None, 200, One("EnabledSatellite"), &[400, 404, 409, 503]),
@@ -144,6 +145,12 @@ fn build() -> Value {
                 "page": {"name": "page", "in": "query", "schema": {"type": "integer", "minimum": 1, "default": 1}},
                 "page_size": {"name": "page_size", "in": "query",
                               "schema": {"type": "integer", "minimum": 1, "maximum": 100, "default": 100}},
+                "label": {"name": "label", "in": "query", "schema": {"type": "string", "maxLength": 4096},
+                          "description": "Selector in Kubernetes' syntax (env=prod,tier in (a,b),!old); several have all to be met."},
+                "region": {"name": "region", "in": "query", "schema": {"type": "string"}},
+                "state": {"name": "state", "in": "query",
+                          "schema": {"enum": ["pending", "awaiting_approval", "online", "stale", "revoked"]}},
+                "group": {"name": "group", "in": "query", "schema": {"type": "string"}},
             },
             "schemas": schemas::all(),
         },
@@ -160,6 +167,18 @@ fn describe(Operation(method, path, summary, who, body, status, gives, failures)
         parameters.extend(
             ["page", "page_size"].map(|name| json!({"$ref": format!("#/components/parameters/{name}")})),
         );
+    }
+    if matches!(gives, Gives::Page("Satellite")) {
+        for (name, elsewhere) in [
+            ("label", ""),
+            ("region", ""),
+            ("state", "/api/satellites/active /api/satellites/stale"),
+            ("group", "/api/groups/{group}/satellites"),
+        ] {
+            if !elsewhere.split(' ').any(|list| list == *path) {
+                parameters.push(json!({"$ref": format!("#/components/parameters/{name}")}));
+            }
+        }
     }
     if *path == "/service/token" && body.is_none() {
         let field = |name: &str, schema: Value| json!({"name": name, "in": "query", "schema": schema});

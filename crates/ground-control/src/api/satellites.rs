@@ -1,5 +1,7 @@
 //! Satellites as people see and make them.
 
+mod filter;
+
 use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
@@ -17,6 +19,8 @@ use crate::domain::config::DEFAULT_CONFIG;
 use crate::domain::satellite::{NewSatellite, Satellite, SatelliteFilter, SatelliteState};
 use crate::domain::secret::{self, Purpose};
 use crate::domain::ztr::TOKEN_LIFETIME;
+
+pub(crate) use filter::Filter;
 
 /// Names that a path below `/api/satellites/` already means something else by.
 pub(super) const RESERVED: [&str; 3] = ["active", "stale", "register"];
@@ -36,6 +40,7 @@ pub(crate) fn view(state: &AppState, satellite: Satellite) -> api::Satellite {
         // A deleted satellite is in no list; should one slip through, nothing of it is admitted any more.
         state: satellite.state.lifecycle().unwrap_or(api::SatelliteLifecycle::Revoked),
         groups: satellite.groups,
+        labels: satellite.labels,
         config_name: Some(satellite.config_name),
         last_seen: satellite.last_seen,
         heartbeat_interval: satellite.heartbeat_interval,
@@ -44,41 +49,59 @@ pub(crate) fn view(state: &AppState, satellite: Satellite) -> api::Satellite {
     }
 }
 
-async fn in_state(
+/// A page of the satellites that a filter chooses, as an answer.
+pub(crate) async fn page_of(
     state: &AppState,
     path: &str,
+    filter: SatelliteFilter,
     page: Page,
-    wanted: Option<SatelliteState>,
 ) -> Result<Response, ApiError> {
-    let filter = SatelliteFilter { state: wanted, group: None };
-    Ok(paged(
-        path,
-        page,
-        state.store.satellites(filter, page.into()).await?.map(|satellite| view(state, satellite)),
-    ))
+    let list = state.store.satellites(filter, page.into()).await?;
+    Ok(paged(path, page, list.map(|satellite| view(state, satellite))))
 }
 
 /// `GET /api/satellites`.
-pub(crate) async fn list(State(state): State<AppState>, _: Viewer, page: Page) -> Result<Response, ApiError> {
-    in_state(&state, "/api/satellites", page, None).await
+pub(crate) async fn list(
+    State(state): State<AppState>,
+    _: Viewer,
+    filter: Filter,
+    page: Page,
+) -> Result<Response, ApiError> {
+    page_of(&state, &filter.path("/api/satellites"), filter.chosen(), page).await
 }
 
 /// `GET /api/satellites/active`.
 pub(crate) async fn active(
     State(state): State<AppState>,
     _: Viewer,
+    filter: Filter,
     page: Page,
 ) -> Result<Response, ApiError> {
-    in_state(&state, "/api/satellites/active", page, Some(SatelliteState::Online)).await
+    let path = filter.path("/api/satellites/active");
+    page_of(&state, &path, filter.in_state(SatelliteState::Online)?, page).await
 }
 
 /// `GET /api/satellites/stale`.
 pub(crate) async fn stale(
     State(state): State<AppState>,
     _: Viewer,
+    filter: Filter,
     page: Page,
 ) -> Result<Response, ApiError> {
-    in_state(&state, "/api/satellites/stale", page, Some(SatelliteState::Stale)).await
+    let path = filter.path("/api/satellites/stale");
+    page_of(&state, &path, filter.in_state(SatelliteState::Stale)?, page).await
+}
+
+/// `PATCH /api/satellites/{s}/labels`: a merge patch (RFC 7396).
+pub(crate) async fn label(
+    State(state): State<AppState>,
+    Admin(actor): Admin,
+    Segment(name): Segment,
+    Body(patch): Body<Value>,
+) -> Result<Json<api::Satellite>, ApiError> {
+    let satellite = state.store.patch_labels(&name, &patch, Timestamp::now()).await?;
+    tracing::info!(actor = %actor.username, satellite = %name, labels = satellite.labels.len(), "satellite labelled");
+    Ok(Json(view(&state, satellite)))
 }
 
 /// `GET /api/satellites/{s}`.

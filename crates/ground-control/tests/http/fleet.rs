@@ -163,6 +163,7 @@ async fn satellites_are_made_listed_and_deleted() {
             "groups",
             "heartbeat_interval",
             "id",
+            "labels",
             "last_seen",
             "name",
             "region",
@@ -199,6 +200,57 @@ async fn satellites_are_made_listed_and_deleted() {
     server.admin("DELETE", "/api/satellites/edge-01", None).await.expect(404);
     server.admin("GET", "/api/satellites/edge-01/status", None).await.expect(404);
     server.admin("GET", "/api/satellites/edge-01/images", None).await.expect(404);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn satellites_are_labelled_and_found_by_label() {
+    let server = Server::start().await;
+    server.person("vera", "viewer").await;
+    server.group("east", "library/nginx").await;
+    for n in 0..5 {
+        let name = format!("edge-{n:02}");
+        server.satellite(&name, if n < 2 { &["east"] } else { &[] }).await;
+        let path = format!("/api/satellites/{name}/labels");
+        let patch = json!({"env": if n < 4 { "prod" } else { "test" }, "example.com/rack": n.to_string()});
+        let labelled = server.admin("PATCH", &path, Some(patch.clone())).await.expect(200).body;
+        assert_eq!((&labelled["labels"], &labelled["name"]), (&patch, &json!(name)));
+    }
+    let path = "/api/satellites/edge-00/labels";
+    let patched = server.admin("PATCH", path, Some(json!({"env": null, "new": ""}))).await.expect(200).body;
+    assert_eq!(patched["labels"], json!({"example.com/rack": "0", "new": ""}));
+    assert_eq!(server.admin("GET", "/api/satellites/edge-00", None).await.body["labels"], patched["labels"]);
+    for bad in [json!({"env": 1}), json!({"no good": "x"}), json!({"env": "no good"})] {
+        let refused = server.admin("PATCH", path, Some(bad)).await.expect(400);
+        assert!(refused.body["message"].as_str().unwrap().contains("label"), "{refused:?}");
+    }
+    server.admin("PATCH", path, Some(json!([]))).await.expect(400);
+    let vera = As::Basic("vera", crate::support::ADMIN_PASSWORD);
+    server.send(vera, "PATCH", path, Some(json!({"env": "x"}))).await.expect(403);
+
+    let found = async |query: &str| {
+        let answer = server.send(vera, "GET", query, None).await.expect(200);
+        let names: Vec<String> =
+            answer.body.as_array().unwrap().iter().map(|s| s["name"].as_str().unwrap().to_owned()).collect();
+        (names.join(" "), answer.header("x-total-count").to_owned())
+    };
+    let told = |names: &str, total: &str| (names.to_owned(), total.to_owned());
+    assert_eq!(found("/api/satellites?label=env%3Dprod&page_size=2").await, told("edge-01 edge-02", "3"));
+    assert_eq!(found("/api/satellites?label=env%21%3Dprod").await, told("edge-00 edge-04", "2"));
+    let racks = "/api/satellites?label=env&label=example.com/rack+notin+(1,4)";
+    assert_eq!(found(racks).await, told("edge-02 edge-03", "2"));
+    assert_eq!(found("/api/satellites?group=east&label=env").await, told("edge-01", "1"));
+    assert_eq!(found("/api/groups/east/satellites?label=!env").await, told("edge-00", "1"));
+    assert_eq!(found("/api/satellites?region=elsewhere").await, told("", "0"));
+    assert_eq!(found("/api/satellites?region=default&state=pending&page_size=1").await, told("edge-00", "5"));
+    assert_eq!(found("/api/satellites?state=revoked").await, told("", "0"));
+    let first = server.admin("GET", "/api/satellites?page_size=2&label=env%3Dprod", None).await.expect(200);
+    assert_eq!(first.header("link"), "</api/satellites?label=env%3Dprod&page=2&page_size=2>; rel=\"next\"");
+    for bad in ["label=a%20b", "state=gone", "state=online&state=stale"] {
+        server.admin("GET", &format!("/api/satellites?{bad}"), None).await.expect(400);
+    }
+    server.admin("GET", "/api/satellites/active?state=stale", None).await.expect(400);
+    server.admin("GET", "/api/groups/east/satellites?group=west", None).await.expect(400);
+    server.admin("PATCH", "/api/satellites/nobody/labels", Some(json!({}))).await.expect(404);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

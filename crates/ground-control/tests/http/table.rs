@@ -103,6 +103,7 @@ fn rows() -> Vec<Row> {
         row("delete", "/api/satellites/{satellite}", "/api/satellites/nobody", None, people(Admin, 404)),
         row("get", "/api/satellites/{satellite}/status", "/api/satellites/nobody/status", None, people(Viewer, 404)),
         row("get", "/api/satellites/{satellite}/images", "/api/satellites/edge-01/images", None, people(Viewer, 200)),
+        row("patch", "/api/satellites/{satellite}/labels", "/api/satellites/nobody/labels", empty(), people(Admin, 404)),
         row("post", "/api/satellites/register", "/api/satellites/register", empty(), people(SystemAdmin, 400)),
         row("post", "/api/satellites/{satellite}/revoke", "/api/satellites/nobody/revoke", None, people(Admin, 404)),
         row("post", "/api/satellites/{satellite}/enable", "/api/satellites/edge-01/enable", None, people(Admin, 409)),

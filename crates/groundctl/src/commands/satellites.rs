@@ -1,10 +1,12 @@
 //! `satellites`.
 
+use std::collections::BTreeMap;
+
 use fleet_protocol::api::{NewSatellite, NewSatelliteAnswer, Satellite, SatelliteImage, SatelliteStatus};
 use reqwest::Method;
 use serde::Deserialize;
 
-use crate::cli::{Output, Satellites, Which};
+use crate::cli::{Filter, Output, Satellites, Which};
 use crate::client::{Client, Ignored};
 use crate::commands::registration;
 use crate::error::Error;
@@ -31,7 +33,7 @@ impl ShutOut {
 
 pub(crate) async fn run(client: &Client, output: Output, command: Satellites) -> Result<(), Error> {
     match command {
-        Satellites::List { which } => list(client, output, which).await,
+        Satellites::List { which, filter } => list(client, output, which, &filter).await,
         Satellites::Get { name } => {
             let satellite: Satellite = client.get(&[PATH[0], PATH[1], &name]).await?;
             render::show(output, &satellite, record)
@@ -60,6 +62,12 @@ pub(crate) async fn run(client: &Client, output: Output, command: Satellites) ->
             let _: Ignored = client.send(Method::POST, &path, None::<&()>).await?;
             render::done(output, &format!("satellite {name} approved"))
         }
+        Satellites::Label { name, labels } => {
+            let patch: BTreeMap<_, _> = labels.into_iter().collect();
+            let path = [PATH[0], PATH[1], &name, "labels"];
+            let satellite: Satellite = client.send(Method::PATCH, &path, Some(&patch)).await?;
+            render::show(output, &satellite, record)
+        }
         Satellites::Delete { name } => {
             let answer: ShutOut =
                 client.send(Method::DELETE, &[PATH[0], PATH[1], &name], None::<&()>).await?;
@@ -83,13 +91,22 @@ pub(crate) async fn run(client: &Client, output: Output, command: Satellites) ->
     }
 }
 
-async fn list(client: &Client, output: Output, which: Which) -> Result<(), Error> {
+async fn list(client: &Client, output: Output, which: Which, filter: &Filter) -> Result<(), Error> {
     let path: &[&str] = match which {
         Which::All => &PATH,
         Which::Active => &["api", "satellites", "active"],
         Which::Stale => &["api", "satellites", "stale"],
     };
-    let satellites: Vec<Satellite> = client.list(path).await?;
+    let query: Vec<(&str, &str)> = filter
+        .labels
+        .iter()
+        .map(|selector| ("label", selector))
+        .chain(filter.region.iter().map(|region| ("region", region)))
+        .chain(filter.state.iter().map(|state| ("state", state)))
+        .chain(filter.group.iter().map(|group| ("group", group)))
+        .map(|(name, value)| (name, value.as_str()))
+        .collect();
+    let satellites: Vec<Satellite> = client.list_of(path, &query).await?;
     render::show(output, &satellites, |satellites| {
         let mut table = render::table(["NAME", "REGION", "STATE", "GROUPS", "CONFIG", "LAST SEEN"]);
         for satellite in satellites {
@@ -106,6 +123,11 @@ async fn list(client: &Client, output: Output, which: Which) -> Result<(), Error
     })
 }
 
+fn labels(satellite: &Satellite) -> String {
+    let labels: Vec<String> = satellite.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    labels.join(", ")
+}
+
 fn record(satellite: &Satellite) -> comfy_table::Table {
     render::record([
         ("Name", satellite.name.clone()),
@@ -113,6 +135,7 @@ fn record(satellite: &Satellite) -> comfy_table::Table {
         ("SPIFFE ID", satellite.spiffe_id.clone().unwrap_or_default()),
         ("State", satellite.state.as_str().to_owned()),
         ("Groups", satellite.groups.join(", ")),
+        ("Labels", labels(satellite)),
         ("Config", satellite.config_name.clone().unwrap_or_default()),
         ("Heartbeat", satellite.heartbeat_interval.clone().unwrap_or_default()),
         ("Last seen", render::ago(satellite.last_seen)),

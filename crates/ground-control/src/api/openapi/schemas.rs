@@ -168,9 +168,17 @@ pub(super) fn all() -> Value {
             object(json!({
                 "id": text(), "name": text(), "region": text(), "spiffe_id": maybe("string"),
                 "state": {"enum": ["pending", "awaiting_approval", "online", "stale", "revoked"]},
-                "groups": texts(), "config_name": maybe("string"), "last_seen": maybe("string"),
+                "groups": texts(), "labels": {"type": "object", "additionalProperties": {"type": "string"}},
+                "config_name": maybe("string"), "last_seen": maybe("string"),
                 "heartbeat_interval": maybe("string"), "created_at": time(), "updated_at": time(),
             })),
+        ),
+        (
+            "LabelsPatch",
+            json!({
+                "type": "object", "additionalProperties": {"type": ["string", "null"], "maxLength": 63},
+                "description": "A text sets a label, null removes it; keys and values in Kubernetes' syntax, at most 64 labels.",
+            }),
         ),
         (
             "NewSatellite",

@@ -1,0 +1,73 @@
+//! Labels of satellites.
+
+use ground_control_domain::label::Labels;
+use ground_control_domain::{StoreError, StoreResult, label};
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::{During, SqlStore, millis, satellites};
+use crate::dialect::Connection;
+
+/// The labels of one satellite.
+pub(super) async fn of(
+    connection: &mut Connection,
+    satellite_id: &str,
+    operation: &'static str,
+) -> StoreResult<Labels> {
+    let rows = sqlx::query!("SELECT name, value FROM satellite_labels WHERE satellite_id = $1", satellite_id)
+        .fetch_all(connection)
+        .await
+        .during(operation)?;
+    Ok(rows.into_iter().map(|row| (row.name, row.value)).collect())
+}
+
+/// Takes all labels away.
+pub(super) async fn forget(
+    connection: &mut Connection,
+    satellite_id: &str,
+    operation: &'static str,
+) -> StoreResult<()> {
+    sqlx::query!("DELETE FROM satellite_labels WHERE satellite_id = $1", satellite_id)
+        .execute(connection)
+        .await
+        .during(operation)
+        .map(drop)
+}
+
+impl SqlStore {
+    /// [`ground_control_domain::store::Satellites::patch_labels`].
+    pub(super) async fn label(
+        &self,
+        satellite: &str,
+        patch: &Value,
+        now: Timestamp,
+    ) -> StoreResult<ground_control_domain::satellite::Satellite> {
+        const OPERATION: &str = "label a satellite";
+        let mut tx = self.database.fleet(OPERATION).await?;
+        let (id, _) = satellites::id_of(&mut tx, satellite, OPERATION).await?;
+        let before = of(&mut tx, &id, OPERATION).await?;
+        let after = label::patched(&before, patch).map_err(StoreError::invalid)?;
+        if after != before {
+            forget(&mut tx, &id, OPERATION).await?;
+            for (name, value) in &after {
+                sqlx::query!(
+                    "INSERT INTO satellite_labels (satellite_id, name, value) VALUES ($1, $2, $3)",
+                    id,
+                    name,
+                    value
+                )
+                .execute(&mut *tx)
+                .await
+                .during(OPERATION)?;
+            }
+            let now = millis(now);
+            sqlx::query!("UPDATE satellites SET updated_at = $1 WHERE id = $2", now, id)
+                .execute(&mut *tx)
+                .await
+                .during(OPERATION)?;
+        }
+        let satellite = satellites::load(&mut tx, satellite, OPERATION).await?;
+        tx.commit().await.during(OPERATION)?;
+        Ok(satellite)
+    }
+}
