@@ -184,6 +184,8 @@ async fn our_own_svid_is_told() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_listener_has_its_own_routes() {
     let (server, url) = started(&[]).await;
+    // Ready is who has looked once whether there is something to publish.
+    server.running.state.publisher.clone().wait_for(|status| status.rounds > 0).await.unwrap();
     for path in ["/metrics", "/ready", "/live", "/log-level"] {
         server.send(As::Nobody, "GET", path, None).await.expect(404);
         client().get(format!("{url}{path}")).send().await.unwrap().error_for_status().unwrap();
