@@ -5,9 +5,16 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
+use container_runtimes::command::{Commands, HostCommands, Said};
+use container_runtimes::containerd::config::Legacy;
 use container_runtimes::containerd::{CERTS_D, Version, config};
+use container_runtimes::detect::{Version as Found, detect};
+use container_runtimes::host::Host;
+use container_runtimes::plan::{Endpoint, plan};
+use container_runtimes::reconcile::{Change, Outcome, Shell};
 use container_runtimes::registries::MirrorEntry;
-use container_runtimes::{docker, registries};
+use container_runtimes::state::StateFolder;
+use container_runtimes::{Runtime, docker, parse_mirrors, registries};
 
 const OURS: &str = "http://127.0.0.1:8585";
 const V1_6: Version = Version { major: 1, minor: 6, patch: 20 };
@@ -109,4 +116,108 @@ fn docker_reads_the_mirrors() {
             "the flag and the key exclude each other\n{said}"
         );
     }
+}
+
+/// The real programs, looking at the files of a folder as if they were the machine's.
+struct Elsewhere<'a>(&'a Path);
+
+impl Commands for Elsewhere<'_> {
+    fn run(&self, program: &str, arguments: &[&str]) -> std::io::Result<Said> {
+        let commands = HostCommands::new("/");
+        let there = self.0.join("etc/containers");
+        if program.ends_with("podman") && arguments[0] == "info" {
+            let script = "mount --bind \"$0\" /etc/containers && exec podman \"$@\"";
+            let mut all = vec!["-m", "sh", "-c", script, there.to_str().unwrap()];
+            let storage = self.0.join("storage");
+            let (root, run) = (storage.join("root"), storage.join("run"));
+            all.extend([
+                "--root",
+                root.to_str().unwrap(),
+                "--runroot",
+                run.to_str().unwrap(),
+                "--storage-driver",
+                "vfs",
+            ]);
+            all.extend(arguments);
+            return commands.run("unshare", &all);
+        }
+        let mapped: Vec<String> = arguments
+            .iter()
+            .map(|argument| match argument.strip_prefix('/') {
+                Some(path) => self.0.join(path).to_str().unwrap().to_owned(),
+                None => (*argument).to_owned(),
+            })
+            .collect();
+        commands.run(program, &mapped.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+}
+
+fn reconcile(root: &Path, mirrors: &[&str]) -> Outcome {
+    let (host, folder, commands) = (Host::new(root), StateFolder::new(root.join("state")), Elsewhere(root));
+    let mut detected = detect(&Host::new("/"), &HostCommands::new("/"));
+    // Whatever else runs on this machine, with whatever flags, is not what is looked at.
+    for found in &mut detected {
+        found.mirror_flags.clear();
+        match found.runtime {
+            Runtime::Containerd => found.config = "/etc/containerd/config.toml".to_owned(),
+            Runtime::Docker => found.config = docker::DAEMON_JSON.to_owned(),
+            _ => {}
+        }
+    }
+    let mut shell = Shell::open(&host, &folder, &commands).unwrap();
+    let requests = parse_mirrors(mirrors).unwrap();
+    let plan = plan(&requests, &detected, &Endpoint::loopback(OURS), Legacy::Move, &shell).unwrap();
+    assert_eq!(plan.refused, []);
+    shell.apply(&plan).unwrap()
+}
+
+#[test]
+fn this_machine_is_recognised() {
+    let found = detect(&Host::new("/"), &HostCommands::new("/"));
+    let version =
+        |runtime| found.iter().find(|found| found.runtime == runtime).and_then(|found| found.version);
+    assert!(version(Runtime::Containerd) >= Some(Found(1, 6, 0)), "{found:?}");
+    assert!(version(Runtime::Docker) >= Some(Found(20, 10, 0)), "{found:?}");
+    assert!(version(Runtime::Podman) >= Some(Found(4, 3, 0)), "{found:?}");
+}
+
+#[test]
+fn the_runtimes_judge_what_is_written_and_get_it_back() {
+    let root = tempfile::tempdir().unwrap();
+    let host = Host::new(root.path());
+    let config = "# site\nversion = 2\n[plugins.\"io.containerd.grpc.v1.cri\"]\nsandbox_image = \"a\"\n";
+    let drop_in = "[[registry]]\nlocation = \"docker.io\" # kept\n";
+    host.write("/etc/containerd/config.toml", config, 0o644).unwrap();
+    host.write("/etc/containers/registries.conf", "", 0o644).unwrap();
+    host.write("/etc/containers/registries.conf.d/10-site.conf", drop_in, 0o644).unwrap();
+    let all = ["containerd:docker.io,quay.io", "podman:docker.io,quay.io", "docker:true"];
+    let outcome = reconcile(root.path(), &all);
+    assert!(outcome.files.values().all(|change| *change == Change::Written), "{outcome:?}");
+    let read = Elsewhere(root.path()).run("podman", &["info", "--format", "{{json .Registries}}"]).unwrap();
+    let read: serde_json::Value = serde_json::from_str(&read.stdout).unwrap();
+    for registry in ["docker.io", "quay.io"] {
+        assert_eq!(read[registry]["Mirrors"][0]["Location"], "127.0.0.1:8585", "{read}");
+    }
+    assert!(reconcile(root.path(), &all).files.values().all(|change| *change == Change::Unchanged));
+    reconcile(root.path(), &[]);
+    assert_eq!(host.read("/etc/containerd/config.toml").unwrap().as_deref(), Some(config));
+    assert_eq!(
+        host.read("/etc/containers/registries.conf.d/10-site.conf").unwrap().as_deref(),
+        Some(drop_in)
+    );
+    assert!(!host.has("/etc/docker") && !host.has("/etc/containerd/certs.d"));
+}
+
+#[test]
+fn an_objection_of_the_real_parsers_brings_the_old_bytes_back() {
+    let root = tempfile::tempdir().unwrap();
+    let host = Host::new(root.path());
+    let broken = "[[registry]]\nprefix = \"x\"\nblocked = \"no\"\n";
+    host.write("/etc/containers/registries.conf.d/90-broken.conf", broken, 0o644).unwrap();
+    let config = "version = 2\noom_score = \"none\"\n";
+    host.write("/etc/containerd/config.toml", config, 0o644).unwrap();
+    let outcome = reconcile(root.path(), &["podman:quay.io", "containerd:quay.io"]);
+    assert!(outcome.files.values().all(|change| matches!(change, Change::RolledBack(_))), "{outcome:?}");
+    assert_eq!(host.read("/etc/containerd/config.toml").unwrap().as_deref(), Some(config));
+    assert!(!host.has(registries::OWN_FILE) && !host.has("/etc/containerd/certs.d"));
 }

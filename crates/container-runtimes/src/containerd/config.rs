@@ -35,7 +35,7 @@ pub struct Found {
 }
 
 /// What to do with an operator's settings that exclude `config_path`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Legacy {
     /// Leave the file alone and say why.
     Refuse,
@@ -255,6 +255,21 @@ pub fn strip(text: &str, folder: &str, base: Option<&str>) -> Result<Edit, Refus
     }
     parse(&after).map_err(|_| Refusal::ReadBack("config_path".to_owned()))?;
     Ok(Edit::between(text, after))
+}
+
+/// Puts settings that were moved into hosts.toml back, behind a text that was edited since.
+pub fn put_back(text: &str, base: &str) -> Result<String, Refusal> {
+    let path = registry_path(inspect(base)?.version)?;
+    let tables = legacy::tables(base, &path)?;
+    let after = format!("{text}{}{}", line_break_before(text, text.len()), in_style_of(text, &tables));
+    let conflict = || Refusal::Conflict {
+        what: "an edit of config.toml since its mirrors were moved into hosts.toml".to_owned(),
+        why: "they cannot be put back beside it; do that by hand".to_owned(),
+    };
+    match inspect(&after) {
+        Ok(found) if found.legacy == inspect(base)?.legacy => Ok(after),
+        _ => Err(conflict()),
+    }
 }
 
 #[cfg(test)]

@@ -1,13 +1,14 @@
 //! `registry.mirrors` and `registry.configs.*.tls`: the older way to name mirrors. Beside a `config_path` they stop the
 //! CRI plugin from loading, so the two never stand in one configuration.
 
+use serde::{Deserialize, Serialize};
 use toml_edit::{Item, Table};
 
 use crate::edit::Refusal;
 use crate::toml_text::{parse, sections, table_at, without};
 
 /// What the older settings say of one registry.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LegacyRegistry {
     /// The registry's host, or `_default` for all (`*`).
     pub registry: String,
@@ -18,7 +19,7 @@ pub struct LegacyRegistry {
 }
 
 /// A host and how it is spoken to.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LegacyHost {
     /// Its URL.
     pub url: String,
@@ -112,25 +113,40 @@ pub(super) fn read(registry: &Table) -> Result<Vec<LegacyRegistry>, Refusal> {
     Ok(found)
 }
 
-/// The text without them; `configs.*.auth` stays, it goes along with `config_path`.
-pub(super) fn take_out(text: &str, path: &[&str]) -> Result<String, Refusal> {
+/// The tables that hold them.
+fn ranges(text: &str, path: &[&str]) -> Result<Vec<std::ops::Range<usize>>, Refusal> {
     let document = parse(text)?;
-    let Some(registry) = table_at(document.as_table(), path)? else { return Ok(text.to_owned()) };
     let mut ranges = Vec::new();
+    let Some(registry) = table_at(document.as_table(), path)? else { return Ok(ranges) };
     if let Some(mirrors) = registry.get("mirrors").and_then(Item::as_table) {
         sections(text, mirrors, &mut ranges);
     }
     for (host, item) in children(registry, "configs")? {
         let Some(config) = item.as_table() else { return Err(shape(&format!("configs.{host}"))) };
         if let Some(tls) = config.get("tls").and_then(Item::as_table) {
-            if config.len() == 1 {
-                sections(text, config, &mut ranges);
-            } else {
-                sections(text, tls, &mut ranges);
-            }
+            sections(text, if config.len() == 1 { config } else { tls }, &mut ranges);
         }
     }
-    let after = without(text, ranges);
+    ranges.sort_by_key(|range| range.start);
+    Ok(ranges)
+}
+
+/// Their text.
+pub(super) fn tables(text: &str, path: &[&str]) -> Result<String, Refusal> {
+    let ranges = ranges(text, path)?;
+    let mut out = String::new();
+    for range in ranges {
+        out.push_str(text.get(range).unwrap_or_default());
+        if !out.ends_with('\n') {
+            out.push('\n');
+        }
+    }
+    Ok(out)
+}
+
+/// The text without them; `configs.*.auth` stays, it goes along with `config_path`.
+pub(super) fn take_out(text: &str, path: &[&str]) -> Result<String, Refusal> {
+    let after = without(text, ranges(text, path)?);
     let left = parse(&after)?;
     let left = table_at(left.as_table(), path)?.map(read).transpose()?.unwrap_or_default();
     if left.is_empty() { Ok(after) } else { Err(shape("registry.mirrors")) }

@@ -1,0 +1,116 @@
+//! What we wrote and what was there before, in a folder of our own: `state.json`, and `backups/<sha256>` with the texts.
+//!
+//! The state is written before the file that it tells of: after a crash between the two the file still holds what the
+//! state calls the text before us, and is treated so.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::host::Host;
+use crate::plan::{FileEdit, Group};
+
+/// The present format.
+const VERSION: u32 = 1;
+
+/// One file that we changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Digest of the text before us, whose backup it names; none where there was no file.
+    pub before: Option<String>,
+    /// Digest of the text that we wrote.
+    pub written: String,
+    /// What we meant.
+    pub edit: FileEdit,
+    /// The runtimes whose parser judges it.
+    pub group: Group,
+}
+
+/// All files that we changed, by their path on the machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    version: u32,
+    /// The records.
+    pub files: BTreeMap<String, Record>,
+    /// Folders that we made, which go once nothing of ours is in them.
+    pub folders: BTreeSet<String>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { version: VERSION, files: BTreeMap::new(), folders: BTreeSet::new() }
+    }
+}
+
+/// The folder of the state.
+#[derive(Debug, Clone)]
+pub struct StateFolder {
+    files: Host,
+}
+
+/// The digest by which texts are compared and backups named.
+pub fn digest(text: &str) -> String {
+    hex::encode(Sha256::digest(text.as_bytes()))
+}
+
+impl StateFolder {
+    /// The state in this folder (not below the host root). It is made at the first write.
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Self { files: Host::new(folder) }
+    }
+
+    /// Reads it; nothing was changed by us where there is none. One that is damaged or newer is an error: guessing could
+    /// lose what an operator had.
+    pub fn load(&self) -> io::Result<State> {
+        let Some(text) = self.files.read("/state.json")? else { return Ok(State::default()) };
+        let state: State = serde_json::from_str(&text).map_err(io::Error::other)?;
+        if state.version == VERSION {
+            Ok(state)
+        } else {
+            Err(io::Error::other(format!(
+                "state.json has version {}, this program knows {VERSION}",
+                state.version
+            )))
+        }
+    }
+
+    /// Writes it.
+    pub fn save(&self, state: &State) -> io::Result<()> {
+        let text = serde_json::to_string_pretty(state).map_err(io::Error::other)?;
+        self.files.write("/state.json", &text, 0o600).map(drop)
+    }
+
+    /// Keeps a text; once, whatever comes later.
+    pub fn back_up(&self, text: &str) -> io::Result<String> {
+        let name = digest(text);
+        let path = format!("/backups/{name}");
+        if self.files.read(&path)?.as_deref() != Some(text) {
+            self.files.write(&path, text, 0o600)?;
+        }
+        Ok(name)
+    }
+
+    /// A text that was kept.
+    pub fn backup(&self, name: &str) -> io::Result<String> {
+        let text = self.files.read(&format!("/backups/{name}"))?;
+        text.filter(|text| digest(text) == name)
+            .ok_or_else(|| io::Error::other(format!("the backup {name} is missing or damaged")))
+    }
+
+    /// What was in a file before us.
+    pub fn before(&self, record: &Record) -> io::Result<Option<String>> {
+        record.before.as_deref().map(|name| self.backup(name)).transpose()
+    }
+
+    /// Removes backups that no record names.
+    pub fn forget_unused(&self, state: &State) -> io::Result<()> {
+        let used: Vec<&String> = state.files.values().filter_map(|record| record.before.as_ref()).collect();
+        for name in self.files.list("/backups").into_iter().filter(|name| !used.contains(&name)) {
+            self.files.remove(&format!("/backups/{name}"))?;
+        }
+        Ok(())
+    }
+}
