@@ -249,7 +249,7 @@ pub fn plan(
             Runtime::Containerd => containerd_files(found, registries, endpoint, legacy, shell)?,
             Runtime::Docker => docker_files(found, endpoint),
             Runtime::Podman | Runtime::Crio => containers_files(registries, endpoint, shell)?,
-            Runtime::K3s | Runtime::Rke2 => Ok(rancher_files(*runtime, registries, endpoint)),
+            Runtime::K3s | Runtime::Rke2 => rancher_files(*runtime, registries, endpoint),
         };
         match part {
             Ok(files) => {
@@ -325,11 +325,22 @@ fn containerd_files(
         dial_timeout: engine.has_dial_timeout().then_some(endpoint.dial_timeout),
         ..hosts::MirrorHost::new(endpoint.url.trim_end_matches('/'))
     };
+    let folder = applied.folder.trim_end_matches('/');
     let mut seeds: BTreeMap<String, String> = BTreeMap::new();
-    for folder in &applied.copy_from {
-        for registry in shell.host().list(folder) {
-            if let Some(text) = shell.host().read(&format!("{folder}/{registry}/hosts.toml"))? {
-                seeds.entry(registry).or_insert(text);
+    for registry in registries {
+        // Only while there is no hosts.toml do the certificates beside it count.
+        if shell.base(&format!("{folder}/{registry}/hosts.toml"))?.is_none()
+            && let Some(text) = folder_of_registry(shell, folder, registry)?
+        {
+            seeds.insert(registry.clone(), text);
+        }
+    }
+    for other in &applied.copy_from {
+        for registry in shell.host().list(other) {
+            if !seeds.contains_key(&registry)
+                && let Some(text) = folder_of_registry(shell, other.trim_end_matches('/'), &registry)?
+            {
+                seeds.insert(registry, text);
             }
         }
     }
@@ -338,7 +349,7 @@ fn containerd_files(
     names.extend(seeds.keys());
     let mut files: Vec<(String, FileEdit, Group)> = Vec::new();
     for registry in names {
-        let path = format!("{}/{registry}/hosts.toml", applied.folder.trim_end_matches('/'));
+        let path = format!("{folder}/{registry}/hosts.toml");
         if files.iter().any(|(other, ..)| *other == path) {
             continue;
         }
@@ -356,6 +367,32 @@ fn containerd_files(
     Ok(Ok(files))
 }
 
+/// What a folder of registry hosts says of one registry, as the text of a `hosts.toml`.
+fn folder_of_registry(
+    shell: &reconcile::Shell<'_>,
+    folder: &str,
+    registry: &str,
+) -> io::Result<Option<String>> {
+    let place = format!("{folder}/{registry}");
+    if let Some(text) = shell.base(&format!("{place}/hosts.toml"))? {
+        return Ok(Some(text));
+    }
+    Ok(hosts::of_certificates(registry, &place, &shell.host().list(&place)))
+}
+
+/// Why a runtime other than containerd cannot be given this mirror, if so.
+fn unreachable_for_others(endpoint: &Endpoint) -> Option<String> {
+    if !endpoint.is_loopback() && !endpoint.may_block {
+        Some(SILENT.to_owned())
+    } else if endpoint.ca.is_some() {
+        Some("a certificate authority of the mirror's own cannot be configured for it yet".to_owned())
+    } else if endpoint.needs_login {
+        Some("credentials for the mirror cannot be configured for it yet".to_owned())
+    } else {
+        None
+    }
+}
+
 fn docker_files(found: &Detected, endpoint: &Endpoint) -> Files {
     if let Some(flag) = found.mirror_flags.first() {
         return Err(format!(
@@ -365,8 +402,8 @@ fn docker_files(found: &Detected, endpoint: &Endpoint) -> Files {
     if endpoint.needs_login {
         return Err("it cannot log in to a mirror; name one that is open".to_owned());
     }
-    if !endpoint.is_loopback() && !endpoint.may_block {
-        return Err(SILENT.to_owned());
+    if let Some(why) = unreachable_for_others(endpoint) {
+        return Err(why);
     }
     let urls = vec![endpoint.url.trim_end_matches('/').to_owned()];
     Ok(vec![(found.config.clone(), FileEdit::Docker { urls }, Group::Docker)])
@@ -377,8 +414,8 @@ fn containers_files(
     endpoint: &Endpoint,
     shell: &reconcile::Shell<'_>,
 ) -> io::Result<Files> {
-    if !endpoint.is_loopback() && !endpoint.may_block {
-        return Ok(Err(SILENT.to_owned()));
+    if let Some(why) = unreachable_for_others(endpoint) {
+        return Ok(Err(why));
     }
     let folder = registries::REGISTRIES_CONF_D;
     let drop_ins = shell.host().list(folder).into_iter().filter(|name| name.ends_with(".conf"));
@@ -413,11 +450,10 @@ fn containers_files(
         .collect()))
 }
 
-fn rancher_files(
-    runtime: Runtime,
-    registries: &[String],
-    endpoint: &Endpoint,
-) -> Vec<(String, FileEdit, Group)> {
+fn rancher_files(runtime: Runtime, registries: &[String], endpoint: &Endpoint) -> Files {
+    if let Some(why) = unreachable_for_others(endpoint) {
+        return Err(why);
+    }
     let (path, group) = match runtime {
         Runtime::Rke2 => (rancher::RKE2_REGISTRIES, Group::Rke2),
         _ => (rancher::K3S_REGISTRIES, Group::K3s),
@@ -427,5 +463,5 @@ fn rancher_files(
         .iter()
         .map(|registry| MirrorEndpoint { registry: registry.clone(), url: url.clone() })
         .collect();
-    vec![(path.to_owned(), FileEdit::Rancher { mirrors }, group)]
+    Ok(vec![(path.to_owned(), FileEdit::Rancher { mirrors }, group)])
 }

@@ -31,8 +31,8 @@ pub struct Due {
 pub fn due(runtime: Runtime, changed: &[String]) -> Due {
     let means = match runtime {
         Runtime::Podman => Means::Nothing,
-        // hosts.toml and certificates are read at every pull, config.toml at start.
-        Runtime::Containerd if changed.iter().all(|path| path.contains("/certs.d/")) => Means::Nothing,
+        // hosts.toml is read at every pull, config.toml at start.
+        Runtime::Containerd if changed.iter().all(|path| path.ends_with("/hosts.toml")) => Means::Nothing,
         Runtime::Docker | Runtime::Crio => Means::Reload,
         Runtime::Containerd | Runtime::K3s | Runtime::Rke2 => Means::Restart,
     };
@@ -46,4 +46,25 @@ pub fn due(runtime: Runtime, changed: &[String]) -> Due {
     };
     let means = if changed.is_empty() { Means::Nothing } else { means };
     Due { runtime, means, services: services.iter().map(|name| (*name).to_owned()).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_restarted_without_need() {
+        let means = |runtime, files: &[&str]| {
+            due(runtime, &files.iter().map(|file| (*file).to_owned()).collect::<Vec<_>>()).means
+        };
+        assert_eq!(means(Runtime::Containerd, &["/x/quay.io/hosts.toml"]), Means::Nothing);
+        assert_eq!(
+            means(Runtime::Containerd, &["/x/hosts.toml", "/etc/containerd/config.toml"]),
+            Means::Restart
+        );
+        assert_eq!(means(Runtime::Docker, &["/etc/docker/daemon.json"]), Means::Reload);
+        assert_eq!(means(Runtime::Podman, &["/etc/containers/registries.conf"]), Means::Nothing);
+        assert_eq!(means(Runtime::K3s, &["/etc/rancher/k3s/registries.yaml"]), Means::Restart);
+        assert_eq!(means(Runtime::Rke2, &[]), Means::Nothing);
+    }
 }

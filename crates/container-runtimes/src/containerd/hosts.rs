@@ -114,6 +114,30 @@ fn server_of(registry: &str) -> Option<String> {
     }
 }
 
+/// A file that says what a folder of certificates without `hosts.toml` says (`*.crt` are CAs, `*.cert` and `*.key` the
+/// client's): containerd looks at the certificates no more once there is a `hosts.toml`. None where `names` holds none.
+pub fn of_certificates(registry: &str, folder: &str, names: &[String]) -> Option<String> {
+    let path = |name: &str| quoted(&format!("{folder}/{name}"));
+    let ca: Vec<String> = names.iter().filter(|name| name.ends_with(".crt")).map(|name| path(name)).collect();
+    let pairs = names.iter().filter_map(|name| {
+        let key = format!("{}.key", name.strip_suffix(".cert")?);
+        names.contains(&key).then(|| format!("[{}, {}]", path(name), path(&key)))
+    });
+    let pairs: Vec<String> = pairs.collect();
+    if ca.is_empty() && pairs.is_empty() {
+        return None;
+    }
+    let mut text =
+        server_of(registry).map(|server| format!("server = {}\n", quoted(&server))).unwrap_or_default();
+    if !ca.is_empty() {
+        text += &format!("ca = [{}]\n", ca.join(", "));
+    }
+    if !pairs.is_empty() {
+        text += &format!("client = [{}]\n", pairs.join(", "));
+    }
+    Some(text)
+}
+
 fn hosts(root: &Table) -> Result<Option<&Table>, Refusal> {
     match root.get("host") {
         None => Ok(None),

@@ -218,6 +218,36 @@ fn a_configuration_with_imports_is_left_as_it_is_the_second_time() {
 }
 
 #[test]
+fn what_folders_say_of_registries_goes_on_counting() {
+    let world = World::new(&[
+        ("/etc/containerd/config.toml", "version = 2\n"),
+        ("/etc/containerd/certs.d/quay.io/ca.crt", "x"),
+        ("/etc/docker/certs.d/a.example/hosts.toml", "server = \"https://a\"\n"),
+        ("/etc/docker/certs.d/b.example/ca.crt", "x"),
+    ]);
+    let before = world.files();
+    world.run(&["containerd:quay.io"], None);
+    let after = world.files();
+    let quay = &after["etc/containerd/certs.d/quay.io/hosts.toml"];
+    assert!(quay.contains("certs.d/quay.io/ca.crt") && quay.contains(OURS), "{quay}");
+    assert!(!after.contains_key("etc/containerd/certs.d/a.example/"), "1.6 did not read that folder");
+    world.run(&[], None);
+    assert_eq!(world.files(), before);
+
+    let judges = Judges { host: &world.host, objects: RefCell::new(None) };
+    let shell = Shell::open(&world.host, &world.folder, &judges).unwrap();
+    let newer = Detected { version: Some(Version(2, 2, 0)), ..World::detected(Runtime::Containerd) };
+    let requests = parse_mirrors(&["containerd:quay.io"]).unwrap();
+    let made = plan(&requests, &[newer], &Endpoint::loopback(OURS), Legacy::Refuse, &shell).unwrap();
+    let text = |path: &str| made.files[path].edit.apply(None).unwrap().text;
+    assert_eq!(text("/etc/containerd/certs.d/a.example/hosts.toml"), "server = \"https://a\"\n");
+    assert!(
+        text("/etc/containerd/certs.d/b.example/hosts.toml").contains("/etc/docker/certs.d/b.example/ca.crt")
+    );
+    assert!(text("/etc/containerd/certs.d/quay.io/hosts.toml").contains("dial_timeout = \"300ms\""));
+}
+
+#[test]
 fn one_refusal_leaves_the_whole_runtime_alone() {
     let world = machine();
     world.host.write("/etc/containerd/certs.d/quay.io/hosts.toml", "host = {}\n", 0o644).unwrap();

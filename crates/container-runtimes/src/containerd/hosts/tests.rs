@@ -64,6 +64,19 @@ fn an_operators_own_entry_of_ours_stays() {
     }
 }
 
+#[test]
+fn certificates_of_the_registry_itself_go_on_counting() {
+    let names: Vec<String> = ["ca.crt", "client.cert", "client.key", "lone.cert"].map(str::to_owned).to_vec();
+    let text = of_certificates("r.example:5000", "/c/r.example:5000", &names).unwrap();
+    assert_eq!(
+        text,
+        "server = \"https://r.example:5000\"\nca = [\"/c/r.example:5000/ca.crt\"]\nclient = [[\"/c/r.example:5000/client.cert\", \"/c/r.example:5000/client.key\"]]\n"
+    );
+    let both = apply(Some(&text), "r.example:5000", &[MirrorHost::new(OURS)]).unwrap().text;
+    assert!(both.starts_with(&text) && both.contains(OURS));
+    assert_eq!(of_certificates("r.example", "/c", &["lone.cert".to_owned()]), None);
+}
+
 proptest! {
     #[test]
     fn any_file(
