@@ -88,6 +88,12 @@ impl Host {
         self.resolved(path).is_ok_and(|path| path.try_exists().unwrap_or(false))
     }
 
+    /// A file's permission bits; none where there is no file.
+    pub fn mode(&self, path: &str) -> Option<u32> {
+        let there = self.resolved(path).and_then(fs::metadata).ok()?;
+        Some(there.permissions().mode() & 0o7777)
+    }
+
     /// Names in a folder, sorted; none where there is no folder.
     pub fn list(&self, path: &str) -> Vec<String> {
         let entries = self.resolved(path).and_then(fs::read_dir);

@@ -157,6 +157,12 @@ impl<'a> Shell<'a> {
                 }
             };
             let planned = plan.files.get(path);
+            let open_to_others = self.host.mode(path).is_some_and(|mode| mode & 0o077 != 0);
+            if planned.is_some_and(|file| file.mode & 0o077 == 0) && open_to_others {
+                let why = "it would hold credentials and others may read it; take that right away (chmod 600) first";
+                steps.push(refused(path, why.to_owned()));
+                continue;
+            }
             let target = match planned.map(|file| file.edit.apply(base.as_deref())) {
                 None => base.clone(),
                 Some(Ok(edit)) if base.is_none() && !edit.is_change() => None,

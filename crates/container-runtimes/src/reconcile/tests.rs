@@ -248,6 +248,28 @@ fn what_folders_say_of_registries_goes_on_counting() {
 }
 
 #[test]
+fn credentials_stay_with_root() {
+    let path = "/etc/containerd/certs.d/quay.io/hosts.toml";
+    for (there, expected) in [(None, true), (Some(0o600), true), (Some(0o644), false)] {
+        let world = World::new(&[]);
+        if let Some(mode) = there {
+            world.host.write(path, "# mine\n", mode).unwrap();
+        }
+        let judges = Judges { host: &world.host, objects: RefCell::new(None) };
+        let mut shell = Shell::open(&world.host, &world.folder, &judges).unwrap();
+        let requests = parse_mirrors(&["containerd:quay.io"]).unwrap();
+        let headers = vec![("Authorization".to_owned(), "Basic eA==".to_owned())];
+        let endpoint = Endpoint { headers, needs_login: true, ..Endpoint::loopback(OURS) };
+        let found = [World::detected(Runtime::Containerd)];
+        let plan = plan(&requests, &found, &endpoint, Legacy::Refuse, &shell).unwrap();
+        let outcome = shell.apply(&plan).unwrap();
+        assert_eq!(outcome.files[path] == Change::Written, expected, "{outcome:?}");
+        assert_eq!(world.host.mode(path).unwrap() & 0o077 == 0, expected);
+        assert_eq!(Host::new(world.root.path()).mode("/state/state.json").unwrap_or(0o600), 0o600);
+    }
+}
+
+#[test]
 fn one_refusal_leaves_the_whole_runtime_alone() {
     let world = machine();
     world.host.write("/etc/containerd/certs.d/quay.io/hosts.toml", "host = {}\n", 0o644).unwrap();
