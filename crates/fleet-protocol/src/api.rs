@@ -152,8 +152,18 @@ pub struct Group {
     /// First path segments of the artifacts' repositories.
     pub projects: Vec<String>,
     pub artifacts: Vec<Artifact>,
+    /// Chooses satellites by their labels, beside those that are in the group by name.
+    #[serde(default)]
+    pub selector: Option<String>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
+}
+
+/// `PUT /api/groups/{g}/selector`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupSelector {
+    /// A label selector in Kubernetes' syntax; absent or empty: only satellites by name.
+    pub selector: Option<String>,
 }
 
 /// What a change did to a group's list.

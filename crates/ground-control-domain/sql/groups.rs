@@ -6,12 +6,13 @@ use async_trait::async_trait;
 use fleet_protocol::GroupName;
 use ground_control_domain::document::DocumentKey;
 use ground_control_domain::group::{self, Artifact, Group};
+use ground_control_domain::label::Selector;
 use ground_control_domain::revision::{Revision, RevisionDetail};
 use ground_control_domain::store::Groups;
 use ground_control_domain::{Entity, GroupId, Page, Paged, StoreError, StoreResult};
 use jiff::Timestamp;
 
-use super::{During, SqlStore, count, json, millis, outbox, read, read_json, revisions, time};
+use super::{During, SqlStore, count, json, millis, outbox, read, read_json, revisions, selection, time};
 use crate::dialect::Connection;
 
 struct ArtifactRow {
@@ -73,21 +74,29 @@ pub(super) async fn id_of(
         .ok_or_else(|| StoreError::not_found(Entity::Group, name))
 }
 
+/// A group's selector as it is kept.
+fn selector(operation: &'static str, text: &str) -> StoreResult<Option<Selector>> {
+    if text.is_empty() { Ok(None) } else { read(operation, text).map(Some) }
+}
+
 async fn load(
     connection: &mut Connection,
     name: &str,
     operation: &'static str,
 ) -> StoreResult<Option<Group>> {
-    let row =
-        sqlx::query!("SELECT id, name, created_at, updated_at FROM artifact_groups WHERE name = $1", name)
-            .fetch_optional(&mut *connection)
-            .await
-            .during(operation)?;
+    let row = sqlx::query!(
+        "SELECT id, name, selector, created_at, updated_at FROM artifact_groups WHERE name = $1",
+        name
+    )
+    .fetch_optional(&mut *connection)
+    .await
+    .during(operation)?;
     let Some(row) = row else { return Ok(None) };
     Ok(Some(Group {
         artifacts: artifacts(connection, &row.id, operation).await?,
         id: GroupId::from(row.id),
         name: row.name,
+        selector: selector(operation, &row.selector)?,
         created_at: time(operation, row.created_at)?,
         updated_at: time(operation, row.updated_at)?,
     }))
@@ -171,6 +180,7 @@ async fn replace(
         id,
         name: name.to_owned(),
         artifacts,
+        selector: before.as_ref().and_then(|group| group.selector.clone()),
         created_at: before.map_or(updated_at, |group| group.created_at),
         updated_at,
     })
@@ -209,7 +219,7 @@ impl Groups for SqlStore {
             .await
             .during(OPERATION)?;
         let rows = sqlx::query!(
-            "SELECT id, name, created_at, updated_at FROM artifact_groups ORDER BY name LIMIT $1 OFFSET $2",
+            "SELECT id, name, selector, created_at, updated_at FROM artifact_groups ORDER BY name LIMIT $1 OFFSET $2",
             limit,
             offset
         )
@@ -239,6 +249,7 @@ impl Groups for SqlStore {
                     artifacts: lists.remove(&row.id).unwrap_or_default(),
                     id: GroupId::from(row.id),
                     name: row.name,
+                    selector: selector(OPERATION, &row.selector)?,
                     created_at: time(OPERATION, row.created_at)?,
                     updated_at: time(OPERATION, row.updated_at)?,
                 })
@@ -280,6 +291,35 @@ impl Groups for SqlStore {
         let made = revisions::latest(&mut tx, id.as_str(), OPERATION).await?;
         tx.commit().await.during(OPERATION)?;
         Ok(made)
+    }
+
+    async fn set_selector(
+        &self,
+        name: &str,
+        selector: Option<Selector>,
+        now: Timestamp,
+    ) -> StoreResult<Group> {
+        const OPERATION: &str = "give a group a selector";
+        if let Some(selector) = &selector {
+            group::check_selector(selector).map_err(StoreError::invalid)?;
+        }
+        let mut tx = self.database.fleet(OPERATION).await?;
+        let Some(before) = load(&mut tx, name, OPERATION).await? else {
+            return Err(StoreError::not_found(Entity::Group, name));
+        };
+        if before.selector == selector {
+            return Ok(before);
+        }
+        let text = selector.as_ref().map(ToString::to_string).unwrap_or_default();
+        let id = before.id.as_str();
+        // The time of the group is that of its list, which stays.
+        sqlx::query!("UPDATE artifact_groups SET selector = $1 WHERE id = $2", text, id)
+            .execute(&mut *tx)
+            .await
+            .during(OPERATION)?;
+        selection::reselected(&mut tx, id, selector.as_ref(), now, OPERATION).await?;
+        tx.commit().await.during(OPERATION)?;
+        Ok(Group { selector, ..before })
     }
 
     async fn delete_group(&self, name: &str, now: Timestamp) -> StoreResult<()> {

@@ -1,7 +1,6 @@
 //! Lists of satellites.
 //!
-//! The one query that is put together while the program runs: what a selector asks for has as many conditions as its
-//! author wrote. Only our own words become its text, every value is bound; that it chooses what
+//! Queries by a selector are put together while the program runs: it has as many conditions as its author wrote. Only our own words become its text, every value is bound; that it chooses what
 //! [`ground_control_domain::label::Selector::matches`] chooses is tested on both databases.
 
 use std::collections::HashMap;
@@ -101,7 +100,7 @@ async fn beside(
 }
 
 /// What a satellite must meet to be in the list.
-fn conditions(query: &mut QueryBuilder<Driver>, filter: &SatelliteFilter) {
+pub(super) fn conditions(query: &mut QueryBuilder<Driver>, filter: &SatelliteFilter) {
     query.push("s.state <> 'deleted'");
     if let Some(state) = filter.state {
         query.push(" AND s.state = ").push_bind(state.as_str());

@@ -6,9 +6,10 @@ use ground_control_domain::store::{DocumentSource, Outbox};
 use ground_control_domain::{StoreError, StoreResult};
 use jiff::Timestamp;
 use oci::Digest;
+use sqlx::QueryBuilder;
 
 use super::{During, SqlStore, count, millis, read, sources, time};
-use crate::dialect::{self, Connection};
+use crate::dialect::{self, Connection, Driver};
 
 /// The longest reason that is kept of a failure.
 const MAX_REASON: usize = 2000;
@@ -79,6 +80,26 @@ pub(super) async fn enqueue_members(
     .await
     .during(operation)
     .map(drop)
+}
+
+/// The beginning of a statement that asks for the documents of the satellites `s` which its `FROM` gives.
+pub(super) fn enqueueing(now: Timestamp) -> QueryBuilder<Driver> {
+    let mut query = QueryBuilder::new(
+        "INSERT INTO outbox (document, publish_order, change_id, verify, enqueued_at, attempts, due_at, claimed_until)
+         SELECT 'satellite/' || s.name, 2, CAST(",
+    );
+    query.push_bind(change_id()).push(" AS TEXT), FALSE, CAST(").push_bind(millis(now));
+    query.push(" AS BIGINT), 0, CAST(").push_bind(millis(now)).push(" AS BIGINT), 0");
+    query
+}
+
+/// The end of that statement: what waits already is a newer change now.
+pub(super) fn or_again(mut query: QueryBuilder<Driver>) -> QueryBuilder<Driver> {
+    query.push(
+        " ON CONFLICT (document) DO UPDATE SET
+             change_id = excluded.change_id, attempts = 0, due_at = excluded.due_at",
+    );
+    query
 }
 
 fn change_id() -> String {

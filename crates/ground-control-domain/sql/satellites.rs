@@ -211,7 +211,7 @@ pub(super) async fn join(
     let now = millis(now);
     let joined = sqlx::query!(
         "INSERT INTO group_members (satellite_id, group_id, joined_at) VALUES ($1, $2, $3)
-         ON CONFLICT (satellite_id, group_id) DO NOTHING",
+         ON CONFLICT (satellite_id, group_id) DO UPDATE SET named = TRUE WHERE NOT group_members.named",
         satellite_id,
         group_id,
         now
@@ -307,6 +307,22 @@ impl Satellites for SqlStore {
         let mut tx = self.database.fleet(OPERATION).await?;
         let (id, _) = id_of(&mut tx, satellite, OPERATION).await?;
         let group_id = groups::id_of(&mut tx, group, OPERATION).await?;
+        let chosen = sqlx::query_scalar!(
+            r#"SELECT EXISTS (SELECT 1 FROM group_members WHERE satellite_id = $1 AND group_id = $2 AND selected)
+                   AS "chosen!: bool""#,
+            id,
+            group_id
+        )
+        .fetch_one(&mut *tx)
+        .await
+        .during(OPERATION)?;
+        if chosen {
+            return Err(StoreError::Conflict {
+                message: format!(
+                    "satellite {satellite:?} is in group {group:?} by the group's selector: change its labels or the selector"
+                ),
+            });
+        }
         let left =
             sqlx::query!("DELETE FROM group_members WHERE satellite_id = $1 AND group_id = $2", id, group_id)
                 .execute(&mut *tx)

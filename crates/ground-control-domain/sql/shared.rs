@@ -5,8 +5,8 @@
 //!
 //! What queries may use: `$1` parameters, text, bigint and boolean columns, `ON CONFLICT … DO UPDATE`, `RETURNING`; no
 //! arrays, no JSON operators, no clock. Nullability is told in the column's name (`"name!"`, `"name?"`) where the two
-//! databases would infer it differently. All are checked while the program is compiled, except those of `listing`, which
-//! follow from a request.
+//! databases would infer it differently. All are checked while the program is compiled, except those of `listing` and
+//! `selection`, which follow from a selector.
 //!
 //! Two kinds of transaction: what people change takes the `fleet` lock, so that such changes stand in one line as on
 //! SQLite; what satellites do (claims, heartbeats, attestation) locks its own rows only. Rows of one satellite are locked in
@@ -29,6 +29,7 @@ mod registration;
 mod renewal;
 mod revisions;
 mod satellites;
+mod selection;
 mod sources;
 mod users;
 mod withdrawals;

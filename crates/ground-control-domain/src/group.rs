@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use crate::label::{Labels, Selector};
 use crate::{GroupId, leak};
 
 pub use fleet_protocol::Artifact;
@@ -15,6 +16,8 @@ pub struct Group {
     pub name: String,
     /// Its artifacts, in the order given.
     pub artifacts: Vec<Artifact>,
+    /// Chooses satellites beside those that are in it by name.
+    pub selector: Option<Selector>,
     /// When it was created.
     pub created_at: Timestamp,
     /// When its list last changed.
@@ -67,6 +70,19 @@ pub fn check(artifacts: &[Artifact]) -> Result<(), String> {
     Ok(())
 }
 
+/// Checks the selector of a group.
+///
+/// It may not choose satellites without labels: a new one, which may have introduced itself, is in no group until a
+/// person says so.
+pub fn check_selector(selector: &Selector) -> Result<(), String> {
+    if !selector.matches(&Labels::new()) {
+        return Ok(());
+    }
+    Err("the selector chooses satellites without labels, too: a group needs at least one label that has to be there \
+         (`key`, `key=value`, `key in (a,b)`)"
+        .to_owned())
+}
+
 const STATE_REPOSITORIES: [&str; 3] =
     ["satellite/satellite-state/", "satellite/group-state/", "satellite/config-state/"];
 
@@ -76,6 +92,16 @@ mod tests {
 
     fn artifact(value: serde_json::Value) -> Artifact {
         serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn a_selector_needs_a_label() {
+        for good in ["env", "env=prod", "env in (a,b),!old", "env!=a,tier"] {
+            assert_eq!(check_selector(&good.parse().unwrap()), Ok(()), "{good}");
+        }
+        for bad in ["", "!env", "env!=prod", "env notin (a),!old"] {
+            assert!(check_selector(&bad.parse().unwrap()).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -22,7 +22,7 @@ mod users;
 
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{get, patch, post};
+use axum::routing::{get, patch, post, put};
 use axum::{Extension, Router};
 use tower_http::catch_panic::CatchPanicLayer;
 
@@ -76,6 +76,7 @@ pub fn router(state: AppState, registry: Router, listener: Listener) -> Router {
         .route("/api/groups/{group}/revisions", get(groups::revisions))
         .route("/api/groups/{group}/revisions/{revision}", get(groups::revision))
         .route("/api/groups/{group}/revisions/{revision}/restore", post(groups::restore))
+        .route("/api/groups/{group}/selector", put(groups::select))
         .route("/api/groups/{group}/satellites", get(groups::satellites))
         .route("/api/configs", get(configs::list).post(configs::create))
         .route("/api/configs/satellite", post(configs::assign))

@@ -88,6 +88,8 @@ suite! {
     fleet::configs_are_created_patched_and_deleted,
     labels::labels_are_set_and_go_with_their_satellite,
     labels::the_database_chooses_what_the_selector_matches,
+    labels::groups_follow_labels_and_selectors,
+    labels::a_selector_is_applied_whole,
     revisions::every_change_of_a_group_is_a_revision,
     revisions::an_earlier_list_comes_back_as_a_new_revision,
     revisions::the_history_is_bounded_and_ends_with_its_group,

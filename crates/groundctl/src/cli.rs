@@ -264,6 +264,16 @@ pub(crate) enum Groups {
         /// The revision whose list it gets
         revision: u64,
     },
+    /// Choose the satellites of a group by their labels, beside those that are in it by name
+    Select {
+        group: String,
+        /// Selector in Kubernetes' syntax (`env=prod,tier in (a,b),!old`); at least one label has to be there
+        #[arg(required_unless_present = "none", conflicts_with = "none")]
+        selector: Option<String>,
+        /// Only satellites by name from now on
+        #[arg(long)]
+        none: bool,
+    },
     /// List the satellites of a group
     Satellites { group: String },
     /// Add a satellite to a group

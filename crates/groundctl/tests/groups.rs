@@ -50,3 +50,27 @@ fn an_earlier_list_is_restored() {
     let output = groundctl("http://127.0.0.1:9", dir.path(), &["groups", "restore", "east", "first"]);
     assert_eq!(output.status.code(), Some(2));
 }
+
+#[test]
+fn satellites_are_chosen_by_label() {
+    let dir = tempfile::tempdir().unwrap();
+    let group = |selector: Value| {
+        json!({"id": "1", "group_name": "east", "registry_url": "", "projects": [], "artifacts": [], "selector": selector,
+               "created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z"})
+    };
+    let server = Answering::with(&group(json!("env in (prod)")));
+    let output = groundctl(&server.url, dir.path(), &["groups", "select", "east", "env=prod"]);
+    let (line, body) = server.asked();
+    assert_eq!(
+        (line.as_str(), body),
+        ("PUT /api/groups/east/selector HTTP/1.1", json!({"selector": "env=prod"}))
+    );
+    assert!(said(&output).contains("group east chooses env in (prod)"), "{}", said(&output));
+    let server = Answering::with(&group(Value::Null));
+    let output = groundctl(&server.url, dir.path(), &["groups", "select", "east", "--none"]);
+    assert_eq!(server.asked().1, json!({"selector": null}));
+    assert!(said(&output).contains("by name alone"), "{}", said(&output));
+    for bad in [["groups", "select", "east"].as_slice(), &["groups", "select", "east", "env", "--none"]] {
+        assert_eq!(groundctl("http://127.0.0.1:9", dir.path(), bad).status.code(), Some(2));
+    }
+}

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use crate::group::{Artifact, Group};
+use crate::label::Selector;
 use crate::revision::{Revision, RevisionDetail};
 use crate::{Page, Paged, StoreResult};
 
@@ -44,6 +45,17 @@ pub trait Groups {
         author: &str,
         now: Timestamp,
     ) -> StoreResult<RevisionDetail>;
+
+    /// Gives a group a selector, or none: satellites whose labels meet it are in the group, beside those that are in it by
+    /// name. Who comes and who goes is decided in the same transaction, here and with every change of a label.
+    ///
+    /// `Invalid` for a selector that [`crate::group::check_selector`] refuses.
+    async fn set_selector(
+        &self,
+        name: &str,
+        selector: Option<Selector>,
+        now: Timestamp,
+    ) -> StoreResult<Group>;
 
     /// Deletes a group with its revisions; its satellites lose it.
     async fn delete_group(&self, name: &str, now: Timestamp) -> StoreResult<()>;

@@ -36,7 +36,8 @@ pub trait Satellites {
     /// Satellites by name.
     async fn satellites(&self, filter: SatelliteFilter, page: Page) -> StoreResult<Paged<Satellite>>;
 
-    /// Applies a merge patch ([`crate::label::patched`]) to a satellite's labels; `Invalid` where the result would not be
+    /// Applies a merge patch ([`crate::label::patched`]) to a satellite's labels; groups whose selectors choose by them gain
+    /// or lose it in the same transaction. `Invalid` where the result would not be
     /// labels.
     async fn patch_labels(&self, satellite: &str, patch: &Value, now: Timestamp) -> StoreResult<Satellite>;
 
@@ -47,7 +48,7 @@ pub trait Satellites {
     /// Puts a satellite into a group; in it already is no error.
     async fn join_group(&self, satellite: &str, group: &str, now: Timestamp) -> StoreResult<()>;
 
-    /// Takes a satellite out of a group; not in it is no error.
+    /// Takes a satellite out of a group; not in it is no error. `Conflict` where the group's selector chooses it.
     async fn leave_group(&self, satellite: &str, group: &str, now: Timestamp) -> StoreResult<()>;
 
     /// Gives a satellite a configuration.

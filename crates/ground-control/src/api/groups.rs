@@ -15,6 +15,7 @@ use super::extract::{Body, Page, Segment, paged};
 use super::satellites::{self, Filter};
 use super::state::{Admin, AppState, SystemAdmin, Viewer};
 use crate::domain::group::Group;
+use crate::domain::label::Selector;
 
 pub(crate) use revisions::{list as revisions, one as revision, restore};
 
@@ -28,6 +29,7 @@ fn view(state: &AppState, group: Group) -> api::Group {
         projects: group.projects(),
         group_name: group.name,
         artifacts: group.artifacts,
+        selector: group.selector.map(|selector| selector.to_string()),
         created_at: group.created_at,
         updated_at: group.updated_at,
     }
@@ -61,6 +63,23 @@ pub(crate) async fn sync(
     let group = state.store.sync_group(&name, request.artifacts, &actor.username, now).await?;
     state.publisher.wake();
     tracing::info!(actor = %actor.username, group = %group.name, artifacts = group.artifacts.len(), "group set");
+    Ok(Json(view(&state, group)))
+}
+
+/// `PUT /api/groups/{g}/selector`: who is in it by labels.
+pub(crate) async fn select(
+    State(state): State<AppState>,
+    Admin(actor): Admin,
+    Segment(name): Segment,
+    Body(request): Body<api::GroupSelector>,
+) -> Result<Json<api::Group>, ApiError> {
+    let selector = match request.selector.as_deref().map(str::trim) {
+        None | Some("") => None,
+        Some(text) => Some(text.parse::<Selector>().map_err(ApiError::bad_request)?),
+    };
+    let group = state.store.set_selector(&name, selector, Timestamp::now()).await?;
+    state.publisher.wake();
+    tracing::info!(actor = %actor.username, group = %name, "group selector set");
     Ok(Json(view(&state, group)))
 }
 

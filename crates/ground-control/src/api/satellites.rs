@@ -100,6 +100,7 @@ pub(crate) async fn label(
     Body(patch): Body<Value>,
 ) -> Result<Json<api::Satellite>, ApiError> {
     let satellite = state.store.patch_labels(&name, &patch, Timestamp::now()).await?;
+    state.publisher.wake();
     tracing::info!(actor = %actor.username, satellite = %name, labels = satellite.labels.len(), "satellite labelled");
     Ok(Json(view(&state, satellite)))
 }

@@ -254,6 +254,41 @@ async fn satellites_are_labelled_and_found_by_label() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_chooses_its_satellites_by_label() {
+    let server = Server::start().await;
+    server.group("east", "library/nginx").await;
+    server.satellite("edge-01", &[]).await;
+    let label = async |env: Value| {
+        let patch = json!({"env": env});
+        server.admin("PATCH", "/api/satellites/edge-01/labels", Some(patch)).await.expect(200).body["groups"]
+            .clone()
+    };
+    let select = async |selector: Value| {
+        server.admin("PUT", "/api/groups/east/selector", Some(json!({"selector": selector}))).await
+    };
+    assert_eq!(label(json!("prod")).await, json!([]));
+    let group = select(json!(" env = prod ")).await.expect(200).body;
+    assert_eq!(group["selector"], "env in (prod)");
+    assert_eq!(server.admin("GET", "/api/groups/east", None).await.expect(200).body, group);
+    let members = server.admin("GET", "/api/groups/east/satellites", None).await.expect(200);
+    assert_eq!((&members.body[0]["name"], members.header("x-total-count")), (&json!("edge-01"), "1"));
+    let member = json!({"satellite": "edge-01", "group": "east"});
+    let refused = server.admin("DELETE", "/api/groups/satellite", Some(member)).await.expect(409);
+    assert!(refused.body["message"].as_str().unwrap().contains("selector"), "{refused:?}");
+    assert_eq!(label(json!("test")).await, json!([]));
+    assert_eq!(label(json!("prod")).await, json!(["east"]));
+    // A new list leaves the selector as it is.
+    server.group("east", "library/alpine").await;
+    assert_eq!(server.admin("GET", "/api/groups/east", None).await.body["selector"], "env in (prod)");
+    server.published().await;
+    for bad in ["env=a b", "!env", "env!=prod"] {
+        select(json!(bad)).await.expect(400);
+    }
+    assert_eq!(select(Value::Null).await.expect(200).body["selector"], Value::Null);
+    assert_eq!(server.admin("GET", "/api/satellites/edge-01", None).await.body["groups"], json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn request_ids_are_taken_or_made() {
     let server = Server::start().await;
     let ask = async |id: Option<&str>| {

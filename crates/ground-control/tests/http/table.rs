@@ -87,6 +87,7 @@ fn rows() -> Vec<Row> {
         row("get", "/api/groups/{group}/revisions/{revision}", "/api/groups/none/revisions/1", None, people(Viewer, 404)),
         row("post", "/api/groups/{group}/revisions/{revision}/restore", "/api/groups/none/revisions/1/restore", None, people(Admin, 404)),
         row("get", "/api/groups/{group}/satellites", "/api/groups/none/satellites", None, people(Viewer, 404)),
+        row("put", "/api/groups/{group}/selector", "/api/groups/none/selector", empty(), people(Admin, 404)),
         row("post", "/api/groups/satellite", "/api/groups/satellite", member(), people(Admin, 404)),
         row("delete", "/api/groups/satellite", "/api/groups/satellite", member(), people(Admin, 404)),
         row("get", "/api/configs", "/api/configs", None, people(Viewer, 200)),

@@ -127,3 +127,111 @@ pub(crate) async fn the_database_chooses_what_the_selector_matches(fixture: Fixt
         assert_eq!(store.satellites(filter, page(1, 10)).await.unwrap().total, 0, "{text}");
     }
 }
+
+pub(crate) async fn groups_follow_labels_and_selectors(fixture: Fixture) {
+    let store = fixture.ready().await;
+    group(&store, "east", "library/nginx").await;
+    let one = satellite(&store, "edge-01", &[]).await;
+    satellite(&store, "edge-02", &[]).await;
+    satellite(&store, "named", &["east"]).await;
+    let label = async |name: &str, value: Option<&str>, now: i64| {
+        store.patch_labels(name, &json!({"env": value}), at(now)).await.unwrap().groups
+    };
+    let select = async |selector: Option<&str>, now: i64| {
+        store.set_selector("east", selector.map(|text| text.parse().unwrap()), at(now)).await
+    };
+    label("edge-01", Some("prod"), 2).await;
+    label("named", Some("prod"), 2).await;
+    published(&store, at(3)).await;
+
+    // The selector takes in whom it chooses; who is in already is told nothing new.
+    let group = select(Some("env=prod"), 4).await.unwrap();
+    assert_eq!(store.group("east").await.unwrap(), group);
+    assert_eq!(group.updated_at, at(1));
+    assert_eq!(published(&store, at(5)).await, ["satellite/edge-01"]);
+    assert!(store.pullable(&one.id).await.unwrap().contains(&"library/nginx".to_owned()));
+    select(Some("env==prod"), 6).await.unwrap();
+    assert!(published(&store, at(7)).await.is_empty());
+
+    // So does a label, and it takes out again.
+    assert_eq!(label("edge-02", Some("prod"), 8).await, ["east"]);
+    assert_eq!(published(&store, at(9)).await, ["satellite/edge-02"]);
+    assert!(label("edge-02", None, 10).await.is_empty());
+    assert_eq!(published(&store, at(11)).await, ["satellite/edge-02"]);
+    // Who was put in by name stays, whatever the labels say.
+    assert_eq!(label("named", None, 12).await, ["east"]);
+    assert_eq!(label("named", Some("prod"), 13).await, ["east"]);
+    assert!(published(&store, at(14)).await.is_empty());
+
+    // Nobody leaves by name whom the selector chooses; by name and by selector is both.
+    let refused = store.leave_group("edge-01", "east", at(15)).await;
+    assert!(matches!(refused, Err(StoreError::Conflict { ref message }) if message.contains("selector")));
+    store.join_group("edge-01", "east", at(16)).await.unwrap();
+    published(&store, at(17)).await;
+    assert_eq!(label("edge-02", Some("prod"), 18).await, ["east"]);
+    published(&store, at(19)).await;
+    select(Some("env=test"), 20).await.unwrap();
+    assert_eq!(published(&store, at(21)).await, ["satellite/edge-02"]);
+    assert_eq!(store.satellite("edge-01").await.unwrap().groups, ["east"]);
+    assert!(store.satellite("edge-02").await.unwrap().groups.is_empty());
+    store.leave_group("edge-01", "east", at(22)).await.unwrap();
+    assert_eq!(published(&store, at(23)).await, ["satellite/edge-01"]);
+
+    // A new satellite is in no group, and one that goes leaves nothing behind.
+    for bad in ["!env", "env!=prod"] {
+        assert!(matches!(select(Some(bad), 24).await, Err(StoreError::Invalid { .. })), "{bad}");
+    }
+    label("edge-01", Some("test"), 25).await;
+    store.delete_satellite("edge-01", at(26)).await.unwrap();
+    select(None, 27).await.unwrap();
+    assert_eq!(published(&store, at(28)).await, ["satellite/edge-01"]);
+    assert_eq!(store.satellite("named").await.unwrap().groups, ["east"]);
+    let missing = store.set_selector("west", None, at(29)).await;
+    assert!(matches!(missing, Err(StoreError::NotFound { .. })), "{missing:?}");
+}
+
+pub(crate) async fn a_selector_is_applied_whole(fixture: Fixture) {
+    let store = fixture.ready().await;
+    group(&store, "east", "library/nginx").await;
+    for n in 0..24_usize {
+        let name = format!("edge-{n:02}");
+        satellite(&store, &name, if n % 5 == 0 { &["east"] } else { &[] }).await;
+        let env = ["prod", "test", "dev"][n % 3];
+        let labels = json!({"env": env, "tier": (n % 4 == 0).then_some("web")});
+        store.patch_labels(&name, &labels, at(2)).await.unwrap();
+    }
+    let everyone = store.satellites(SatelliteFilter::default(), page(1, 100)).await.unwrap().items;
+    let in_group = SatelliteFilter { group: Some("east".into()), ..SatelliteFilter::default() };
+    let mut before: Vec<String> = Vec::new();
+    for (n, text) in
+        ["env=prod", "env in (test,prod),!tier", "tier", "env notin (dev),tier=web", "nothing", "", "env"]
+            .iter()
+            .enumerate()
+    {
+        let now = 10 * i64::try_from(n).unwrap() + 10;
+        published(&store, at(now)).await;
+        let selector: Option<Selector> = (!text.is_empty()).then(|| text.parse().unwrap());
+        store.set_selector("east", selector.clone(), at(now + 1)).await.unwrap();
+        let expected: Vec<String> = everyone
+            .iter()
+            .filter(|s| {
+                s.groups == ["east"] || selector.as_ref().is_some_and(|chosen| chosen.matches(&s.labels))
+            })
+            .map(|s| s.name.clone())
+            .collect();
+        let found = store.satellites(in_group.clone(), page(1, 100)).await.unwrap().items;
+        let found: Vec<String> = found.into_iter().map(|s| s.name).collect();
+        assert_eq!(found, expected, "{text}");
+        // Exactly those that came or went are told.
+        let moved: Vec<String> = everyone
+            .iter()
+            .map(|s| &s.name)
+            .filter(|name| n > 0 && before.contains(name) != found.contains(name))
+            .map(|name| format!("satellite/{name}"))
+            .collect();
+        let mut told = published(&store, at(now + 2)).await;
+        told.sort();
+        assert!(n == 0 || told == moved, "{text}: {told:?} and not {moved:?}");
+        before = found;
+    }
+}

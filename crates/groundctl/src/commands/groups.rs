@@ -3,7 +3,7 @@
 mod revisions;
 
 use fleet_protocol::GroupState;
-use fleet_protocol::api::{Group, GroupMember, Satellite};
+use fleet_protocol::api::{Group, GroupMember, GroupSelector, Satellite};
 use reqwest::Method;
 use serde_json::Value;
 
@@ -53,6 +53,19 @@ pub(crate) async fn run(client: &Client, output: Output, command: Groups) -> Res
             revisions::show(client, output, &name, number).await
         }
         Groups::Restore { name, revision } => revisions::restore(client, output, &name, revision).await,
+        Groups::Select { group, selector, none: _ } => {
+            let path = [PATH[0], PATH[1], &group, "selector"];
+            let group: Group = client.send(Method::PUT, &path, Some(&GroupSelector { selector })).await?;
+            match (output, &group.selector) {
+                (Output::Json, _) => render::json(&group),
+                (_, Some(selector)) => {
+                    render::done(output, &format!("group {} chooses {selector}", group.group_name))
+                }
+                (_, None) => {
+                    render::done(output, &format!("group {} has satellites by name alone", group.group_name))
+                }
+            }
+        }
         Groups::Satellites { group } => {
             let satellites: Vec<Satellite> = client.list(&[PATH[0], PATH[1], &group, "satellites"]).await?;
             render::show(output, &satellites, |satellites| {

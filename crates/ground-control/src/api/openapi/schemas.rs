@@ -113,7 +113,7 @@ pub(super) fn all() -> Value {
             "Group",
             object(json!({
                 "id": text(), "group_name": text(), "registry_url": text(), "projects": texts(),
-                "artifacts": list("Artifact"), "created_at": time(), "updated_at": time(),
+                "artifacts": list("Artifact"), "selector": maybe("string"), "created_at": time(), "updated_at": time(),
             })),
         ),
         (
@@ -139,6 +139,18 @@ pub(super) fn all() -> Value {
             json!({"allOf": [reference("GroupRevision"), object(json!({
                 "artifacts": list("Artifact"), "difference": reference("GroupDifference"),
             }))]}),
+        ),
+        (
+            "GroupSelector",
+            partly(
+                &[],
+                json!({
+                    "selector": {
+                        "type": ["string", "null"], "maxLength": 4096,
+                        "description": "Kubernetes' syntax, with a label that has to be there; absent or empty: only by name.",
+                    },
+                }),
+            ),
         ),
         ("GroupMember", object(json!({"satellite": text(), "group": text()}))),
         (
