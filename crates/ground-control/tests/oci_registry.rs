@@ -33,8 +33,12 @@ pub(crate) fn accounts(push: Password, pull: Password) -> Vec<(String, Password)
 
 impl Elsewhere {
     pub(crate) async fn start(delete: bool) -> Self {
+        Self::start_with(Options { delete, ..Options::default() }).await
+    }
+
+    pub(crate) async fn start_with(options: Options) -> Self {
         let accounts = accounts(PASSWORDS[0], PASSWORDS[1]);
-        let registry = DockerRegistry::start_with(Options { accounts, delete }).await.unwrap();
+        let registry = DockerRegistry::start_with(Options { accounts, ..options }).await.unwrap();
         let elsewhere = Self { registry, dir: tempfile::tempdir().unwrap() };
         elsewhere.write("push", PASSWORDS[0].text);
         elsewhere.write("pull", PASSWORDS[1].text);

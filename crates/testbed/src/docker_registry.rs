@@ -16,6 +16,7 @@ use crate::{Error, Result, command, files};
 pub struct DockerRegistry {
     process: Process,
     port: Port,
+    scheme: &'static str,
     dir: TempDir,
 }
 
@@ -41,11 +42,13 @@ pub struct Options {
     pub accounts: Vec<(String, Password)>,
     /// Whether manifests may be deleted.
     pub delete: bool,
+    /// Certificate chain and key (PEM), where it is to speak TLS.
+    pub tls: Option<(String, String)>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { accounts: Vec::new(), delete: true }
+        Self { accounts: Vec::new(), delete: true, tls: None }
     }
 }
 
@@ -63,10 +66,11 @@ impl DockerRegistry {
         let mut config = format!(
             "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\
              storage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: {}}}, cache: {{blobdescriptor: inmemory}}}}\n\
-             http: {{addr: \"{}\"}}\n",
+             http: {{addr: \"{}\"{}}}\n",
             dir.path().join("data").display(),
             options.delete,
-            port.address()
+            port.address(),
+            tls(dir.path(), options.tls.as_ref())?,
         );
         if !options.accounts.is_empty() {
             write_accounts(dir.path(), &options.accounts)?;
@@ -78,11 +82,16 @@ impl DockerRegistry {
         let mut serve = Command::new(program);
         serve.arg("serve").arg(&config_file);
         let process = Process::spawn("docker-registry", serve, &dir.path().join("log"))?;
-        let mut registry = Self { process, port, dir };
-        let client = registry.registry();
+        let scheme = if options.tls.is_some() { "https" } else { "http" };
+        let mut registry = Self { process, port, scheme, dir };
+        let (client, address) = (registry.registry(), registry.address());
         registry
             .process
-            .ready("the first answer", Duration::from_secs(20), async || client.ping().await.is_ok())
+            .ready("the first answer", Duration::from_secs(20), async || match scheme {
+                "http" => client.ping().await.is_ok(),
+                // Whom it trusts is the test's business.
+                _ => tokio::net::TcpStream::connect(&address).await.is_ok(),
+            })
             .await?;
         Ok(registry)
     }
@@ -94,7 +103,7 @@ impl DockerRegistry {
 
     /// Its URL.
     pub fn url(&self) -> String {
-        format!("http://{}", self.port.address())
+        format!("{}://{}", self.scheme, self.port.address())
     }
 
     /// `host:port`.
@@ -121,6 +130,15 @@ impl DockerRegistry {
     pub fn process(&self) -> &Process {
         &self.process
     }
+}
+
+/// The part of its configuration that names the files, after they were written.
+fn tls(dir: &Path, pair: Option<&(String, String)>) -> Result<String> {
+    let Some((certificate, key)) = pair else { return Ok(String::new()) };
+    let (chain, private) = (dir.join("tls.pem"), dir.join("tls.key"));
+    files::write(&chain, certificate)?;
+    files::write_private(&private, key)?;
+    Ok(format!(", tls: {{certificate: {}, key: {}}}", chain.display(), private.display()))
 }
 
 fn accounts_file(dir: &Path) -> PathBuf {

@@ -12,7 +12,7 @@ use ground_control::config::RegistryConfig;
 use ground_control::publish::{OciRegistry, RegistryBackend as _};
 use oci::{Digest, RepositoryName};
 use serde_json::json;
-use testbed::docker_registry::PASSWORDS;
+use testbed::docker_registry::{Options, PASSWORDS};
 
 use crate::{Elsewhere, accounts};
 
@@ -113,6 +113,30 @@ async fn a_rotated_password_is_read_again_and_a_wrong_one_is_an_error() {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
     assert_eq!(current(&registry).await, Some(second.digest));
+}
+
+/// A certificate of an authority that nobody else knows.
+#[tokio::test]
+async fn the_certificate_is_checked_against_the_file_of_authorities() {
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let tls = Some((made.cert.pem(), made.signing_key.serialize_pem()));
+    let elsewhere = Elsewhere::start_with(Options { tls, ..Options::default() }).await;
+    assert!(elsewhere.registry.url().starts_with("https://"));
+    let unknown = client(&elsewhere).publish(&repository(), &image(1)).await.unwrap_err();
+    let cause = std::error::Error::source(&unknown).unwrap().to_string();
+    assert!(cause.contains("certificate"), "{cause}");
+
+    crate::support::provider();
+    let dir = tempfile::tempdir().unwrap();
+    let RegistryConfig::Oci(mut config) = elsewhere.config(&dir).registry else { panic!("another registry") };
+    let file = dir.path().join("ca.pem");
+    config.ca_file = Some(file.clone());
+    let password = PasswordFile::new("OCI_PUSH_PASSWORD_FILE", &config.push_password_file);
+    assert!(OciRegistry::new(&config, password.clone()).unwrap_err().to_string().contains("ca.pem"));
+    testbed::files::write(&file, made.cert.pem()).unwrap();
+    let registry = OciRegistry::new(&config, password).unwrap();
+    registry.publish(&repository(), &image(1)).await.unwrap();
+    assert_eq!(current(&registry).await, Some(image(1).digest));
 }
 
 /// Takes everything, and has another document under the tag.
