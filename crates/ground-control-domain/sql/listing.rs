@@ -22,7 +22,7 @@ pub(super) async fn page(
     operation: &'static str,
 ) -> StoreResult<Paged<Satellite>> {
     let mut query = QueryBuilder::<Driver>::new("SELECT COUNT(*) FROM satellites s WHERE ");
-    conditions(&mut query, filter);
+    conditions(&mut query, filter, Shape::Gather);
     // Its text is another one with each filter: nothing to remember for the next time.
     let counted = query.build().persistent(false).fetch_one(&mut *connection).await.during(operation)?;
     let total: i64 = counted.try_get(0).during(operation)?;
@@ -32,7 +32,9 @@ pub(super) async fn page(
                 s.created_at, s.updated_at
          FROM satellites s LEFT JOIN configs c ON c.id = s.config_id WHERE ",
     );
-    conditions(&mut query, filter);
+    let early = total >= EARLY * (page.offset() + page.limit());
+    let shape = if early { Shape::Walk } else { Shape::Gather };
+    conditions(&mut query, filter, shape);
     query.push(" ORDER BY s.name LIMIT ").push_bind(page.limit());
     query.push(" OFFSET ").push_bind(page.offset());
     let rows = query.build().persistent(false).fetch_all(&mut *connection).await.during(operation)?;
@@ -99,8 +101,21 @@ async fn beside(
     Ok((groups, labels))
 }
 
+/// How satellites with a label are found; what is found is the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// All that have the label are gathered by its index: for few, and for counting.
+    Gather,
+    /// Satellites are looked at one after the other: an early page of a long list is full soon.
+    Walk,
+}
+
+/// A page is walked to where the list is this many times as long as what it takes to the page's end: then a few of
+/// all satellites are looked at, wherever those with the label stand.
+const EARLY: i64 = 20;
+
 /// What a satellite must meet to be in the list.
-pub(super) fn conditions(query: &mut QueryBuilder<Driver>, filter: &SatelliteFilter) {
+pub(super) fn conditions(query: &mut QueryBuilder<Driver>, filter: &SatelliteFilter, shape: Shape) {
     query.push("s.state <> 'deleted'");
     if let Some(state) = filter.state {
         query.push(" AND s.state = ").push_bind(state.as_str());
@@ -124,10 +139,16 @@ pub(super) fn conditions(query: &mut QueryBuilder<Driver>, filter: &SatelliteFil
             Requirement::In(key, values) => (true, key, Some(values)),
             Requirement::NotIn(key, values) => (false, key, Some(values)),
         };
-        query.push(if wanted {
-            " AND s.id IN (SELECT l.satellite_id FROM satellite_labels l WHERE l.name = "
-        } else {
-            " AND NOT EXISTS (SELECT 1 FROM satellite_labels l WHERE l.satellite_id = s.id AND l.name = "
+        query.push(match (wanted, shape) {
+            (true, Shape::Gather) => {
+                " AND s.id IN (SELECT l.satellite_id FROM satellite_labels l WHERE l.name = "
+            }
+            (true, Shape::Walk) => {
+                " AND EXISTS (SELECT 1 FROM satellite_labels l WHERE l.satellite_id = s.id AND l.name = "
+            }
+            (false, _) => {
+                " AND NOT EXISTS (SELECT 1 FROM satellite_labels l WHERE l.satellite_id = s.id AND l.name = "
+            }
         });
         query.push_bind(key.clone());
         if let Some(values) = values {

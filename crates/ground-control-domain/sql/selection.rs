@@ -11,7 +11,8 @@ use ground_control_domain::satellite::SatelliteFilter;
 use jiff::Timestamp;
 use sqlx::QueryBuilder;
 
-use super::{During, listing, millis, outbox, read};
+use super::listing::{self, Shape};
+use super::{During, millis, outbox, read};
 use crate::dialect::{Connection, Driver};
 
 /// A satellite's labels have changed: it joins and leaves groups. Its document follows where that is a change.
@@ -79,7 +80,7 @@ pub(super) async fn reselected(
 ) -> StoreResult<()> {
     let filter = SatelliteFilter { selector: selector.cloned(), ..SatelliteFilter::default() };
     let chosen = |query: &mut QueryBuilder<Driver>| match selector {
-        Some(_) => listing::conditions(query, &filter),
+        Some(_) => listing::conditions(query, &filter, Shape::Gather),
         None => {
             query.push("1 = 0");
         }
