@@ -1,15 +1,20 @@
 //! The sockets, and the tasks that serve them.
 
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use axum::Router;
 use registry_server::listen::{self, Limits, ListenError, TlsServer};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::error::StartError;
+
+/// Connections that wait to be accepted; the system may allow fewer (`net.core.somaxconn`). A fleet that comes back at once
+/// fills the usual 128 in no time, and whoever finds the queue full tries again after a second, then two, then four.
+const BACKLOG: u32 = 4096;
 
 /// Binds the address that `variable` named.
 pub(super) async fn bind(
@@ -17,16 +22,24 @@ pub(super) async fn bind(
     address: SocketAddr,
 ) -> Result<(TcpListener, SocketAddr), StartError> {
     let fail = |source| StartError::Listen { variable, address, source };
-    let listener = match TcpListener::bind(address).await {
+    let listener = match listening(address) {
         // A machine without IPv6 still has all the interfaces of IPv4.
         Err(_) if address.ip().is_unspecified() && address.is_ipv6() => {
-            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
+            listening((Ipv4Addr::UNSPECIFIED, address.port()).into())
         }
         other => other,
     }
     .map_err(fail)?;
     let bound = listener.local_addr().map_err(fail)?;
     Ok((listener, bound))
+}
+
+fn listening(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A restart does not wait for the connections of the last run.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// What the operators' listener takes: a few scrapers and people.
@@ -68,5 +81,25 @@ impl Listeners {
     pub(super) async fn stop(&mut self) {
         self.stop.cancel();
         while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_fleet_that_comes_at_once_finds_room_in_the_queue() {
+        const FLEET: usize = 512;
+        let (_listener, address) = bind("LISTEN", "127.0.0.1:0".parse().unwrap()).await.unwrap();
+        // Nobody accepts: the queue alone has to take them.
+        let mut tasks = JoinSet::new();
+        for _ in 0..FLEET {
+            tasks.spawn(TcpStream::connect(address));
+        }
+        let all = tokio::time::timeout(Duration::from_secs(20), tasks.join_all()).await.unwrap();
+        assert!(all.iter().all(Result::is_ok));
     }
 }

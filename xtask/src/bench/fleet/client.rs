@@ -89,6 +89,8 @@ fn heartbeat(name: String) -> Result<Vec<u8>> {
 
 /// A connection after its first heartbeat.
 pub(super) struct Connected {
+    /// From the first byte to the end of the handshake, as the client sees it.
+    pub(super) handshake: Duration,
     /// From the first byte to the answer.
     pub(super) took: Duration,
     stream: TlsStream<TcpStream>,
@@ -98,6 +100,15 @@ pub(super) struct Connected {
 impl Connected {
     /// Connects every satellite at the same moment, each with a heartbeat.
     pub(super) async fn all(address: &str, members: &Arc<Vec<Member>>) -> Result<Vec<Self>> {
+        Self::at_once(address, members, true).await
+    }
+
+    /// Connects every satellite at the same moment, and no more than that.
+    pub(super) async fn handshakes(address: &str, members: &Arc<Vec<Member>>) -> Result<()> {
+        Self::at_once(address, members, false).await.map(drop)
+    }
+
+    async fn at_once(address: &str, members: &Arc<Vec<Member>>, heartbeat: bool) -> Result<Vec<Self>> {
         let barrier = Arc::new(Barrier::new(members.len()));
         let mut tasks = JoinSet::new();
         for number in 0..members.len() {
@@ -105,7 +116,7 @@ impl Connected {
             let address = address.to_owned();
             tasks.spawn(async move {
                 barrier.wait().await;
-                tokio::time::timeout(PATIENCE, Self::one(&address, &members, number))
+                tokio::time::timeout(PATIENCE, Self::one(&address, &members, number, heartbeat))
                     .await
                     .map_err(|_| wrong(&"a satellite waited too long for its answer"))?
             });
@@ -113,7 +124,7 @@ impl Connected {
         tasks.join_all().await.into_iter().collect()
     }
 
-    async fn one(address: &str, members: &[Member], number: usize) -> Result<Self> {
+    async fn one(address: &str, members: &[Member], number: usize, heartbeat: bool) -> Result<Self> {
         let begin = Instant::now();
         let failed = Error::io(format!("satellite {number} cannot connect"));
         let member = members.get(number).ok_or_else(|| wrong(&"no such satellite"))?;
@@ -123,10 +134,13 @@ impl Connected {
             stream.set_nodelay(true)?;
             TlsConnector::from(Arc::clone(&member.tls)).connect(name, stream).await
         };
-        let mut connected =
-            Self { took: Duration::ZERO, stream: stream.await.map_err(failed)?, member: number };
-        connected.heartbeat(members).await?;
-        connected.took = begin.elapsed();
+        let stream = stream.await.map_err(failed)?;
+        let handshake = begin.elapsed();
+        let mut connected = Self { handshake, took: handshake, stream, member: number };
+        if heartbeat {
+            connected.heartbeat(members).await?;
+            connected.took = begin.elapsed();
+        }
         Ok(connected)
     }
 
