@@ -1,8 +1,18 @@
 //! The heartbeat, `POST /satellites/sync`.
+//!
+//! With `Prefer: wait=N` (RFC 7240 section 4.3, at most [`MAX_WAIT_SECONDS`]) the same request is a long poll: it is answered
+//! when what is desired changes, or after N seconds. An answer without `Preference-Applied` comes from a Ground Control that
+//! knows no waiting.
 
 use jiff::Timestamp;
 use oci::Digest;
 use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::desired::Desired;
+use crate::inventory;
+
+/// The longest time that a heartbeat may ask to wait for a change.
+pub const MAX_WAIT_SECONDS: u32 = 60;
 
 /// What a satellite says of itself. The first fields are the field's; what stands under `failed` and later is ours and is
 /// passed over by deployed Ground Controls. Identity comes from the credential, never from `name`.
@@ -31,9 +41,21 @@ pub struct Heartbeat {
     pub last_sync_duration_ms: i64,
     /// Number of images.
     pub image_count: u64,
-    /// The images.
+    /// The images. Left out where [`Self::inventory_digest`] tells a Ground Control that knows the list that it is the same.
     #[serde(deserialize_with = "null_is_empty")]
     pub cached_images: Vec<CachedImage>,
+    /// [`inventory::digest`] of all images, whether or not they are listed here; empty from deployed satellites.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub inventory_digest: String,
+    /// The user name that the registry last accepted: an account that it took the place of can go.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub registry_username: String,
+    /// The generation ([`Desired::generation`]) that is in force; 0 before the first.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub generation: u64,
+    /// Artifacts that are on their way.
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_empty")]
+    pub fetching: Vec<FetchingArtifact>,
     /// Artifacts that could not be brought where they belong.
     #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_empty")]
     pub failed: Vec<FailedArtifact>,
@@ -59,6 +81,29 @@ pub struct CachedImage {
     /// Bytes of its blobs and manifests.
     #[serde(default)]
     pub size_bytes: u64,
+}
+
+impl Heartbeat {
+    /// Whether the images are listed here. Where they are not, those of the last list with this `inventory_digest` are meant.
+    pub fn lists_images(&self) -> bool {
+        self.inventory_digest.is_empty() || inventory::digest(&self.cached_images) == self.inventory_digest
+    }
+}
+
+/// An artifact that is on its way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FetchingArtifact {
+    /// `repository:tag` or `repository@digest`.
+    pub reference: String,
+    /// The wanted digest.
+    #[serde(default)]
+    pub digest: Option<Digest>,
+    /// Bytes that are here, those of blobs that were here before included.
+    #[serde(default)]
+    pub bytes: u64,
+    /// Bytes of all blobs of it that are known so far; 0 while none is.
+    #[serde(default)]
+    pub total_bytes: u64,
 }
 
 /// An artifact that failed.
@@ -108,6 +153,13 @@ pub struct HeartbeatAnswer {
     /// What the satellite is asked to do: `refresh_credentials`.
     #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_empty")]
     pub events: Vec<String>,
+    /// What the satellite shall have, as it is published now; absent where Ground Control does not know that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub desired: Option<Desired>,
+    /// The [`inventory::digest`] that Ground Control holds of this satellite: where it is the satellite's own, the next
+    /// heartbeat need not list the images. Absent where Ground Control does not know of such.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inventory_digest: Option<String>,
 }
 
 impl HeartbeatAnswer {
@@ -118,6 +170,11 @@ impl HeartbeatAnswer {
         }
         serde_json::from_slice::<Option<Self>>(body).map(Option::unwrap_or_default)
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 fn null_is_empty<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
@@ -144,7 +201,7 @@ mod tests {
 
     #[test]
     fn answers() {
-        for body in ["", " \n", "{}", "null", r#"{"events":null,"desired":{}}"#] {
+        for body in ["", " \n", "{}", "null", r#"{"events":null,"desired":null,"later":{}}"#] {
             assert_eq!(
                 HeartbeatAnswer::parse(body.as_bytes()).unwrap(),
                 HeartbeatAnswer::default(),

@@ -6,7 +6,9 @@
 pub mod api;
 pub mod attestation;
 pub mod config;
+pub mod desired;
 pub mod heartbeat;
+pub mod inventory;
 pub mod name;
 pub mod registration;
 pub mod schedule;
@@ -14,6 +16,7 @@ pub mod state;
 pub mod state_image;
 
 pub use config::ConfigDocument;
+pub use desired::Desired;
 pub use heartbeat::{Heartbeat, HeartbeatAnswer};
 pub use name::{ConfigName, GroupName, NameError, Region, SatelliteName};
 pub use registration::{RegistryCredentials, StateConfig, ZtrRequest};

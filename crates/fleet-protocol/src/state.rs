@@ -1,6 +1,6 @@
 //! The state documents of satellites and groups.
 
-use oci::{Digest, ImageReference, RepositoryName, Tag};
+use oci::{Digest, ImageReference, Platform, RepositoryName, Tag};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
@@ -57,6 +57,13 @@ pub struct Artifact {
     /// It must *not* be on the satellite.
     #[serde(default, deserialize_with = "null_is_default")]
     pub deleted: bool,
+    /// Only these platforms of an index, written `os/architecture[/variant]`; empty: whatever the satellite takes. A satellite that takes fewer takes fewer.
+    #[serde(default, with = "platform_texts", skip_serializing_if = "Vec::is_empty")]
+    pub platforms: Vec<Platform>,
+    /// Stands for everything that refers to it (OCI Distribution, section "Listing Referrers"), as Ground Control found it last:
+    /// while it is the same, there is nothing new to look for. Absent where nobody looked.
+    #[serde(default, deserialize_with = "empty_is_none", skip_serializing_if = "Option::is_none")]
+    pub referrers: Option<Digest>,
 }
 
 impl GroupState {
@@ -127,6 +134,21 @@ fn null_is_image<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D
     Ok(Option::<String>::deserialize(deserializer)?.filter(|kind| !kind.is_empty()).unwrap_or_else(image))
 }
 
+/// Platforms as people write them.
+mod platform_texts {
+    use oci::Platform;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(platforms: &[Platform], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(platforms.iter().map(ToString::to_string))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Platform>, D::Error> {
+        let texts = Option::<Vec<String>>::deserialize(deserializer)?.unwrap_or_default();
+        texts.iter().map(|text| text.parse().map_err(serde::de::Error::custom)).collect()
+    }
+}
+
 fn empty_is_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Digest>, D::Error> {
     match Option::<String>::deserialize(deserializer)?.filter(|text| !text.is_empty()) {
         Some(text) => text.parse().map(Some).map_err(serde::de::Error::custom),
@@ -171,9 +193,19 @@ mod tests {
         assert_eq!(state.artifacts[1].tags.len(), 2);
         assert_eq!((state.artifacts[1].digest, state.artifacts[1].kind.as_str()), (None, "image"));
         assert!(state.artifacts[2].deleted && state.artifacts[2].tags.is_empty());
+        assert!(state.artifacts[2].platforms.is_empty() && state.artifacts[2].referrers.is_none());
         let written = serde_json::to_value(&state).unwrap();
         assert_eq!(written["artifacts"][0]["tag"], serde_json::json!(["latest"]));
         assert_eq!(serde_json::from_value::<GroupState>(written).unwrap(), state);
+    }
+
+    #[test]
+    fn platforms_are_written_as_people_write_them() {
+        let value = serde_json::json!({"repository": "a/b", "tag": ["t"], "platforms": ["linux/amd64", "linux/arm/v7"]});
+        let artifact: Artifact = serde_json::from_value(value.clone()).unwrap();
+        assert_eq!(serde_json::to_value(&artifact).unwrap()["platforms"], value["platforms"]);
+        let bad = serde_json::json!({"repository": "a/b", "tag": ["t"], "platforms": ["amd64"]});
+        assert!(serde_json::from_value::<Artifact>(bad).is_err());
     }
 
     #[test]

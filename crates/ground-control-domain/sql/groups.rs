@@ -37,6 +37,8 @@ impl ArtifactRow {
                 digest => Some(read(operation, digest)?),
             },
             deleted: self.deleted,
+            platforms: Vec::new(),
+            referrers: None,
         })
     }
 }

@@ -158,6 +158,7 @@ pub fn compose(status: &Status, config: &Effective, figures: Figures, now: Times
         config_refusals: status.config.refused.iter().map(|refused| shortened(&refused.reason)).collect(),
         document_errors: state_error.chain(group_errors).take(MAX_FAILURES).collect(),
         version: status.version.clone(),
+        ..Heartbeat::default()
     }
 }
 
