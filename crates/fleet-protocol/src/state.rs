@@ -108,6 +108,14 @@ pub fn document_url(registry: &str, repository: &str) -> String {
     format!("{}/{repository}:{TAG}", registry.trim_end_matches('/'))
 }
 
+/// The group whose document a reference names; `None` where the document lies elsewhere.
+pub fn document_group(url: &str) -> Option<&str> {
+    let url = url.trim();
+    let url = url.strip_suffix(&format!(":{TAG}")).unwrap_or(url);
+    let (before, group) = url.strip_suffix("/state")?.rsplit_once('/')?;
+    before.ends_with(&format!("/{PROJECT}/group-state")).then_some(group)
+}
+
 /// Reads the reference of a document. Without a scheme it gets that of `registry`, the URL given at registration.
 pub fn parse_document_url(text: &str, registry: &str) -> Result<ImageReference, oci::ReferenceError> {
     let mut reference: ImageReference = text.trim().parse()?;
@@ -236,5 +244,14 @@ mod tests {
             parse_document_url("127.0.0.1:8080/satellite/group-state/g/state", "http://127.0.0.1:8080")
                 .unwrap();
         assert_eq!(bare.to_string(), "http://127.0.0.1:8080/satellite/group-state/g/state:latest");
+        for (url, group) in [
+            ("https://h/satellite/group-state/us-east/state:latest", Some("us-east")),
+            ("h:5000/satellite/group-state/g/state", Some("g")),
+            ("https://h/satellite/group-state/g/state:other", None),
+            ("https://h/elsewhere/group-state/g/state:latest", None),
+            ("https://h/satellite/satellite-state/g/state:latest", None),
+        ] {
+            assert_eq!(document_group(url), group, "{url}");
+        }
     }
 }

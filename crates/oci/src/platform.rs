@@ -86,7 +86,12 @@ impl Platform {
 
 /// Which children of an index are kept. The default keeps all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PlatformFilter(Vec<Platform>);
+pub struct PlatformFilter {
+    /// One of these; any where it is empty.
+    platforms: Vec<Platform>,
+    /// And one of these; any where it is empty.
+    within: Vec<Platform>,
+}
 
 impl PlatformFilter {
     /// Keeps every child.
@@ -96,14 +101,25 @@ impl PlatformFilter {
 
     /// Whether every child is kept.
     pub fn is_all(&self) -> bool {
-        self.0.is_empty()
+        self.platforms.is_empty() && self.within.is_empty()
+    }
+
+    /// Keeps what is one of `platforms` (any where there is none), and of that what `self` was before it was narrowed.
+    pub fn narrowed(&self, platforms: impl IntoIterator<Item = Platform>) -> Self {
+        let platforms: Vec<Platform> = platforms.into_iter().collect();
+        let all = if self.within.is_empty() { &self.platforms } else { &self.within };
+        if platforms.is_empty() {
+            return Self { platforms: all.clone(), within: Vec::new() };
+        }
+        Self { platforms, within: all.clone() }
     }
 
     /// Whether the child that `descriptor` names is kept. Children without a platform and `unknown/unknown` ones
     /// (attestations) always are: nobody could choose them by platform.
     pub fn selects(&self, descriptor: &Descriptor) -> bool {
         let Some(platform) = &descriptor.platform else { return true };
-        self.0.is_empty() || platform.is_unknown() || self.0.iter().any(|wanted| platform.is(wanted))
+        let is_one_of = |list: &[Platform]| list.is_empty() || list.iter().any(|wanted| platform.is(wanted));
+        platform.is_unknown() || (is_one_of(&self.platforms) && is_one_of(&self.within))
     }
 }
 
@@ -113,18 +129,29 @@ impl FromStr for PlatformFilter {
     fn from_str(text: &str) -> Result<Self, PlatformError> {
         match text.trim() {
             "" | "all" => Ok(Self::all()),
-            text => text.split(',').map(str::parse).collect::<Result<_, _>>().map(Self),
+            text => {
+                let platforms = text.split(',').map(str::parse).collect::<Result<_, _>>()?;
+                Ok(Self { platforms, within: Vec::new() })
+            }
         }
     }
 }
 
 impl fmt::Display for PlatformFilter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() {
+        if self.platforms.is_empty() {
             return f.write_str("all");
         }
-        for (n, platform) in self.0.iter().enumerate() {
-            write!(f, "{}{platform}", if n == 0 { "" } else { "," })?;
+        let list = |f: &mut fmt::Formatter<'_>, platforms: &[Platform]| {
+            platforms
+                .iter()
+                .enumerate()
+                .try_for_each(|(n, platform)| write!(f, "{}{platform}", if n == 0 { "" } else { "," }))
+        };
+        list(f, &self.platforms)?;
+        if !self.within.is_empty() {
+            f.write_str(" within ")?;
+            list(f, &self.within)?;
         }
         Ok(())
     }
@@ -158,6 +185,27 @@ mod tests {
         }
         assert!(filter.selects(&child(None)));
         assert!(PlatformFilter::all().selects(&child(Some("plan9/mips"))));
+    }
+
+    #[test]
+    fn a_narrowed_filter_takes_what_both_take() {
+        let site: PlatformFilter = "linux/amd64,linux/arm".parse().unwrap();
+        let list = |text: &str| text.split(',').map(|p| p.parse().unwrap()).collect::<Vec<Platform>>();
+        let narrow = site.narrowed(list("linux/arm/v7,linux/s390x"));
+        for (platform, kept) in [
+            ("linux/arm/v7", true),
+            ("linux/arm/v6", false),
+            ("linux/amd64", false),
+            ("linux/s390x", false),
+            ("unknown/unknown", true),
+        ] {
+            assert_eq!(narrow.selects(&child(Some(platform))), kept, "{platform}");
+        }
+        assert_eq!(narrow.narrowed([]), site, "narrowing starts from the site's choice each time");
+        assert_eq!(narrow.to_string(), "linux/arm/v7,linux/s390x within linux/amd64,linux/arm");
+        let open = PlatformFilter::all().narrowed(list("linux/amd64"));
+        assert!(open.selects(&child(Some("linux/amd64"))) && !open.selects(&child(Some("linux/arm64"))));
+        assert!(!open.is_all());
     }
 
     #[test]

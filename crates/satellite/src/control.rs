@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 
+use fleet_protocol::heartbeat::FetchingArtifact;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +40,9 @@ pub struct StatusDocument {
     /// Blobs on their way at this moment.
     #[serde(default)]
     pub transfers: Vec<TransferStatus>,
+    /// Artifacts on their way, each with the bytes of it that are here and that it has.
+    #[serde(default)]
+    pub fetching: Vec<FetchingArtifact>,
     /// Registration, schedulers, desired state, artifacts.
     pub satellite: Status,
 }

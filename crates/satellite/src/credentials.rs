@@ -5,6 +5,8 @@
 //! answers 401 to the right password. What is held stays until what came works.
 
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use registry_client::Fault;
 
@@ -38,6 +40,22 @@ impl Refusals {
     }
 }
 
+/// The user name that the registry accepted last. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Accepted(Arc<Mutex<Option<String>>>);
+
+impl Accepted {
+    pub(crate) fn username(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes it; whether it is another one.
+    pub(crate) fn set(&self, username: String) -> bool {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.replace(username.clone()) != Some(username)
+    }
+}
+
 /// Why the credentials are still the old ones.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RefreshError {
@@ -58,21 +76,30 @@ impl RefreshError {
     pub(crate) fn is_unsupported(&self) -> bool {
         matches!(self, Self::GroundControl(error) if matches!(error.status(), Some(404 | 405)))
     }
+
+    /// When Ground Control wants to be asked again: it has none to give yet.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::GroundControl(error) if error.status() == Some(503) => error.retry_after(),
+            _ => None,
+        }
+    }
 }
 
-/// Asks for fresh credentials, tries them, and keeps them.
+/// Asks for fresh credentials, tries them, and keeps them. Tells the user name where the registry accepted it.
 pub(crate) async fn refresh(
     ground_control: &GroundControl,
     account: Account<'_>,
     vault: &Vault,
     config: &Effective,
     identity: &EdgeIdentity,
-) -> Result<(), RefreshError> {
+) -> Result<Option<String>, RefreshError> {
     let fresh = ground_control.credentials(account).await?;
     let upstream = Upstream::new(&fresh, config, identity)?;
     let client = upstream.client(&upstream.endpoint(upstream.default_registry())?)?;
+    let mut accepted = None;
     match client.check_credentials().await {
-        Ok(true) => {}
+        Ok(true) => accepted = Some(fresh.auth.username.clone()).filter(|username| !username.is_empty()),
         Ok(false) => return Err(RefreshError::NotTaken),
         Err(error) if error.is_retryable() || error.fault() == Fault::Network => {
             return Err(RefreshError::NotTried(error));
@@ -82,7 +109,7 @@ pub(crate) async fn refresh(
     }
     vault.update(move |state| state.registration = Some(fresh)).await?;
     tracing::info!("fresh credentials of the registry in use");
-    Ok(())
+    Ok(accepted)
 }
 
 #[cfg(test)]

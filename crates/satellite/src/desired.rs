@@ -1,7 +1,8 @@
 //! What this satellite shall hold: its state document, the documents of its groups, its config document.
 //!
-//! Each is an OCI image in the central registry. A document whose digest has not changed is asked about with one HEAD
-//! and not fetched again. What was read last is kept on disk, so that a restart without a network knows it. A document
+//! Each is an OCI image in the central registry. Where Ground Control's answers name the digests ([`Source`]), what differs is
+//! fetched by digest and nothing else is asked for; otherwise a document whose digest has not changed is asked about with one
+//! HEAD and not fetched again. What was read last is kept on disk, so that a restart without a network knows it. A document
 //! that cannot be read harms no other: its last good content stays in force, and the read is then not *complete*, which
 //! is what keeps the plan from removing anything.
 //!
@@ -12,11 +13,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fleet_protocol::config::ConfigDocument;
-use fleet_protocol::state::{SatelliteState, parse_document_url};
+use fleet_protocol::desired::Desired as Told;
+use fleet_protocol::state::{SatelliteState, document_group, parse_document_url};
 use futures_util::StreamExt as _;
 use jiff::Timestamp;
 use oci::{Digest, RepositoryName};
 
+use crate::follow::{Position, Source};
 use crate::plan::Entry;
 
 mod document;
@@ -29,7 +32,7 @@ pub use group::BadEntry;
 pub(crate) use upstream::client_options;
 pub use upstream::{Upstream, UpstreamError};
 
-use document::Read;
+use document::{Read, Version};
 use group::Group;
 use kept::{Kept, KeptDocument};
 
@@ -51,6 +54,8 @@ pub struct Desired {
     pub unreachable: bool,
     /// The registry refused the credentials.
     pub unauthorized: bool,
+    /// The registry handed out, or compared, at least one document.
+    pub answered: bool,
     /// When the registry wants to be asked again, if it said so.
     pub retry_after: Option<Duration>,
     /// Every document of what is wanted was read.
@@ -94,7 +99,7 @@ pub enum ConfigRead {
     New(Digest, Box<ConfigDocument>),
     /// It cannot be read; the digest where that is known.
     Unreadable(Option<Digest>, String),
-    /// It was not asked for, since the registry cannot be reached.
+    /// It was not asked for: the registry cannot be reached, or it is not known whether it has changed.
     NotAsked,
 }
 
@@ -106,6 +111,7 @@ pub struct Reader {
     groups: BTreeMap<String, Group>,
     failing: BTreeMap<String, Timestamp>,
     config_evaluated: Option<Digest>,
+    accepted: Option<String>,
 }
 
 impl Reader {
@@ -120,7 +126,8 @@ impl Reader {
             .iter()
             .filter_map(|(url, document)| Some((url.clone(), Group::parse(&document.json).ok()?)))
             .collect();
-        Self { file, kept, groups, failing: BTreeMap::new(), config_evaluated: config }
+        let accepted = kept.accepted.clone();
+        Self { file, kept, groups, failing: BTreeMap::new(), config_evaluated: config, accepted }
     }
 
     /// The config document with this digest was taken or refused; it is not handed out again.
@@ -134,13 +141,43 @@ impl Reader {
         self.config_evaluated
     }
 
+    /// The generation and the accepted user name that were kept.
+    #[must_use]
+    pub fn kept(&self) -> (u64, Option<&str>) {
+        (self.kept.generation, self.kept.accepted.as_deref())
+    }
+
+    /// Whether a state document of this place was read before.
+    #[must_use]
+    pub fn knows(&self, state_url: &str) -> bool {
+        self.digest_of(state_url).is_some()
+    }
+
+    /// The registry accepted this user name; it is kept with the next document, or by [`Self::read`].
+    pub fn accepted(&mut self, username: &str) {
+        self.accepted = Some(username.to_owned());
+    }
+
     /// Reads all documents that have changed.
-    pub async fn read(&mut self, upstream: &Upstream, state_url: &str) -> Desired {
-        let mut changed = false;
-        let (mut retry_after, mut unauthorized) = (None, false);
-        let (error, reachable) = match self.read_state(upstream, state_url).await {
+    pub(crate) async fn read(
+        &mut self,
+        upstream: &Upstream,
+        state_url: &str,
+        position: &Position,
+    ) -> Desired {
+        let told = match &position.source {
+            Source::Registry => None,
+            Source::Answers(told) => Some(&**told),
+            Source::Kept => {
+                return self.last_known(upstream, state_url);
+            }
+        };
+        let mut changed = self.note(position.generation);
+        let (mut retry_after, mut unauthorized, mut answered) = (None, false, false);
+        let (error, reachable) = match self.read_state(upstream, state_url, told).await {
             Ok(new) => {
-                changed |= new;
+                changed |= new.is_some_and(|new| new);
+                answered = new.is_some();
                 (None, true)
             }
             Err(error) => {
@@ -155,6 +192,7 @@ impl Reader {
             complete: error.is_none(),
             unreachable: !reachable,
             unauthorized,
+            answered,
             retry_after,
             error,
             ..Desired::default()
@@ -163,17 +201,25 @@ impl Reader {
             desired.complete = false;
             return desired;
         };
-        changed |= self.read_groups(upstream, &state.states, reachable, &mut desired).await;
+        changed |= self.read_groups(upstream, &state.states, told, reachable, &mut desired).await;
         desired.config = match (state.config.trim(), reachable) {
             ("", _) => ConfigRead::None,
             (_, false) => ConfigRead::NotAsked,
-            (url, true) => self.read_config(upstream, url).await,
+            (url, true) => self.read_config(upstream, url, told).await,
         };
         if changed && let Err(error) = self.kept.store(&self.file) {
             // It is in force all the same; only a restart without a network would not know it.
             tracing::warn!(file = %self.file.display(), %error, "the desired state cannot be kept on disk");
         }
         desired
+    }
+
+    /// Whether there is something to keep: another generation, another accepted user name.
+    fn note(&mut self, generation: u64) -> bool {
+        let changed = self.kept.generation != generation || self.kept.accepted != self.accepted;
+        self.kept.generation = generation;
+        self.kept.accepted.clone_from(&self.accepted);
+        changed
     }
 
     /// What was read last, without asking anybody. It is not complete.
@@ -196,16 +242,23 @@ impl Reader {
         serde_json::from_str(&kept.json).ok()
     }
 
-    /// `true` where it has changed.
-    async fn read_state(&mut self, upstream: &Upstream, url: &str) -> Result<bool, DocumentError> {
+    /// `true` where it has changed; `None` where nobody was asked.
+    async fn read_state(
+        &mut self,
+        upstream: &Upstream,
+        url: &str,
+        told: Option<&Told>,
+    ) -> Result<Option<bool>, DocumentError> {
         let known = self.digest_of(url);
-        match read(upstream, url, known).await? {
-            Read::Unchanged => Ok(false),
+        let version = version(told, |told| told.state);
+        match read(upstream, url, known, version).await? {
+            Read::Kept => Ok(None),
+            Read::Unchanged => Ok(Some(false)),
             Read::New { digest, value } => {
                 let _: SatelliteState = serde_json::from_value(value.clone())
                     .map_err(|error| DocumentError::content(url, Some(digest), error.to_string()))?;
                 self.kept.state = Some(KeptDocument { url: url.to_owned(), digest, json: value.to_string() });
-                Ok(true)
+                Ok(Some(true))
             }
         }
     }
@@ -214,6 +267,7 @@ impl Reader {
         &mut self,
         upstream: &Upstream,
         urls: &[String],
+        told: Option<&Told>,
         reachable: bool,
         desired: &mut Desired,
     ) -> bool {
@@ -240,15 +294,22 @@ impl Reader {
                     self.kept.groups.get(url.as_str()).filter(|_| parsed).map(|kept| kept.digest)
                 })
                 .collect();
-            let reads: Vec<_> =
-                urls.iter().zip(known).map(|(url, known)| read(upstream, url, known)).collect();
+            let reads: Vec<_> = urls
+                .iter()
+                .zip(known)
+                .map(|(url, known)| read(upstream, url, known, group_version(told, url)))
+                .collect();
             futures_util::stream::iter(reads).buffered(CONCURRENCY).collect().await
         } else {
             urls.iter().map(|url| Err(DocumentError::not_asked(url))).collect()
         };
         for (url, answer) in urls.into_iter().zip(answers) {
+            desired.answered |= matches!(answer, Ok(Read::Unchanged | Read::New { .. }));
+            desired.unauthorized |= answer.as_ref().is_err_and(DocumentError::is_unauthorized);
+            // What is not published may be another one by now: what is held stays as it is, and nothing goes.
+            desired.complete &= group_version(told, url) != Version::Kept;
             let taken = answer.and_then(|read| match read {
-                Read::Unchanged => Ok(false),
+                Read::Kept | Read::Unchanged => Ok(false),
                 Read::New { digest, value } => {
                     let json = value.to_string();
                     let group = Group::from_value(value)
@@ -314,9 +375,13 @@ impl Reader {
         desired.groups.push(read);
     }
 
-    async fn read_config(&self, upstream: &Upstream, url: &str) -> ConfigRead {
-        match read(upstream, url, self.config_evaluated).await {
-            Ok(Read::Unchanged) => ConfigRead::Unchanged,
+    async fn read_config(&self, upstream: &Upstream, url: &str, told: Option<&Told>) -> ConfigRead {
+        let version = version(told, |told| told.config);
+        if version == Version::Kept {
+            return ConfigRead::NotAsked;
+        }
+        match read(upstream, url, self.config_evaluated, version).await {
+            Ok(Read::Kept | Read::Unchanged) => ConfigRead::Unchanged,
             Ok(Read::New { digest, value }) => match serde_json::from_value(value) {
                 Ok(document) => ConfigRead::New(digest, Box::new(document)),
                 Err(error) => {
@@ -328,7 +393,37 @@ impl Reader {
     }
 }
 
-async fn read(upstream: &Upstream, url: &str, known: Option<Digest>) -> Result<Read, DocumentError> {
+/// The version that was told, or the latest where nothing is told.
+fn version(told: Option<&Told>, digest: impl FnOnce(&Told) -> Option<Digest>) -> Version {
+    match told {
+        None => Version::Latest,
+        Some(told) => digest(told).map_or(Version::Kept, Version::Digest),
+    }
+}
+
+/// A group is told by its name, which its document's place holds; one in another place is not told.
+fn group_version(told: Option<&Told>, url: &str) -> Version {
+    match document_group(url) {
+        Some(group) => version(told, |told| told.groups.get(group).copied()),
+        None => Version::Latest,
+    }
+}
+
+async fn read(
+    upstream: &Upstream,
+    url: &str,
+    known: Option<Digest>,
+    version: Version,
+) -> Result<Read, DocumentError> {
+    let wanted = match version {
+        Version::Latest => None,
+        Version::Kept if known.is_none() => {
+            return Err(DocumentError::NotPublished { url: url.to_owned() });
+        }
+        Version::Kept => return Ok(Read::Kept),
+        Version::Digest(digest) if known == Some(digest) => return Ok(Read::Kept),
+        Version::Digest(digest) => Some(digest),
+    };
     let reference = parse_document_url(url, upstream.default_registry())
         .map_err(|error| DocumentError::content(url, None, error.to_string()))?;
     let registry = match &reference.scheme {
@@ -339,5 +434,5 @@ async fn read(upstream: &Upstream, url: &str, known: Option<Digest>) -> Result<R
         .endpoint(&registry)
         .and_then(|endpoint| upstream.client(&endpoint))
         .map_err(|error| DocumentError::upstream(url, error))?;
-    document::read(&client, url, &reference, known).await
+    document::read(&client, url, &reference, known, wanted).await
 }

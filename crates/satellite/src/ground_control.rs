@@ -11,6 +11,7 @@ use fleet_protocol::attestation::{AttestRequest, RenewRequest, RenewalNonce, Svi
 use fleet_protocol::heartbeat::{Heartbeat, HeartbeatAnswer};
 use fleet_protocol::registration::{RegistryCredentials, StateConfig, ZtrRequest};
 use registry_client::{Endpoint, Scheme};
+use reqwest::header::HeaderMap;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
@@ -23,7 +24,15 @@ const MAX_ANSWER: usize = 1024 * 1024;
 /// How much of an error's text is shown.
 const MAX_MESSAGE: usize = 300;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long an answer may take that nobody waits for a change with.
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// How long after the end of a wait the answer may still come.
+const BEYOND_WAIT: Duration = Duration::from_secs(15);
+/// A connection on which nothing moves is asked whether it lives after this time, this often, …
+const KEEPALIVE: Duration = Duration::from_secs(15);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+/// … and is given up after so many questions without an answer: well before the wait of a heartbeat ends.
+const KEEPALIVE_RETRIES: u32 = 3;
 
 /// What went wrong with a request to Ground Control.
 #[derive(Debug, thiserror::Error)]
@@ -110,6 +119,15 @@ impl Account<'_> {
     }
 }
 
+/// The answer to a heartbeat.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeartbeatTaken {
+    /// What it says.
+    pub answer: HeartbeatAnswer,
+    /// This Ground Control knows waiting: it honoured the request's wish (RFC 7240 section 3).
+    pub waits: bool,
+}
+
 /// A client for one Ground Control.
 #[derive(Debug, Clone)]
 pub struct GroundControl {
@@ -158,6 +176,9 @@ impl GroundControl {
             .referer(false)
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(TIMEOUT)
+            .tcp_keepalive(KEEPALIVE)
+            .tcp_keepalive_interval(KEEPALIVE_INTERVAL)
+            .tcp_keepalive_retries(KEEPALIVE_RETRIES)
             .pool_max_idle_per_host(1)
             .user_agent(concat!("harbor-satellite/", env!("CARGO_PKG_VERSION")))
             .build()
@@ -231,7 +252,8 @@ impl GroundControl {
         self.parsed(call, "renewal").await
     }
 
-    /// Sends a heartbeat.
+    /// Sends a heartbeat; with `wait`, in seconds, its answer may come when there is something new, or after that time
+    /// (RFC 7240 section 4.3).
     ///
     /// # Errors
     /// [`GroundControlError`].
@@ -239,11 +261,18 @@ impl GroundControl {
         &self,
         account: Account<'_>,
         heartbeat: &Heartbeat,
-    ) -> Result<HeartbeatAnswer, GroundControlError> {
-        let call = account.put_into(self.request(Method::POST, &["satellites", "sync"])?).json(heartbeat);
-        let body = self.send(call, "heartbeat").await?;
+        wait: Option<u32>,
+    ) -> Result<HeartbeatTaken, GroundControlError> {
+        let mut call = account.put_into(self.request(Method::POST, &["satellites", "sync"])?).json(heartbeat);
+        if let Some(seconds) = wait {
+            let patience = Duration::from_secs(u64::from(seconds)) + BEYOND_WAIT;
+            call = call.header("prefer", format!("wait={seconds}")).timeout(patience.max(TIMEOUT));
+        }
+        let (body, headers) = self.answer(call, "heartbeat").await?;
+        let applied = headers.get_all("preference-applied").iter();
+        let waits = applied.filter_map(|value| value.to_str().ok()).any(names_wait);
         // An answer that is taken but says nothing readable (a proxy's page, a newer form) is still taken.
-        Ok(HeartbeatAnswer::parse(&body).unwrap_or_default())
+        Ok(HeartbeatTaken { answer: HeartbeatAnswer::parse(&body).unwrap_or_default(), waits })
     }
 
     async fn parsed<T: DeserializeOwned>(
@@ -272,6 +301,14 @@ impl GroundControl {
         call: RequestBuilder,
         operation: &'static str,
     ) -> Result<Vec<u8>, GroundControlError> {
+        self.answer(call, operation).await.map(|(body, _)| body)
+    }
+
+    async fn answer(
+        &self,
+        call: RequestBuilder,
+        operation: &'static str,
+    ) -> Result<(Vec<u8>, HeaderMap), GroundControlError> {
         let unreachable = |error: reqwest::Error| GroundControlError::Unreachable {
             url: self.shown.clone(),
             // The path of the field's form holds the token.
@@ -290,7 +327,7 @@ impl GroundControl {
             body.extend_from_slice(&chunk);
         }
         if status.is_success() {
-            return Ok(body);
+            return Ok((body, std::mem::take(answer.headers_mut())));
         }
         Err(GroundControlError::Refused {
             url: self.shown.clone(),
@@ -345,6 +382,13 @@ fn position(error: &serde_json::Error) -> String {
     format!("{what} (line {}, column {})", error.line(), error.column())
 }
 
+/// Whether a `Preference-Applied` names the preference `wait`.
+fn names_wait(applied: &str) -> bool {
+    applied.split(',').any(|token| {
+        token.split(['=', ';']).next().is_some_and(|name| name.trim().eq_ignore_ascii_case("wait"))
+    })
+}
+
 fn retry_after(answer: &Response) -> Option<Duration> {
     let text = answer.headers().get(reqwest::header::RETRY_AFTER)?.to_str().ok()?;
     text.trim().parse().ok().map(Duration::from_secs)
@@ -374,4 +418,24 @@ fn chain(error: &dyn std::error::Error) -> String {
         next = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::names_wait;
+
+    #[test]
+    fn an_applied_preference_is_known_by_its_name() {
+        for (applied, waits) in [
+            ("wait=30", true),
+            ("respond-async, Wait = 5", true),
+            ("wait", true),
+            ("respond-async", false),
+            ("waiting=1", false),
+            ("return=minimal; wait=3", false),
+            ("", false),
+        ] {
+            assert_eq!(names_wait(applied), waits, "{applied}");
+        }
+    }
 }

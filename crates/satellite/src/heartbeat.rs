@@ -2,7 +2,10 @@
 
 use std::time::Instant;
 
-use fleet_protocol::heartbeat::{CachedImage, Conflict, DocumentError, FailedArtifact, Heartbeat};
+use fleet_protocol::heartbeat::{
+    CachedImage, Conflict, DocumentError, FailedArtifact, FetchingArtifact, Heartbeat,
+};
+use fleet_protocol::inventory;
 use jiff::Timestamp;
 
 use crate::config::{Effective, Metrics};
@@ -84,11 +87,27 @@ fn resident_bytes() -> Option<u64> {
     Some(pages * u64::try_from(rustix::param::page_size()).ok()?)
 }
 
+/// What a heartbeat says beside the status.
+#[derive(Debug, Clone, Default)]
+pub struct Told<'a> {
+    /// Figures of this process.
+    pub figures: Figures,
+    /// The greatest generation that was told.
+    pub generation: u64,
+    /// The user name that the registry accepted last.
+    pub registry_username: Option<String>,
+    /// The digest of the list of images that Ground Control knows, by its last answer: the same list is not told again.
+    pub known_images: Option<&'a str>,
+    /// Artifacts that are on their way.
+    pub fetching: Vec<FetchingArtifact>,
+}
+
 /// Puts a heartbeat together.
 #[must_use]
-pub fn compose(status: &Status, config: &Effective, figures: Figures, now: Timestamp) -> Heartbeat {
+pub fn compose(status: &Status, config: &Effective, told: Told<'_>, now: Timestamp) -> Heartbeat {
+    let figures = told.figures;
     let whole = || status.images.iter().filter(|image| image.whole);
-    let cached_images = whole()
+    let mut cached_images: Vec<CachedImage> = whole()
         .flat_map(|image| {
             let base = format!("{}/{}", image.registry, image.repository);
             let size_bytes = image.size_bytes;
@@ -101,6 +120,10 @@ pub fn compose(status: &Status, config: &Effective, figures: Figures, now: Times
         })
         .take(MAX_IMAGES)
         .collect();
+    let inventory_digest = inventory::digest(&cached_images);
+    if told.known_images == Some(inventory_digest.as_str()) {
+        cached_images.clear();
+    }
     let failed = status
         .failed
         .iter()
@@ -153,12 +176,15 @@ pub fn compose(status: &Status, config: &Effective, figures: Figures, now: Times
             .map_or(0, |sync| i64::try_from(sync.duration_ms).unwrap_or(i64::MAX)),
         image_count: whole().count() as u64,
         cached_images,
+        inventory_digest,
+        registry_username: told.registry_username.unwrap_or_default(),
+        generation: told.generation,
+        fetching: told.fetching,
         failed,
         conflicts,
         config_refusals: status.config.refused.iter().map(|refused| shortened(&refused.reason)).collect(),
         document_errors: state_error.chain(group_errors).take(MAX_FAILURES).collect(),
         version: status.version.clone(),
-        ..Heartbeat::default()
     }
 }
 

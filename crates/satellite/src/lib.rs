@@ -17,6 +17,7 @@ pub mod desired;
 pub mod destination;
 pub mod device;
 pub mod events;
+mod follow;
 pub mod ground_control;
 pub mod heartbeat;
 pub mod identity;

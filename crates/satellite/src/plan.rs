@@ -21,7 +21,7 @@ mod model;
 
 pub use model::{
     Artifact, Asked, Conflict, Entry, Fetch, Held, Input, Make, Node, OpenTag, Ours, OursIn, Ownership, Plan,
-    Present, Removal, Want,
+    Platforms, Present, Removal, Want,
 };
 
 #[cfg(test)]
@@ -42,15 +42,17 @@ pub fn open_tags(entries: &[Entry]) -> BTreeSet<OpenTag> {
         .iter()
         .filter(|entry| !entry.deleted && entry.digest.is_none())
         .flat_map(|entry| {
-            entry.tags.iter().filter(|tag| !with_digest.contains(&(&entry.repository, *tag))).map(|tag| {
-                OpenTag {
-                    registry: entry.registry.clone(),
-                    repository: entry.repository.clone(),
-                    tag: tag.clone(),
-                }
-            })
+            entry
+                .tags
+                .iter()
+                .filter(|tag| !with_digest.contains(&(&entry.repository, *tag)))
+                .map(|tag| open_tag(entry, tag))
         })
         .collect()
+}
+
+fn open_tag(entry: &Entry, tag: &Tag) -> OpenTag {
+    OpenTag { registry: entry.registry.clone(), repository: entry.repository.clone(), tag: tag.clone() }
 }
 
 /// What has to be known of the destination before a plan can be made.
@@ -58,12 +60,19 @@ pub fn open_tags(entries: &[Entry]) -> BTreeSet<OpenTag> {
 pub fn asked(entries: &[Entry], resolved: &BTreeMap<OpenTag, Digest>) -> Asked {
     let mut asked = Asked::default();
     for entry in entries.iter().filter(|entry| !entry.deleted) {
-        asked.artifacts.extend(entry.digest.map(|digest| artifact(&entry.repository, digest)));
-        if !entry.tags.is_empty() {
-            asked.tags.entry(entry.repository.clone()).or_default().extend(entry.tags.iter().cloned());
+        let mut digests: Vec<Digest> = entry.digest.into_iter().collect();
+        for tag in &entry.tags {
+            let tags = asked.tags.entry(entry.repository.clone()).or_default();
+            tags.entry(tag.clone()).or_default().add(&entry.platforms);
+            if entry.digest.is_none() {
+                digests.extend(resolved.get(&open_tag(entry, tag)));
+            }
+        }
+        for digest in digests {
+            let artifact = artifact(&entry.repository, digest);
+            asked.artifacts.entry(artifact).or_default().add(&entry.platforms);
         }
     }
-    asked.artifacts.extend(resolved.iter().map(|(open, digest)| artifact(&open.repository, *digest)));
     asked
 }
 
@@ -73,6 +82,7 @@ struct Claims {
     digests: BTreeMap<Digest, BTreeSet<String>>,
     registries: Vec<String>,
     groups: BTreeSet<String>,
+    platforms: Platforms,
 }
 
 /// Computes what has to be done.
@@ -107,6 +117,7 @@ pub fn plan(input: &Input<'_>) -> Plan {
                     let want = plan.wanted.entry(artifact(repository, present)).or_default();
                     extend(&mut want.registries, &claim.registries);
                     want.groups.extend(claim.groups.iter().cloned());
+                    want.platforms.merge(&claim.platforms);
                     want.tags.insert((*tag).clone());
                 }
             }
@@ -127,7 +138,14 @@ pub fn plan(input: &Input<'_>) -> Plan {
         if waiting || (fetch == Fetch::Nothing && tags.is_empty()) {
             continue;
         }
-        plan.make.push(Make { artifact: artifact.clone(), registries: want.registries.clone(), fetch, tags });
+        plan.make.push(Make {
+            artifact: artifact.clone(),
+            registries: want.registries.clone(),
+            fetch,
+            tags,
+            platforms: want.platforms.clone(),
+            referrers: want.referrers.clone(),
+        });
     }
     // What costs nothing first: a tag that only has to move does not wait for somebody else's download.
     plan.make.sort_by_key(|make| make.fetch != Fetch::Nothing);
@@ -161,6 +179,8 @@ fn collect<'a>(input: &Input<'a>, wanted: &mut BTreeMap<Artifact, Want>) -> BTre
         let want = wanted.entry(artifact(&entry.repository, digest)).or_default();
         extend(&mut want.registries, std::slice::from_ref(&entry.registry));
         want.groups.insert(entry.group.clone());
+        want.platforms.add(&entry.platforms);
+        want.referrers.extend(entry.referrers);
     };
     let open = open_tags(input.entries);
     let mut claims: BTreeMap<TagKey<'a>, Claims> = BTreeMap::new();
@@ -172,12 +192,9 @@ fn collect<'a>(input: &Input<'a>, wanted: &mut BTreeMap<Artifact, Want>) -> BTre
             let claim = claims.entry((&entry.repository, tag)).or_default();
             extend(&mut claim.registries, std::slice::from_ref(&entry.registry));
             claim.groups.insert(entry.group.clone());
+            claim.platforms.add(&entry.platforms);
             let digest = entry.digest.or_else(|| {
-                let key = OpenTag {
-                    registry: entry.registry.clone(),
-                    repository: entry.repository.clone(),
-                    tag: tag.clone(),
-                };
+                let key = open_tag(entry, tag);
                 // A tag that another entry pins means that entry's digest, whatever it is upstream.
                 open.contains(&key).then(|| input.resolved.get(&key).copied()).flatten()
             });

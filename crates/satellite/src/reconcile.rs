@@ -10,15 +10,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fleet_protocol::config::ConfigDocument;
 use jiff::Timestamp;
 use oci::Digest;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::config::{LiveConfig, Shared};
-use crate::credentials::Refusals;
+use crate::credentials::{Accepted, Refusals};
 use crate::desired::{ConfigRead, Desired, Reader, Upstream};
 use crate::events::{Event, Events, millis};
+use crate::follow::{Follow, Position, Source};
 use crate::identity::EdgeIdentity;
 use crate::plan::{Artifact, Fetch, Make, Plan};
 use crate::schedulers::Next;
@@ -26,6 +28,7 @@ use crate::sealed::Vault;
 use crate::standing::Standing;
 use crate::status::{LastSync, Status};
 
+mod account;
 mod failures;
 mod look_again;
 mod record;
@@ -34,9 +37,11 @@ mod show;
 mod view;
 mod works;
 
+use account::Account;
 use failures::{Failing, Failures};
 use look_again::LookAgain;
 use record::Record;
+use view::Resolutions;
 use works::{Ended, Failed, Works};
 
 /// How long a turn waits for downloads before it looks at the desired state again.
@@ -47,10 +52,12 @@ const SLICE: Duration = Duration::from_secs(30);
 pub(crate) struct Reconciler {
     parts: Parts,
     reader: Reader,
+    account: Account,
     record: Record,
     works: Option<Works>,
     failures: Failures,
     look_again: LookAgain,
+    resolutions: Resolutions,
     /// Digests of the documents that the last turn worked with: other ones mean another try for what failed.
     documents: Vec<Option<Digest>>,
     converged: bool,
@@ -73,6 +80,10 @@ pub(crate) struct Parts {
     pub(crate) standing: watch::Receiver<Standing>,
     /// Turns in a row in which the registry refused the credentials.
     pub(crate) refusals: Arc<Refusals>,
+    /// The user name that the registry accepted last.
+    pub(crate) accepted: Accepted,
+    /// By what the desired state is followed.
+    pub(crate) follow: Follow,
     /// Wakes the heartbeat, which tells what is new.
     pub(crate) wake_heartbeat: Arc<Notify>,
 }
@@ -88,18 +99,20 @@ struct Turn {
 }
 
 impl Reconciler {
-    pub(crate) fn new(parts: Parts, state_dir: &Path) -> Self {
+    pub(crate) fn new(parts: Parts, reader: Reader, state_dir: &Path) -> Self {
         let in_force = parts.config.kept_digest();
         if let Some(digest) = in_force {
             parts.events.status().update(|status| status.config.digest = Some(digest.to_string()));
         }
         Self {
-            reader: Reader::open(state_dir, in_force),
+            reader,
+            account: Account::default(),
             record: Record::open(state_dir),
             works: None,
             failures: Failures::new(parts.events.clone()),
             parts,
-            look_again: LookAgain::default(),
+            look_again: LookAgain::open(state_dir),
+            resolutions: Resolutions::default(),
             documents: Vec::new(),
             converged: false,
             shown: false,
@@ -133,7 +146,7 @@ impl Reconciler {
             transfers,
         ) {
             self.activity("waiting: the configuration cannot be worked with");
-            return Next::Failed { error, not_before: None };
+            return Next::failed(error, None);
         }
         let Some(works) = &self.works else { return Next::Park };
         if !works.is_busy() {
@@ -145,14 +158,9 @@ impl Reconciler {
             self.shown = true;
             self.show_last_known(&upstream, &registration.state, &config).await;
         }
-        let desired = self.reader.read(&upstream, &registration.state).await;
-        if desired.unauthorized {
-            if self.parts.refusals.another() {
-                self.parts.wake_heartbeat.notify_one();
-            }
-        } else if !desired.unreachable {
-            self.parts.refusals.clear();
-        }
+        let position = self.parts.follow.position();
+        let desired = self.reader.read(&upstream, &registration.state, &position).await;
+        self.hear_of_account(&upstream, &desired, &position).await;
         show::desired(&self.parts.events, &desired);
         self.take_config(&desired).await;
 
@@ -162,9 +170,11 @@ impl Reconciler {
         if documents != self.documents {
             self.documents = documents;
             self.failures.try_all_now();
+            self.resolutions.forget();
+            self.news = true;
         }
         let mut turn = Turn::default();
-        let outcome = self.work(&desired, &upstream, &config, &mut turn).await;
+        let outcome = self.work(&desired, &position, &upstream, &config, &mut turn).await;
         let failed = self.failures.count() + desired.bad_entries.len() as u64;
         let sync = LastSync {
             started_at: Some(began.1),
@@ -192,9 +202,9 @@ impl Reconciler {
             self.parts.wake_heartbeat.notify_one();
         }
         match (outcome, desired.error) {
-            (Err(error), _) => Next::Failed { error, not_before: None },
+            (Err(error), _) => Next::failed(error, None),
             _ if running => Next::AtOnce,
-            (Ok(()), Some(error)) => Next::Failed { error, not_before: desired.retry_after },
+            (Ok(()), Some(error)) => Next::failed(error, desired.retry_after),
             (Ok(()), None) => Next::Again,
         }
     }
@@ -242,41 +252,55 @@ impl Reconciler {
                 });
                 if !known {
                     self.parts.events.emit(Event::ConfigRefused { digest: *digest, reason: reason.clone() });
+                    self.news = true;
                 }
             }
-            ConfigRead::New(digest, document) => match self.parts.config.adopt(*digest, document).await {
-                Ok(change) => {
-                    self.reader.config_evaluated(*digest);
-                    let names = |list: &[&'static str]| list.iter().map(|name| (*name).to_owned()).collect();
-                    self.parts.events.emit(Event::ConfigTaken {
-                        digest: *digest,
-                        live: names(&change.live),
-                        restart: names(&change.restart),
-                        warnings: change.warnings,
-                    });
+            ConfigRead::New(digest, document) => {
+                self.news = true;
+                self.adopt(*digest, document).await;
+            }
+        }
+    }
+
+    async fn adopt(&mut self, digest: Digest, document: &ConfigDocument) {
+        match self.parts.config.adopt(digest, document).await {
+            Ok(change) => {
+                self.reader.config_evaluated(digest);
+                let names = |list: &[&'static str]| list.iter().map(|name| (*name).to_owned()).collect();
+                self.parts.events.emit(Event::ConfigTaken {
+                    digest,
+                    live: names(&change.live),
+                    restart: names(&change.restart),
+                    warnings: change.warnings,
+                });
+            }
+            Err(error) => {
+                // A document that is good but could not be kept is tried again.
+                if let crate::config::live::AdoptError::Refused(_) = &error {
+                    self.reader.config_evaluated(digest);
                 }
-                Err(error) => {
-                    // A document that is good but could not be kept is tried again.
-                    if let crate::config::live::AdoptError::Refused(_) = &error {
-                        self.reader.config_evaluated(*digest);
-                    }
-                    self.parts
-                        .events
-                        .emit(Event::ConfigRefused { digest: Some(*digest), reason: error.to_string() });
-                }
-            },
+                self.parts
+                    .events
+                    .emit(Event::ConfigRefused { digest: Some(digest), reason: error.to_string() });
+            }
         }
     }
 
     async fn work(
         &mut self,
         desired: &Desired,
+        position: &Position,
         upstream: &Arc<Upstream>,
         config: &Shared,
         turn: &mut Turn,
     ) -> Result<(), String> {
         let reachable = !desired.unreachable;
-        let resolved = if reachable { self.resolve(desired, upstream).await } else { BTreeMap::new() };
+        // Whoever tells what is desired finds the digests of tags itself, as a rule.
+        let fresh = match position.source {
+            Source::Registry => Duration::ZERO,
+            Source::Kept | Source::Answers(_) => config.referrer_interval,
+        };
+        let resolved = if reachable { self.resolve(desired, upstream, fresh).await } else { BTreeMap::new() };
         let mut present = self.look(desired, &resolved, config).await?;
         let mut plan = self.plan(desired, &resolved, &present, config);
 
@@ -297,6 +321,7 @@ impl Reconciler {
             Failing::Remove(removal) => plan.remove.contains(removal),
         });
         self.look_again.keep_only(|artifact| plan.wanted.contains_key(artifact));
+        self.look_again.keep();
         if let Some(works) = &self.works {
             show::result(&self.parts.events, works, desired, &plan, &present, &self.failures, reachable);
         }
@@ -305,7 +330,7 @@ impl Reconciler {
             self.parts.events.emit(Event::Converged { artifacts: plan.wanted.len() });
         }
         let told = (settled, turn.replicated + turn.removed, self.failures.count());
-        self.news = told != (self.converged, 0, self.failing_before);
+        self.news |= told != (self.converged, 0, self.failing_before);
         (self.converged, self.failing_before) = (settled, self.failures.count());
         Ok(())
     }
@@ -355,7 +380,7 @@ impl Reconciler {
                 Fetch::Graph | Fetch::Referrers if reachable => {
                     let attempts = self.failures.attempts(&make.artifact);
                     if let Err(error) = works.start(upstream, make, attempts, config) {
-                        self.failed(make, Failed { reason: error, temporary: false, retry_after: None });
+                        self.failed(make, Failed::new(error, false));
                     }
                 }
                 Fetch::Graph | Fetch::Referrers => {}
@@ -387,13 +412,18 @@ impl Reconciler {
     ) {
         let outcome = match ended.outcome {
             Ok(outcome) => outcome,
-            Err(failure) => return self.failed(make, failure),
+            Err(failure) => {
+                if failure.denied {
+                    self.account.doubt();
+                }
+                return self.failed(make, failure);
+            }
         };
         turn.bytes += outcome.bytes_fetched;
         if !works.place.is_local()
             && let Err(error) = self.learn(works, &make.artifact).await
         {
-            return self.failed(make, Failed { reason: error, temporary: true, retry_after: None });
+            return self.failed(make, Failed::new(error, true));
         }
         if !make.tags.is_empty()
             && let Err(error) = works.set_tags(upstream, make, config).await
@@ -401,7 +431,7 @@ impl Reconciler {
             return self.failed(make, error);
         }
         self.failures.clear(&Failing::Get(make.artifact.clone()));
-        self.look_again.looked_at(&make.artifact, config.referrer_interval);
+        self.look_again.looked_at(&make.artifact, ended.referrers, config.referrer_interval);
         if make.fetch == Fetch::Graph || outcome.changed() {
             turn.replicated += 1;
             self.parts.events.emit(Event::Replicated {
@@ -426,7 +456,7 @@ impl Reconciler {
 
     fn failed(&mut self, make: &Make, failure: Failed) {
         let reference = show::reference(make);
-        let Failed { reason, temporary, retry_after } = failure;
+        let Failed { reason, temporary, retry_after, .. } = failure;
         self.failures.fail(Failing::Get(make.artifact.clone()), reference, reason, temporary, retry_after);
     }
 }

@@ -4,6 +4,9 @@
 //! later by a bounded backoff. It is woken early by what concerns it: registration wakes the other two, an SVID and a
 //! refused heartbeat wake registration, and a changed configuration reschedules. Beside them runs whoever keeps the
 //! identity. [`Core`] owns the tasks: none outlives it.
+//!
+//! With a Ground Control that knows waiting, the heartbeat's request is always under way, and what its answer tells wakes the
+//! replication.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,8 +18,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{Effective, IdentitySource, LiveConfig, Shared};
-use crate::credentials::Refusals;
+use crate::credentials::{Accepted, Refusals};
+use crate::desired::Reader;
 use crate::events::{Event, Events, Scheduler};
+use crate::follow::{Follow, Position};
 use crate::identity::{EdgeIdentity, sources};
 use crate::reconcile::{self, Reconciler};
 use crate::registration;
@@ -26,6 +31,7 @@ use crate::standing::Standing;
 mod clock;
 mod connection;
 mod heartbeat;
+mod pace;
 mod register;
 
 use clock::Clock;
@@ -65,6 +71,8 @@ struct Shell {
     identity: EdgeIdentity,
     standing: watch::Sender<Standing>,
     refusals: Arc<Refusals>,
+    accepted: Accepted,
+    follow: Follow,
     wake_registration: Arc<Notify>,
     wake_replication: Arc<Notify>,
     wake_heartbeat: Arc<Notify>,
@@ -102,6 +110,15 @@ impl Core {
         let settings = config.site().identity.clone();
         let (identity, keeper) = EdgeIdentity::new(&settings);
         let wake_registration = Arc::new(Notify::new());
+        let registered = vault.state();
+        let reader = Reader::open(&state_dir, config.kept_digest());
+        let (generation, username) = reader.kept();
+        let knows = registered.registration.as_ref().is_some_and(|known| reader.knows(&known.state));
+        let follow = Follow::new(Position::after_start(generation, knows));
+        let accepted = Accepted::default();
+        if let Some(username) = username {
+            accepted.set(username.to_owned());
+        }
         let shared = Arc::new(Shell {
             config: config.clone(),
             vault: vault.clone(),
@@ -111,6 +128,8 @@ impl Core {
             identity: identity.clone(),
             standing: watch::Sender::new(Standing::Good),
             refusals: Arc::default(),
+            accepted: accepted.clone(),
+            follow: follow.clone(),
             wake_registration: wake_registration.clone(),
             wake_replication: replicate,
             wake_heartbeat: Arc::new(Notify::new()),
@@ -125,7 +144,6 @@ impl Core {
             IdentitySource::Builtin { .. } => "builtin",
         };
         events.status().update(|status| source.clone_into(&mut status.identity.source));
-        let registered = vault.state();
         if let Some(registration) = registered.registration.as_ref() {
             events.emit(Event::Registered { name: registration::satellite_name(registration) });
         }
@@ -162,8 +180,11 @@ impl Core {
                 identity: shared.identity.clone(),
                 standing: shared.standing.subscribe(),
                 refusals: shared.refusals.clone(),
+                accepted,
+                follow,
                 wake_heartbeat: shared.wake_heartbeat.clone(),
             },
+            reader,
             &state_dir,
         );
         spawned.push(tasks.spawn(replication.run(async move || reconciler.run().await)).abort_handle());

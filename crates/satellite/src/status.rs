@@ -29,6 +29,8 @@ pub struct Status {
     pub identity: IdentityStatus,
     /// The schedulers by name: `registration`, `replication`, `heartbeat`.
     pub schedulers: BTreeMap<String, SchedulerStatus>,
+    /// By what it follows what it shall have.
+    pub follow: FollowStatus,
     /// What was asked for, and how far it could be read.
     pub desired: DesiredStatus,
     /// What is held and whole.
@@ -55,6 +57,7 @@ impl Default for Status {
             registration: Registration::default(),
             identity: IdentityStatus::default(),
             schedulers: BTreeMap::new(),
+            follow: FollowStatus::default(),
             desired: DesiredStatus::default(),
             images: Vec::new(),
             failed: Vec::new(),
@@ -111,6 +114,33 @@ pub struct IdentityStatus {
     pub problem: Option<String>,
     /// Since when.
     pub problem_since: Option<Timestamp>,
+}
+
+/// By what the satellite follows what it shall have.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FollowStatus {
+    /// `waiting`, `interval`, `registry` or `kept`.
+    pub by: FollowedBy,
+    /// Since when.
+    pub since: Option<Timestamp>,
+    /// The greatest generation that Ground Control told; 0 before the first.
+    pub generation: u64,
+}
+
+/// The ways to follow.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FollowedBy {
+    /// A request to Ground Control is always under way, and is answered when something changes.
+    Waiting,
+    /// Ground Control's answers to heartbeats, at their interval.
+    Interval,
+    /// The registry is looked at in each turn of the replication: Ground Control does not tell, or does not answer.
+    #[default]
+    Registry,
+    /// What was read last, until Ground Control answers for the first time after the start.
+    Kept,
 }
 
 /// One scheduler.

@@ -4,15 +4,21 @@
 //! as long as a map entry needs and nothing more.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use fleet_protocol::heartbeat::FetchingArtifact;
 use jiff::Timestamp;
 use oci::Digest;
 use serde::{Deserialize, Serialize};
-use transfer::{Event, Observer};
+use transfer::{Event, Observer, Progress};
+
+use crate::plan::Artifact;
 
 /// Blobs shown at most; the engine has far fewer on their way.
 const MOST: usize = 256;
+
+/// Artifacts told at most; few are on their way at once.
+const MOST_ARTIFACTS: usize = 64;
 
 /// One blob on its way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,24 +37,89 @@ pub struct TransferStatus {
     pub last_error: Option<String>,
 }
 
-/// The blobs on their way. Clones share them.
+/// The blobs on their way, and the artifacts that they belong to. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct Transfers(Arc<Mutex<BTreeMap<Digest, TransferStatus>>>);
+pub struct Transfers(Arc<Mutex<Present>>);
+
+#[derive(Debug, Default)]
+struct Present {
+    blobs: BTreeMap<Digest, TransferStatus>,
+    artifacts: BTreeMap<Artifact, Fetching>,
+    /// Tells one download of an artifact from the next.
+    begun: u64,
+}
+
+#[derive(Debug)]
+struct Fetching {
+    number: u64,
+    reference: String,
+    progress: Arc<Progress>,
+}
+
+/// An artifact is shown as on its way as long as this lives.
+#[derive(Debug)]
+pub struct Shown {
+    transfers: Transfers,
+    artifact: Artifact,
+    number: u64,
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        let mut present = self.transfers.present();
+        if present.artifacts.get(&self.artifact).is_some_and(|known| known.number == self.number) {
+            present.artifacts.remove(&self.artifact);
+        }
+    }
+}
 
 impl Transfers {
-    /// What is on its way now, by digest.
+    /// The blobs that are on their way now, by digest.
     #[must_use]
     pub fn snapshot(&self) -> Vec<TransferStatus> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.present().blobs.values().cloned().collect()
     }
 
-    /// Forgets everything: what was on its way was stopped, which the engine does not tell.
+    /// The artifacts that are on their way now, the first [`MOST_ARTIFACTS`].
+    #[must_use]
+    pub fn fetching(&self) -> Vec<FetchingArtifact> {
+        let present = self.present();
+        let position = |digest: &Digest| present.blobs.get(digest).map(|blob| blob.position_bytes);
+        let artifacts = present.artifacts.iter().take(MOST_ARTIFACTS);
+        artifacts
+            .map(|(artifact, fetching)| {
+                let (bytes, total_bytes) = fetching.progress.bytes(position);
+                FetchingArtifact {
+                    reference: fetching.reference.clone(),
+                    digest: Some(artifact.digest),
+                    bytes,
+                    total_bytes,
+                }
+            })
+            .collect()
+    }
+
+    /// An artifact is on its way from now on, under the name that people know.
+    #[must_use]
+    pub fn begin(&self, artifact: Artifact, reference: String, progress: Arc<Progress>) -> Shown {
+        let mut present = self.present();
+        present.begun += 1;
+        let number = present.begun;
+        present.artifacts.insert(artifact.clone(), Fetching { number, reference, progress });
+        Shown { transfers: self.clone(), artifact, number }
+    }
+
+    /// Forgets all blobs: what was on its way was stopped, which the engine does not tell.
     pub fn clear(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.present().blobs.clear();
+    }
+
+    fn present(&self) -> MutexGuard<'_, Present> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn change(&self, change: impl FnOnce(&mut BTreeMap<Digest, TransferStatus>)) {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        change(&mut self.present().blobs);
     }
 }
 
@@ -124,6 +195,20 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn an_artifact_is_shown_as_long_as_it_is_fetched() {
+        let transfers = Transfers::default();
+        let artifact = Artifact { repository: "a/b".parse().unwrap(), digest: Digest::sha256(b"x") };
+        let shown = transfers.begin(artifact.clone(), "h/a/b:1".into(), Arc::default());
+        let again = transfers.begin(artifact.clone(), "h/a/b:1".into(), Arc::default());
+        drop(shown);
+        let fetching = transfers.fetching();
+        assert_eq!((fetching.len(), fetching[0].digest), (1, Some(artifact.digest)), "the later one goes on");
+        assert_eq!((fetching[0].bytes, fetching[0].total_bytes), (0, 0));
+        drop(again);
+        assert!(transfers.fetching().is_empty());
+    }
 
     #[test]
     fn a_blob_is_shown_from_its_start_to_its_end() {

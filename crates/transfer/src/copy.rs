@@ -16,6 +16,7 @@ use crate::error::{Cause, CopyError, SourceErrorKind};
 use crate::event::Event;
 use crate::flight::{Landed, stopped};
 use crate::outcome::Outcome;
+use crate::progress::Progress;
 use crate::seam::{Held, Hold, ManifestBytes, ReceiveError, Source, Verdict};
 
 /// How often a blob is tried whose flights, begun by others, did not bring it.
@@ -36,10 +37,12 @@ pub struct CopyRequest {
     pub platforms: PlatformFilter,
     /// Whether what refers to the graph is copied, too, to any depth.
     pub referrers: bool,
+    /// Told how far the copy is.
+    pub progress: Arc<Progress>,
 }
 
 impl CopyRequest {
-    /// All platforms, with referrers, no tags.
+    /// All platforms, with referrers, no tags, a progress of its own.
     pub fn new(source: Arc<dyn Source>, repository: RepositoryName, digest: Digest) -> Self {
         Self {
             source,
@@ -48,6 +51,7 @@ impl CopyRequest {
             tags: Vec::new(),
             platforms: PlatformFilter::all(),
             referrers: true,
+            progress: Arc::default(),
         }
     }
 }
@@ -211,6 +215,7 @@ impl Copy<'_> {
             }
             let below: Vec<Digest> = document.blobs().map(|blob| blob.digest).collect();
             self.hold(&below);
+            document.blobs().for_each(|blob| self.request.progress.expect(blob.digest, blob.size));
             // All parts are tried before the first failure is told: what has arrived need not come again.
             let blobs: Vec<_> = document.blobs().map(|blob| self.blob(blob)).collect();
             let children: Vec<_> = selected
@@ -313,6 +318,7 @@ impl Copy<'_> {
             match seat.land().await {
                 Some(Ok(landed)) if own || destination.shares_blobs() => {
                     self.count(blob, own, &landed);
+                    self.request.progress.arrived(&blob.digest);
                     return Ok(());
                 }
                 // It came for another repository, perhaps. Our own flight finds it here, or mounts it.
@@ -322,6 +328,7 @@ impl Copy<'_> {
                         && matches!(&cause, Cause::Source(e) if e.kind == SourceErrorKind::NotFound)
                     {
                         self.outcome().layers_skipped += 1;
+                        self.request.progress.arrived(&blob.digest);
                         self.tell(&Event::ForeignLayerSkipped { digest: blob.digest });
                         return Ok(());
                     }

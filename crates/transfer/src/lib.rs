@@ -23,6 +23,7 @@ mod event;
 mod flight;
 mod local;
 mod outcome;
+mod progress;
 mod registry;
 mod remote;
 mod seam;
@@ -34,6 +35,7 @@ pub use error::{Cause, CopyError, DestinationError, SourceError, SourceErrorKind
 pub use event::{Event, Observer};
 pub use local::LocalDestination;
 pub use outcome::Outcome;
+pub use progress::Progress;
 pub use registry::RegistrySource;
 pub use remote::RemoteDestination;
 pub use seam::{

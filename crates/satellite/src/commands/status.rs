@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::text::{bytes, duration, lines, relative, short_digest, table};
 use crate::control::StatusDocument;
-use crate::status::{IdentityStatus, RegistrationState};
+use crate::status::{FollowStatus, FollowedBy, IdentityStatus, RegistrationState};
 
 pub(super) fn render(document: &StatusDocument) -> String {
     let now = jiff::Timestamp::now();
@@ -33,6 +33,7 @@ pub(super) fn render(document: &StatusDocument) -> String {
     line("registration", &format!("{registration}{message}"));
     line("identity", &identity(&satellite.identity, now));
     line("ground control", process.ground_control_url.as_deref().unwrap_or("(none)"));
+    line("follows", &follows(&satellite.follow, now));
     line("state", process.state_url.as_deref().unwrap_or("(none)"));
 
     let registry = &document.registry;
@@ -100,6 +101,18 @@ pub(super) fn render(document: &StatusDocument) -> String {
         }
         text.push_str(&lines(&schedulers));
     }
+    if !document.fetching.is_empty() {
+        text.push_str("\nfetching:\n");
+        let mut fetching = table(["ARTIFACT", "HERE", "SIZE"]);
+        for artifact in &document.fetching {
+            fetching.add_row([
+                artifact.reference.clone(),
+                bytes(artifact.bytes),
+                if artifact.total_bytes == 0 { "?".to_owned() } else { bytes(artifact.total_bytes) },
+            ]);
+        }
+        text.push_str(&lines(&fetching));
+    }
     if !document.transfers.is_empty() {
         text.push_str("\ntransfers:\n");
         let mut transfers = table(["BLOB", "HERE", "SIZE", "SINCE", "RETRIES", "LAST ERROR"]);
@@ -141,6 +154,21 @@ pub(super) fn render(document: &StatusDocument) -> String {
     text
 }
 
+fn follows(follow: &FollowStatus, now: jiff::Timestamp) -> String {
+    let by = match follow.by {
+        FollowedBy::Waiting => "ground control, waiting for changes",
+        FollowedBy::Interval => "ground control, by the heartbeat's interval",
+        FollowedBy::Registry => "the registry, looked at in each turn",
+        FollowedBy::Kept => "what was read last, until ground control answers",
+    };
+    let since =
+        follow.since.map(|since| format!(", since {}", relative(Some(since), now))).unwrap_or_default();
+    match follow.generation {
+        0 => format!("{by}{since}"),
+        generation => format!("{by}{since}, generation {generation}"),
+    }
+}
+
 fn identity(identity: &IdentityStatus, now: jiff::Timestamp) -> String {
     let source = match identity.source.as_str() {
         "workload_api" => "SVID of the Workload API",
@@ -171,7 +199,9 @@ mod tests {
                 "repositories": 1, "tags": 2},
             "transfers": [{"digest": format!("sha256:{}", "a".repeat(64)), "size_bytes": 4096, "position_bytes": 1024,
                 "since": "2026-11-01T00:00:00Z", "retries": 3, "last_error": "reset"}],
+            "fetching": [{"reference": "h/library/app:v2", "bytes": 512, "total_bytes": 6144}],
             "satellite": {
+                "follow": {"by": "waiting", "generation": 42},
                 "name": "edge-01", "activity": "replicating", "registration": {"state": "registered"},
                 "identity": {"source": "builtin", "spiffe_id": "spiffe://td/satellite/region/default/edge-01", "authorities": 2},
                 "schedulers": {"heartbeat": {"schedule": "@every 30s", "runs": 4, "last_error": "503", "failures_in_a_row": 2}},
@@ -201,6 +231,10 @@ mod tests {
             "zot_config.http",
             "sha256:aaaaaaaaaaaa",
             "1.0 KiB",
+            "waiting for changes, generation 42",
+            "h/library/app:v2",
+            "512 B",
+            "6.0 KiB",
             "reset",
             "@every 30s",
             "library/broken:v1 is not here: 404",

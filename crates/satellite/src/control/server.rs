@@ -246,6 +246,7 @@ pub fn document(subject: &Subject) -> StatusDocument {
             repositories: usage.repositories,
         },
         transfers: subject.board.transfers().snapshot(),
+        fetching: subject.board.transfers().fetching(),
         satellite,
     }
 }

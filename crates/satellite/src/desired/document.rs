@@ -48,6 +48,12 @@ pub enum DocumentError {
         /// Why.
         error: NoIdentity,
     },
+    /// Ground Control has not published it, and nothing of it was ever read.
+    #[error("{url} is not published yet")]
+    NotPublished {
+        /// Where it will be.
+        url: String,
+    },
     /// The registry was not reached just before, so it was not asked.
     #[error("{url} was not read: the registry cannot be reached")]
     NotAsked {
@@ -108,35 +114,57 @@ impl DocumentError {
     }
 }
 
+/// Which version of a document is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Version {
+    /// The one that its tag points at.
+    Latest,
+    /// This one.
+    Digest(Digest),
+    /// The one that is known already.
+    Kept,
+}
+
 /// What a read found.
 #[derive(Debug)]
 pub(super) enum Read {
-    /// The document that is known already.
+    /// The document that is known already; nobody was asked.
+    Kept,
+    /// The registry said that it is the document that is known already.
     Unchanged,
     /// Another one.
     New { digest: Digest, value: Value },
 }
 
-/// Reads the document unless its digest is `known`.
+/// Reads the document, the one with the `wanted` digest or else the one that its tag points at, unless it is the `known` one.
 pub(super) async fn read(
     client: &Client,
     url: &str,
     reference: &ImageReference,
     known: Option<Digest>,
+    wanted: Option<Digest>,
 ) -> Result<Read, DocumentError> {
     let registry = |error| DocumentError::Registry { url: url.to_owned(), error };
     let repository = &reference.repository;
-    let name = reference
-        .reference()
-        .ok_or_else(|| DocumentError::content(url, None, "it has neither tag nor digest"))?;
-    let head = client.head_manifest(repository, &name).await.map_err(registry)?;
-    let head = head.ok_or_else(|| DocumentError::Absent { url: url.to_owned() })?;
-    if head.digest.is_some() && head.digest == known {
-        return Ok(Read::Unchanged);
-    }
-    // By the digest that was just told: between the two requests the tag may move.
-    let exact = head.digest.map_or(name, Reference::Digest);
-    let fetched = client.manifest(repository, &exact).await.map_err(registry)?;
+    let exact = match wanted {
+        Some(digest) => Reference::Digest(digest),
+        None => {
+            let name = reference
+                .reference()
+                .ok_or_else(|| DocumentError::content(url, None, "it has neither tag nor digest"))?;
+            let head = client.head_manifest(repository, &name).await.map_err(registry)?;
+            let head = head.ok_or_else(|| DocumentError::Absent { url: url.to_owned() })?;
+            if head.digest.is_some() && head.digest == known {
+                return Ok(Read::Unchanged);
+            }
+            // By the digest that was just told: between the two requests the tag may move.
+            head.digest.map_or(name, Reference::Digest)
+        }
+    };
+    let fetched = client.manifest(repository, &exact).await.map_err(|error| match wanted {
+        Some(digest) if error.is_not_found() => DocumentError::Absent { url: format!("{url} as {digest}") },
+        _ => registry(error),
+    })?;
     let digest = fetched.digest;
     if Some(digest) == known {
         return Ok(Read::Unchanged);

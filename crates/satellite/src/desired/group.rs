@@ -75,6 +75,8 @@ impl Group {
             tags: artifact.tags.iter().cloned().collect::<BTreeSet<_>>(),
             digest: artifact.digest,
             deleted: artifact.deleted,
+            platforms: artifact.platforms.clone(),
+            referrers: artifact.referrers,
         }));
     }
 }

@@ -16,6 +16,12 @@ pub(super) struct Kept {
     version: u32,
     pub(super) state: Option<KeptDocument>,
     pub(super) groups: BTreeMap<String, KeptDocument>,
+    /// The greatest generation that was told.
+    #[serde(default)]
+    pub(super) generation: u64,
+    /// The user name that the registry accepted last.
+    #[serde(default)]
+    pub(super) accepted: Option<String>,
 }
 
 /// One document: where it came from, its manifest's digest, its JSON.

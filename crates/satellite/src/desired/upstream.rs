@@ -94,6 +94,24 @@ impl Upstream {
         &self.default
     }
 
+    /// The user name of the account that registration gave; `None` where everybody may read.
+    #[must_use]
+    pub fn username(&self) -> Option<&str> {
+        match &self.options.credentials {
+            Credentials::Basic { username, .. } => Some(username),
+            Credentials::Anonymous => None,
+        }
+    }
+
+    /// Whether the registry that registration named takes that account. `false` is no proof that it is void.
+    ///
+    /// # Errors
+    /// [`UpstreamError`] where the registry could not be asked.
+    pub async fn check_credentials(&self) -> Result<bool, UpstreamError> {
+        let client = self.client(&self.endpoint(&self.default)?)?;
+        Ok(client.check_credentials().await?)
+    }
+
     /// The registry that a document means by `registry`, with or without a scheme; whatever follows the host is left
     /// out. Where the site set a replacement, it is always that one.
     ///

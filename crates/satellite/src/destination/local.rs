@@ -48,8 +48,9 @@ async fn repository_of(
         for entry in &page.items {
             held.tags.extend(entry.tags.iter().map(|tag| (tag.clone(), entry.digest)));
             let artifact = Artifact { repository: repository.clone(), digest: entry.digest };
-            let matters = !entry.tags.is_empty() || asked.artifacts.contains(&artifact);
-            let whole = matters && is_whole(store, repository, &entry.digest, platforms).await;
+            let matters = !entry.tags.is_empty() || asked.artifacts.contains_key(&artifact);
+            let platforms = asked.platforms(&artifact, &entry.tags, platforms);
+            let whole = matters && is_whole(store, repository, &entry.digest, &platforms).await;
             let children =
                 facts_of(store, facts, repository, &entry.digest).map(|facts| facts.children.clone());
             let children = children.unwrap_or_default();

@@ -1,6 +1,6 @@
 //! Looking at and removing from a registry of the site's own, which also holds other people's content.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
@@ -24,8 +24,8 @@ pub(super) struct SiteRegistry {
     client: Client,
     /// Goes before each repository's name; empty or ending in a slash.
     prefix: String,
-    /// When an artifact was last looked at thoroughly and found whole.
-    checked: HashMap<Artifact, Instant>,
+    /// When an artifact was last looked at thoroughly and found whole, for these platforms.
+    checked: HashMap<Artifact, (Instant, PlatformFilter)>,
 }
 
 impl From<registry_client::Error> for PlaceError {
@@ -89,7 +89,7 @@ impl SiteRegistry {
         }
         let mut tags: BTreeMap<(RepositoryName, Tag), ()> = BTreeMap::new();
         for (repository, list) in &asked.tags {
-            tags.extend(list.iter().map(|tag| ((repository.clone(), tag.clone()), ())));
+            tags.extend(list.keys().map(|tag| ((repository.clone(), tag.clone()), ())));
         }
         for (repository, ours) in &ours.repositories {
             tags.extend(ours.tags.keys().map(|tag| ((repository.clone(), tag.clone()), ())));
@@ -111,29 +111,34 @@ impl SiteRegistry {
         }
 
         let now = Instant::now();
-        let mut looked_at = asked.artifacts.clone();
+        let mut looked_at: BTreeSet<Artifact> = asked.artifacts.keys().cloned().collect();
         for (repository, list) in &asked.tags {
             let held = present.repositories.get(repository);
-            let digests = list.iter().filter_map(|tag| held.and_then(|held| held.tags.get(tag)));
+            let digests = list.keys().filter_map(|tag| held.and_then(|held| held.tags.get(tag)));
             looked_at
                 .extend(digests.map(|digest| Artifact { repository: repository.clone(), digest: *digest }));
         }
         for artifact in &looked_at {
-            let tagged = present
-                .repositories
-                .get(&artifact.repository)
-                .is_some_and(|held| held.tags.values().any(|digest| *digest == artifact.digest));
-            let fresh = self.checked.get(artifact).is_some_and(|at| now.duration_since(*at) < recheck);
+            let held = present.repositories.get(&artifact.repository);
+            let pointing = held.into_iter().flat_map(|held| &held.tags);
+            let pointing: Vec<&Tag> =
+                pointing.filter(|(_, digest)| **digest == artifact.digest).map(|(tag, _)| tag).collect();
+            let tagged = !pointing.is_empty();
+            let platforms = asked.platforms(artifact, pointing, platforms);
+            let fresh = self
+                .checked
+                .get(artifact)
+                .is_some_and(|(at, known)| now.duration_since(*at) < recheck && *known == platforms);
             let whole = match (fresh, tagged) {
                 (true, true) => true,
                 (true, false) => {
                     self.digest(&artifact.repository, &Reference::Digest(artifact.digest)).await?.is_some()
                 }
-                (false, _) => self.is_whole(facts, artifact, platforms).await?,
+                (false, _) => self.is_whole(facts, artifact, &platforms).await?,
             };
             if whole {
                 if !fresh {
-                    self.checked.insert(artifact.clone(), now);
+                    self.checked.insert(artifact.clone(), (now, platforms));
                 }
                 let held = present.repositories.entry(artifact.repository.clone()).or_default();
                 let node = held.manifests.entry(artifact.digest).or_default();
@@ -167,7 +172,7 @@ impl SiteRegistry {
     ) -> Result<bool, PlaceError> {
         let repository = self.repository(&artifact.repository);
         let mut queue = vec![artifact.digest];
-        let mut seen = std::collections::BTreeSet::new();
+        let mut seen = BTreeSet::new();
         while let Some(digest) = queue.pop() {
             if !seen.insert(digest) || seen.len() > MAX_GRAPH {
                 continue;

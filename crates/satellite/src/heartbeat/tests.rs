@@ -55,7 +55,11 @@ fn every_field_is_filled() {
     }];
     let figures = Figures { cpu_percent: 1.5, memory_bytes: 9_000_000, storage_bytes: 42 };
     let config = effective();
-    let json = serde_json::to_value(compose(&status, &config, figures, now)).unwrap();
+    let told =
+        Told { figures, generation: 7, registry_username: Some("robot$edge-01".into()), ..Told::default() };
+    let message = compose(&status, &config, told.clone(), now);
+    assert!(message.lists_images());
+    let json = serde_json::to_value(&message).unwrap();
 
     assert_eq!(json["name"], "edge-01");
     assert_eq!(json["activity"], "idle");
@@ -90,6 +94,16 @@ fn every_field_is_filled() {
     assert_eq!(json["conflicts"][0]["groups"], serde_json::json!(["g1", "g2"]));
     assert_eq!(json["config_refusals"][0], "bad interval");
     assert_eq!(json["document_errors"][0]["document"], "https://h/g:latest");
+    assert_eq!(json["generation"], 7);
+    assert_eq!(json["registry_username"], "robot$edge-01");
+
+    let known = Told { known_images: Some(&message.inventory_digest), ..told.clone() };
+    let short = compose(&status, &config, known, now);
+    assert_eq!(short.cached_images, []);
+    assert_eq!((short.inventory_digest.clone(), short.image_count), (message.inventory_digest.clone(), 2));
+    assert!(!short.lists_images());
+    let another = Told { known_images: Some("sha256:another"), ..told };
+    assert_eq!(compose(&status, &config, another, now).cached_images.len(), 3);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use oci::{Digest, RepositoryName, Tag};
+use oci::{Digest, Platform, PlatformFilter, RepositoryName, Tag};
 use serde::{Deserialize, Serialize};
 
 /// One entry of a group's list, with its names checked.
@@ -20,6 +20,39 @@ pub struct Entry {
     pub digest: Option<Digest>,
     /// It must not be here.
     pub deleted: bool,
+    /// Only these platforms of an index; whatever the site takes where there is none.
+    pub platforms: Vec<Platform>,
+    /// Stands for what refers to it, as Ground Control found it last; absent where nobody looked.
+    pub referrers: Option<Digest>,
+}
+
+/// The platforms of an index that somebody wants: those of all entries that want it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Platforms(Option<BTreeSet<Platform>>);
+
+impl Platforms {
+    /// Another one wants it, for these platforms; for all that the site takes where there is none.
+    pub fn add(&mut self, platforms: &[Platform]) {
+        match &mut self.0 {
+            Some(known) if known.is_empty() => {}
+            Some(known) if platforms.is_empty() => known.clear(),
+            Some(known) => known.extend(platforms.iter().cloned()),
+            None => self.0 = Some(platforms.iter().cloned().collect()),
+        }
+    }
+
+    /// Adds what others want.
+    pub fn merge(&mut self, other: &Self) {
+        if let Some(platforms) = &other.0 {
+            self.add(&platforms.iter().cloned().collect::<Vec<_>>());
+        }
+    }
+
+    /// What is taken of an index where the site takes `site`.
+    #[must_use]
+    pub fn within(&self, site: &PlatformFilter) -> PlatformFilter {
+        site.narrowed(self.0.iter().flatten().cloned())
+    }
 }
 
 /// One manifest in one repository.
@@ -73,10 +106,30 @@ pub struct Node {
 /// What a plan has to know of a destination.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Asked {
-    /// Artifacts whose wholeness matters.
-    pub artifacts: BTreeSet<Artifact>,
+    /// Artifacts whose wholeness matters, for these platforms.
+    pub artifacts: BTreeMap<Artifact, Platforms>,
     /// Tags whose place matters, and what they point at.
-    pub tags: BTreeMap<RepositoryName, BTreeSet<Tag>>,
+    pub tags: BTreeMap<RepositoryName, BTreeMap<Tag, Platforms>>,
+}
+
+impl Asked {
+    /// What of an index makes it whole: what is wanted of it by itself and by the `tags` that point at it.
+    pub fn platforms<'t>(
+        &self,
+        artifact: &Artifact,
+        tags: impl IntoIterator<Item = &'t Tag>,
+        site: &PlatformFilter,
+    ) -> PlatformFilter {
+        if let Some(platforms) = self.artifacts.get(artifact) {
+            return platforms.within(site);
+        }
+        let mut platforms = Platforms::default();
+        let claimed = self.tags.get(&artifact.repository);
+        for wanted in tags.into_iter().filter_map(|tag| claimed.and_then(|claimed| claimed.get(tag))) {
+            platforms.merge(wanted);
+        }
+        platforms.within(site)
+    }
 }
 
 /// What may be removed.
@@ -154,6 +207,10 @@ pub struct Want {
     pub groups: BTreeSet<String>,
     /// Tags that shall point at it.
     pub tags: BTreeSet<Tag>,
+    /// For which platforms.
+    pub platforms: Platforms,
+    /// What stands for its referrers, by each entry that says so.
+    pub referrers: BTreeSet<Digest>,
 }
 
 /// Bring one artifact here, then point tags at it.
@@ -167,6 +224,10 @@ pub struct Make {
     pub fetch: Fetch,
     /// Tags to point at it, only once it is whole.
     pub tags: Vec<Tag>,
+    /// What of an index is fetched.
+    pub platforms: Platforms,
+    /// What stands for its referrers.
+    pub referrers: BTreeSet<Digest>,
 }
 
 /// Why something is fetched.

@@ -89,6 +89,8 @@ fn entries() -> impl Strategy<Value = Vec<Entry>> {
                 tags: tags.into_iter().map(tag).collect(),
                 digest: wanted.map(digest),
                 deleted: one && other,
+                platforms: Vec::new(),
+                referrers: None,
             })
             .collect()
     })

@@ -20,6 +20,8 @@ fn entry(group: &str, name: &str, tags: &[&str], seed: Option<&str>) -> Entry {
         tags: tags.iter().map(|name| tag(name)).collect(),
         digest: seed.map(digest),
         deleted: false,
+        platforms: Vec::new(),
+        referrers: None,
     }
 }
 
@@ -281,4 +283,26 @@ fn what_was_interrupted_looks_for_referrers_before_its_tags_move() {
     assert_eq!(plan(&input).make[0].fetch, Fetch::Referrers);
     assert_eq!(plan(&Input { refresh: &none, ..input }).make[0].fetch, Fetch::Nothing);
     assert_eq!(plan(&Input { waiting: &due, ..input }).make, []);
+}
+
+#[test]
+fn platforms_are_those_of_all_that_want_it() {
+    let narrow = |group: &str, platform: &str| Entry {
+        platforms: vec![platform.parse().unwrap()],
+        ..entry(group, "library/multi", &["1"], Some("index"))
+    };
+    let site: oci::PlatformFilter = "linux/amd64,linux/arm64".parse().unwrap();
+    let of = |entries: Vec<Entry>| {
+        let world = World::new(entries, Present::default());
+        let made = world.plan().make.remove(0).platforms.within(&site);
+        let asked = asked(&world.entries, &BTreeMap::new());
+        let artifact = artifact(&repository("library/multi"), digest("index"));
+        assert_eq!(asked.platforms(&artifact, [], &site), made, "what is fetched is what makes it whole");
+        made
+    };
+    let arm = of(vec![narrow("g1", "linux/arm64")]);
+    assert_eq!(arm.to_string(), "linux/arm64 within linux/amd64,linux/arm64");
+    let both = of(vec![narrow("g1", "linux/arm64"), narrow("g2", "linux/s390x")]);
+    assert_eq!(both.to_string(), "linux/arm64,linux/s390x within linux/amd64,linux/arm64");
+    assert_eq!(of(vec![narrow("g1", "linux/arm64"), entry("g2", "library/multi", &[], Some("index"))]), site);
 }

@@ -130,7 +130,10 @@ impl Record {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+    use crate::plan::Platforms;
 
     #[test]
     fn it_survives_and_forgets() {
@@ -143,6 +146,8 @@ mod tests {
             registries: Vec::new(),
             fetch: Fetch::Graph,
             tags: vec![tag.clone()],
+            platforms: Platforms::default(),
+            referrers: BTreeSet::new(),
         };
         let mut record = Record::open(dir.path());
         record.intend("http://r", [&make].into_iter()).unwrap();
@@ -165,6 +170,8 @@ mod tests {
             registries: Vec::new(),
             fetch: Fetch::Referrers,
             tags: vec![],
+            platforms: Platforms::default(),
+            referrers: BTreeSet::new(),
         };
         let mut record = Record::open(dir.path());
         record.intend("http://r", [&make].into_iter()).unwrap();

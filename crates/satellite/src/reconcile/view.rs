@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use oci::Digest;
+use tokio::time::Instant;
 use transfer::{RegistrySource, Source as _};
 
 use super::failures::Failing;
@@ -17,17 +19,35 @@ use crate::plan::{self, Artifact, Input, OpenTag, Ownership, Plan, Present};
 /// Tags resolved at once.
 const RESOLVES: usize = 4;
 
+/// What tags meant when they were asked for.
+#[derive(Debug, Default)]
+pub(super) struct Resolutions(BTreeMap<OpenTag, (Digest, Instant)>);
+
+impl Resolutions {
+    /// Every tag is asked for again.
+    pub(super) fn forget(&mut self) {
+        self.0.clear();
+    }
+}
+
 impl Reconciler {
-    /// Asks what the tags mean that the groups name without a digest.
+    /// Asks what the tags mean that the groups name without a digest; an answer younger than `fresh` still counts.
     pub(super) async fn resolve(
         &mut self,
         desired: &Desired,
         upstream: &Arc<Upstream>,
+        fresh: Duration,
     ) -> BTreeMap<OpenTag, Digest> {
-        let open: Vec<OpenTag> = plan::open_tags(&desired.entries)
-            .into_iter()
-            .filter(|open| !self.failures.is_waiting(&Failing::Resolve(open.clone())))
-            .collect();
+        let now = Instant::now();
+        let mut wanted = plan::open_tags(&desired.entries);
+        let known = &mut self.resolutions.0;
+        known.retain(|open, (_, asked)| wanted.contains(open) && now.duration_since(*asked) < fresh);
+        wanted.retain(|open| {
+            !known.contains_key(open) && !self.failures.is_waiting(&Failing::Resolve(open.clone()))
+        });
+        let mut resolved: BTreeMap<OpenTag, Digest> =
+            known.iter().map(|(open, (digest, _))| (open.clone(), *digest)).collect();
+        let open: Vec<OpenTag> = wanted.into_iter().collect();
         let answers: Vec<_> = futures_util::stream::iter(open)
             .map(async |open| {
                 let answer = async {
@@ -46,11 +66,11 @@ impl Reconciler {
             .buffer_unordered(RESOLVES)
             .collect()
             .await;
-        let mut resolved = BTreeMap::new();
         for (open, answer) in answers {
             match answer {
                 Ok(digest) => {
                     self.failures.clear(&Failing::Resolve(open.clone()));
+                    self.resolutions.0.insert(open.clone(), (digest, now));
                     resolved.insert(open, digest);
                 }
                 Err((reason, temporary, retry_after)) => {
@@ -104,7 +124,7 @@ impl Reconciler {
         let ours = self.record.of(&works.name);
         let ownership =
             if works.place.is_local() { Ownership::Everything } else { Ownership::Recorded(ours) };
-        let wanted = plan::asked(&desired.entries, resolved).artifacts;
+        let wanted = plan::asked(&desired.entries, resolved).artifacts.into_keys().collect();
         let (arriving, busy) = if works.place.is_local() {
             (works.arriving(&wanted, present), works.repositories())
         } else {
@@ -126,8 +146,13 @@ impl Reconciler {
             refresh,
         };
         // What is whole without its tags was interrupted, and its referrers may be missing: before the tags move.
-        let unsettled: BTreeSet<Artifact> =
-            plan::plan(&input(&waiting_none, &none)).make.into_iter().map(|make| make.artifact).collect();
+        let first = plan::plan(&input(&waiting_none, &none));
+        let unsettled: BTreeSet<Artifact> = first.make.into_iter().map(|make| make.artifact).collect();
+        let referrers = |artifact: Artifact| {
+            let known = first.wanted.get(&artifact).map(|want| want.referrers.clone());
+            (artifact, known.unwrap_or_default())
+        };
+        let wanted = wanted.into_iter().map(referrers).collect();
         let refresh = self.look_again.due(wanted, &unsettled, config.referrer_interval);
         plan::plan(&input(&waiting, &refresh))
     }

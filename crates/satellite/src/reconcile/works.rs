@@ -9,7 +9,10 @@ use oci::{Digest, RepositoryName};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, Id, JoinSet};
-use transfer::{CopyError, CopyRequest, Engine, EngineOptions, Observer as _, Outcome, RegistrySource};
+use transfer::{
+    Cause, CopyError, CopyRequest, Engine, EngineOptions, Observer as _, Outcome, RegistrySource,
+    SourceErrorKind,
+};
 use url::Url;
 
 use crate::config::{ByoRegistry, Effective, TlsTrust};
@@ -74,6 +77,8 @@ impl Basis {
 /// A download that has ended.
 pub(super) struct Ended {
     pub(super) artifact: Artifact,
+    /// What stood for its referrers when it began.
+    pub(super) referrers: BTreeSet<Digest>,
     pub(super) outcome: Result<Outcome, Failed>,
 }
 
@@ -82,13 +87,22 @@ pub(super) struct Failed {
     pub(super) reason: String,
     pub(super) temporary: bool,
     pub(super) retry_after: Option<Duration>,
+    /// The registry did not let us.
+    pub(super) denied: bool,
+}
+
+impl Failed {
+    pub(super) fn new(reason: String, temporary: bool) -> Self {
+        Self { reason, temporary, retry_after: None, denied: false }
+    }
 }
 
 impl From<CopyError> for Failed {
     fn from(error: CopyError) -> Self {
+        let denied = matches!(&*error.cause, Cause::Source(source) if source.kind == SourceErrorKind::Denied);
         // Which artifact it is stands beside it already.
         let reason = format!("{}: {}", error.part, error.cause);
-        Self { temporary: error.is_retryable(), retry_after: error.retry_after(), reason }
+        Self { temporary: error.is_retryable(), retry_after: error.retry_after(), reason, denied }
     }
 }
 
@@ -104,7 +118,8 @@ pub(super) struct Works {
     permits: Arc<Semaphore>,
     tasks: JoinSet<Result<Outcome, CopyError>>,
     running: BTreeMap<Artifact, AbortHandle>,
-    artifacts: HashMap<Id, Artifact>,
+    artifacts: HashMap<Id, (Artifact, BTreeSet<Digest>)>,
+    transfers: Transfers,
 }
 
 impl std::fmt::Debug for Works {
@@ -138,9 +153,9 @@ impl Works {
             Place::open(config, store).map_err(|error| format!("the destination cannot be used: {error}"))?;
         let name = config.byo_registry.as_ref().map(|site| site.url.to_string()).unwrap_or_default();
         let arriving = Arc::<Mutex<Arriving>>::default();
-        let (heard, transfers) = (arriving.clone(), transfers.clone());
+        let (heard, watched) = (arriving.clone(), transfers.clone());
         let observer = move |event: &transfer::Event| {
-            transfers.observe(event);
+            watched.observe(event);
             if let transfer::Event::ManifestStored { repository, digest } = event {
                 let mut arriving = heard.lock().unwrap_or_else(PoisonError::into_inner);
                 arriving.entry(repository.clone()).or_default().insert(*digest);
@@ -159,6 +174,7 @@ impl Works {
             tasks: JoinSet::new(),
             running: BTreeMap::new(),
             artifacts: HashMap::new(),
+            transfers: transfers.clone(),
         });
         Ok(())
     }
@@ -222,11 +238,15 @@ impl Works {
         request.tags.clear();
         let (engine, permits) = (self.engine.clone(), self.permits.clone());
         let only_referrers = make.fetch == Fetch::Referrers;
+        let (transfers, artifact) = (self.transfers.clone(), make.artifact.clone());
+        let reference = super::show::reference(make);
         let task = self.tasks.spawn(async move {
             let _permit = permits.acquire().await;
+            let _shown =
+                (!only_referrers).then(|| transfers.begin(artifact, reference, request.progress.clone()));
             if only_referrers { engine.copy_referrers(&request).await } else { engine.copy(&request).await }
         });
-        self.artifacts.insert(task.id(), make.artifact.clone());
+        self.artifacts.insert(task.id(), (make.artifact.clone(), make.referrers.clone()));
         self.running.insert(make.artifact.clone(), task);
         Ok(())
     }
@@ -237,28 +257,16 @@ impl Works {
             let (id, outcome) = match self.tasks.join_next_with_id().await? {
                 Ok((id, outcome)) => (id, outcome.map_err(Failed::from)),
                 Err(error) => {
-                    let failed = Failed {
-                        reason:
-                            "the download ended abnormally; this is a fault of the satellite, see its log"
-                                .to_owned(),
-                        temporary: false,
-                        retry_after: None,
-                    };
-                    (
-                        error.id(),
-                        if error.is_cancelled() {
-                            Err(Failed { temporary: true, ..failed })
-                        } else {
-                            Err(failed)
-                        },
-                    )
+                    let reason =
+                        "the download ended abnormally; this is a fault of the satellite, see its log";
+                    (error.id(), Err(Failed::new(reason.to_owned(), error.is_cancelled())))
                 }
             };
-            let Some(artifact) = self.artifacts.remove(&id) else { continue };
+            let Some((artifact, referrers)) = self.artifacts.remove(&id) else { continue };
             // One that was stopped and started again has another task by now.
             if self.running.get(&artifact).is_some_and(|task| task.id() == id) {
                 self.running.remove(&artifact);
-                return Some(Ended { artifact, outcome });
+                return Some(Ended { artifact, referrers, outcome });
             }
         }
     }
@@ -270,11 +278,8 @@ impl Works {
         make: &Make,
         config: &Effective,
     ) -> Result<Outcome, Failed> {
-        let mut request = self.request(upstream, make, 0, config).map_err(|reason| Failed {
-            reason,
-            temporary: false,
-            retry_after: None,
-        })?;
+        let mut request =
+            self.request(upstream, make, 0, config).map_err(|reason| Failed::new(reason, false))?;
         request.referrers = false;
         Ok(self.engine.copy(&request).await?)
     }
@@ -297,7 +302,7 @@ impl Works {
         let repository = self.place.repository(&make.artifact.repository);
         let mut request = CopyRequest::new(Arc::new(source), repository, make.artifact.digest);
         request.tags.clone_from(&make.tags);
-        request.platforms = config.platforms.clone();
+        request.platforms = make.platforms.within(&config.platforms);
         Ok(request)
     }
 }

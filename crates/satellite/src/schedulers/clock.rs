@@ -33,6 +33,8 @@ pub(crate) enum Next {
     Again,
     /// Good so far, and there is more to do at once.
     AtOnce,
+    /// Good; again after this time, whatever the schedule.
+    After(Duration),
     /// It cannot do anything until it is woken or the configuration changes.
     Park,
     /// It has done its work, until something wakes it.
@@ -43,7 +45,16 @@ pub(crate) enum Next {
         error: String,
         /// Not to be tried again before this has passed.
         not_before: Option<Duration>,
+        /// To be tried again when this has passed, at the latest.
+        within: Option<Duration>,
     },
+}
+
+impl Next {
+    /// It failed; the next try is left to the schedule.
+    pub(crate) fn failed(error: String, not_before: Option<Duration>) -> Self {
+        Self::Failed { error, not_before, within: None }
+    }
 }
 
 /// Runs one job by its schedule.
@@ -97,11 +108,13 @@ impl Clock {
                     None
                 }
                 Next::AtOnce => Some((Duration::ZERO, Instant::now())),
+                Next::After(wait) => Some((wait, Instant::now())),
                 Next::Park => None,
                 // By the schedule from the beginning of the run: a run that takes long does not shift the next.
                 Next::Again => Some((delay(&schedule, &Zoned::now(), 0, chance()), began)),
-                Next::Failed { not_before, .. } => {
+                Next::Failed { not_before, within, .. } => {
                     let wait = delay(&schedule, &Zoned::now(), failures, chance());
+                    let wait = wait.min(within.unwrap_or(wait));
                     Some((wait.max(not_before.unwrap_or_default()), Instant::now()))
                 }
             };

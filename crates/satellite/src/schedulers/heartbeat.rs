@@ -1,63 +1,192 @@
-//! The job of the heartbeat: report, and do what the answer asks.
+//! The job of the heartbeat: report, follow what the answer tells, and do what it asks.
+
+use std::time::Duration;
 
 use fleet_protocol::heartbeat::REFRESH_CREDENTIALS;
 use tokio::time::Instant;
 
+use super::pace::{GAP, Pace};
 use super::{Connection, Next, Shell, refusal_wait};
 use crate::config::{Effective, IdentitySource};
 use crate::credentials;
 use crate::events::Event;
-use crate::ground_control::{Account, GroundControl, GroundControlError};
+use crate::follow::{Heard, Position, Source};
+use crate::ground_control::{Account, GroundControl, GroundControlError, HeartbeatTaken};
 use crate::heartbeat::{self, ProcessMeter};
 use crate::registration;
 use crate::sealed::DeviceState;
 use crate::standing::{Outcome, Standing};
+use crate::status::FollowedBy;
 
 /// What is kept from one heartbeat to the next.
 #[derive(Debug, Default)]
 pub(super) struct Beat {
     meter: ProcessMeter,
     connection: Connection,
+    pace: Pace,
+    /// When the last request was sent.
+    sent: Option<Instant>,
+    /// The digest of the list of images that the last answer told, by which its Ground Control knows the list.
+    known_images: Option<String>,
+    /// The last answer was of an older generation.
+    older: bool,
     /// Fresh credentials are not asked for before this.
     no_refresh_before: Option<Instant>,
 }
 
+impl Beat {
+    fn may_refresh(&self) -> bool {
+        self.no_refresh_before.is_none_or(|at| at <= Instant::now())
+    }
+}
+
 impl Shell {
     pub(super) async fn heartbeat(&self, beat: &mut Beat) -> Next {
+        if let Some(sent) = beat.sent.filter(|_| beat.pace.waits()) {
+            tokio::time::sleep_until(sent + GAP).await;
+        }
         let state = self.vault.state();
         let config = self.config.current();
-        let (Some(registration), Some(url)) = (&state.registration, &config.ground_control_url) else {
+        let Some(registration) = &state.registration else { return Next::Park };
+        let Some(url) = &config.ground_control_url else {
+            let ((), moved) = self.follow.change(Position::alone);
+            if moved {
+                self.show_position(beat);
+                self.wake_replication.notify_one();
+            }
             return Next::Park;
         };
         let ground_control = match beat.connection.to(url, &config, &self.identity) {
             Ok(ground_control) => ground_control,
-            Err(error) => return Next::Failed { error: error.to_string(), not_before: None },
+            Err(error) => {
+                self.unheard(beat);
+                return Next::failed(error.to_string(), None);
+            }
         };
         let by_svid = self.identity.is_used();
         let account = if by_svid { Account::Svid } else { Account::Robot(&registration.auth) };
-        let figures = beat.meter.read(config.metrics, &self.store);
-        let message = self
-            .events
-            .status()
-            .read(|status| heartbeat::compose(status, &config, figures, jiff::Timestamp::now()));
-        match ground_control.heartbeat(account, &message).await {
-            Ok(answer) => {
+        let status = self.events.status();
+        let told = heartbeat::Told {
+            figures: beat.meter.read(config.metrics, &self.store),
+            generation: self.follow.position().generation,
+            registry_username: self.accepted.username(),
+            known_images: beat.known_images.as_deref(),
+            fetching: status.transfers().fetching(),
+        };
+        let message = status.read(|status| heartbeat::compose(status, &config, told, jiff::Timestamp::now()));
+        let busy = !message.fetching.is_empty();
+        let mut wait = beat.pace.wait(&config.heartbeat_interval, busy, rand::random());
+        if self.refusals.are_enough() && beat.may_refresh() {
+            // Fresh credentials are asked for once this one is answered.
+            wait = wait.map(|seconds| seconds.min(1));
+        }
+        let began = Instant::now();
+        beat.sent = Some(began);
+        let mut news = false;
+        let ended = tokio::select! {
+            biased;
+            answer = ground_control.heartbeat(account, &message, wait) => Some(answer),
+            () = async {
+                self.wake_heartbeat.notified().await;
+                news = true;
+                tokio::time::sleep_until(began + beat.pace.report_after()).await;
+            } => None,
+        };
+        match ended {
+            // There is something new to tell.
+            None => {
+                beat.pace.gave_up();
+                Next::After(Duration::ZERO)
+            }
+            Some(Ok(taken)) => {
                 self.events.emit(Event::HeartbeatTaken);
                 self.stands(Outcome::Taken, by_svid, &state, None);
-                for what in &answer.events {
+                let events = taken.answer.events.clone();
+                let next = self.heard(beat, taken, wait, began.elapsed());
+                for what in &events {
                     self.events.emit(Event::Asked { what: what.clone() });
                 }
-                let asked = answer.events.iter().any(|event| event == REFRESH_CREDENTIALS);
+                let asked = events.iter().any(|event| event == REFRESH_CREDENTIALS);
                 // Credentials of one that returns come with its registration.
-                if (asked || self.refusals.are_enough()) && self.standing.borrow().may_fetch() {
-                    return self.refresh(beat, &ground_control, account, &config).await;
+                if (asked || self.refusals.are_enough())
+                    && self.standing.borrow().may_fetch()
+                    && let Err(failed) = self.refresh(beat, &ground_control, account, &config).await
+                {
+                    return failed;
                 }
-                Next::Again
+                match next {
+                    // What is new came while the request was under way.
+                    None if news => Next::After(GAP),
+                    None => Next::Again,
+                    Some(after) => Next::After(after),
+                }
             }
-            Err(error) => {
+            Some(Err(error)) => {
                 self.stands(Outcome::of_refusal(error.status()), by_svid, &state, Some(&error));
-                Next::Failed { error: error.to_string(), not_before: error.retry_after() }
+                let within = self.unheard(beat);
+                Next::Failed { error: error.to_string(), not_before: error.retry_after(), within }
             }
+        }
+    }
+
+    /// Follows what an answer tells. Tells how soon the next request follows; `None` leaves that to the schedule.
+    fn heard(
+        &self,
+        beat: &mut Beat,
+        taken: HeartbeatTaken,
+        asked: Option<u32>,
+        took: Duration,
+    ) -> Option<Duration> {
+        let HeartbeatTaken { answer, waits } = taken;
+        beat.known_images = answer.inventory_digest;
+        let generation = answer.desired.as_ref().map(|desired| desired.generation);
+        let (heard, moved) = self.follow.change(|position| position.answered(answer.desired));
+        if heard == Heard::Older && !beat.older {
+            let known = self.follow.position().generation;
+            tracing::warn!(
+                generation,
+                known,
+                "ground control tells an older generation than before, which is passed over"
+            );
+        }
+        beat.older = heard == Heard::Older;
+        let next = beat.pace.answered(heard, waits, asked, took, rand::random());
+        self.show_position(beat);
+        if moved {
+            self.wake_replication.notify_one();
+        }
+        next
+    }
+
+    /// No answer came, or a refusal. Tells how soon it is tried again at the latest.
+    fn unheard(&self, beat: &mut Beat) -> Option<Duration> {
+        let ((), moved) = self.follow.change(Position::failed);
+        let within = beat.pace.failed(rand::random());
+        self.show_position(beat);
+        if moved {
+            tracing::warn!("ground control does not answer, the registry is looked at instead");
+            self.wake_replication.notify_one();
+        }
+        within
+    }
+
+    fn show_position(&self, beat: &Beat) {
+        let position = self.follow.position();
+        let by = match position.source {
+            Source::Registry => FollowedBy::Registry,
+            Source::Kept => FollowedBy::Kept,
+            Source::Answers(_) if beat.pace.waits() => FollowedBy::Waiting,
+            Source::Answers(_) => FollowedBy::Interval,
+        };
+        let status = self.events.status();
+        if status.read(|status| (status.follow.by, status.follow.generation) != (by, position.generation)) {
+            status.update(|status| {
+                if status.follow.by != by || status.follow.since.is_none() {
+                    status.follow.since = Some(jiff::Timestamp::now());
+                }
+                status.follow.by = by;
+                status.follow.generation = position.generation;
+            });
         }
     }
 
@@ -101,31 +230,39 @@ impl Shell {
         }
     }
 
+    /// Asks for fresh credentials; `Err` is how the run ends that could not have them.
     async fn refresh(
         &self,
         beat: &mut Beat,
         ground_control: &GroundControl,
         account: Account<'_>,
         config: &Effective,
-    ) -> Next {
-        if beat.no_refresh_before.is_some_and(|at| at > Instant::now()) {
-            return Next::Again;
+    ) -> Result<(), Next> {
+        if !beat.may_refresh() {
+            return Ok(());
         }
         let refreshed = credentials::refresh(ground_control, account, &self.vault, config, &self.identity);
         match refreshed.await {
-            Ok(()) => {
+            Ok(accepted) => {
                 self.refusals.clear();
+                if let Some(username) = accepted {
+                    // What it was that the registry took is told soon: an older account can go then.
+                    self.accepted.set(username);
+                    self.wake_heartbeat.notify_one();
+                }
                 beat.no_refresh_before = None;
                 self.wake_replication.notify_one();
-                Next::Again
+                Ok(())
             }
             Err(error) => {
-                beat.no_refresh_before = Some(Instant::now() + refusal_wait(config));
-                if error.is_unsupported() {
+                let asked = error.retry_after();
+                beat.no_refresh_before = Some(Instant::now() + asked.unwrap_or_else(|| refusal_wait(config)));
+                // A deployed Ground Control does not know the question; ours may have none to give yet.
+                if error.is_unsupported() || asked.is_some() {
                     tracing::debug!(%error, "credentials not renewed");
-                    return Next::Again;
+                    return Ok(());
                 }
-                Next::Failed { error: format!("credentials are not renewed: {error}"), not_before: None }
+                Err(Next::failed(format!("credentials are not renewed: {error}"), None))
             }
         }
     }

@@ -9,6 +9,7 @@ use url::Url;
 use super::{Connection, Next, Shell, refusal_wait};
 use crate::config::Shared;
 use crate::events::Event;
+use crate::follow::Position;
 use crate::ground_control::GroundControl;
 use crate::registration::{self, RegistrationError};
 use crate::sealed::DeviceState;
@@ -48,7 +49,7 @@ impl Shell {
     ) -> Next {
         let ground_control = match GroundControl::new(url, &config.tls, config.use_unsecure) {
             Ok(ground_control) => ground_control,
-            Err(error) => return Next::Failed { error: error.to_string(), not_before: None },
+            Err(error) => return Next::failed(error.to_string(), None),
         };
         match registration::register(&ground_control, token, &self.vault).await {
             Ok(answer) => self.registered(&answer),
@@ -62,7 +63,7 @@ impl Shell {
                     }
                     not_before = Some(slowly(not_before, config));
                 }
-                Next::Failed { error: error.to_string(), not_before }
+                Next::failed(error.to_string(), not_before)
             }
         }
     }
@@ -88,7 +89,7 @@ impl Shell {
         }
         let ground_control = match connection.to(url, config, &self.identity) {
             Ok(ground_control) => ground_control,
-            Err(error) => return Next::Failed { error: error.to_string(), not_before: None },
+            Err(error) => return Next::failed(error.to_string(), None),
         };
         match registration::register_by_svid(&ground_control, id, &self.vault).await {
             Ok(answer) => self.registered(&answer),
@@ -98,7 +99,7 @@ impl Shell {
                     self.events.emit(Event::Refused { reason: error.to_string() });
                     not_before = Some(slowly(not_before, config));
                 }
-                Next::Failed { error: error.to_string(), not_before }
+                Next::failed(error.to_string(), not_before)
             }
         }
     }
@@ -106,6 +107,7 @@ impl Shell {
     fn registered(&self, answer: &fleet_protocol::registration::StateConfig) -> Next {
         self.standing.send_replace(Standing::Good);
         self.refusals.clear();
+        self.follow.change(Position::registered);
         self.events.emit(Event::Registered { name: registration::satellite_name(answer) });
         self.wake_replication.notify_one();
         self.wake_heartbeat.notify_one();

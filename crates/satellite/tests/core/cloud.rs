@@ -52,6 +52,8 @@ pub(crate) struct Book {
     pub(crate) attests: Vec<Vec<u8>>,
     pub(crate) renewals: Vec<Vec<u8>>,
     pub(crate) registrations: usize,
+    /// So many registrations are 503 with `Retry-After`: the registry's account is not there yet.
+    pub(crate) not_yet: usize,
     pub(crate) refreshes: usize,
     pub(crate) heartbeats: Vec<Value>,
     /// Serial numbers of the SVIDs that heartbeats came with.
@@ -133,6 +135,7 @@ impl Cloud {
             attests: Vec::new(),
             renewals: Vec::new(),
             registrations: 0,
+            not_yet: 0,
             refreshes: 0,
             heartbeats: Vec::new(),
             serials: BTreeSet::new(),
@@ -345,6 +348,10 @@ async fn register(State(shared): State<Shared>, peer: Peer) -> Response {
     let mut book = shared.book.lock().unwrap();
     if let Err(refused) = shared.admit(&mut book, peer.as_deref()) {
         return refused;
+    }
+    if book.not_yet > 0 {
+        book.not_yet -= 1;
+        return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")]).into_response();
     }
     book.registrations += 1;
     shared.state_config(&mut book)

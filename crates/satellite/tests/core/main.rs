@@ -6,6 +6,7 @@ mod builtin;
 mod cloud;
 mod destinations;
 mod fleet;
+mod following;
 mod ground_control;
 mod registration;
 mod replication;

@@ -262,3 +262,33 @@ async fn a_new_token_is_taken_long_after_registration_was_done() {
     edge.token.send_replace(Some(SecretString::from(ground_control.token())));
     edge.until("the new token's claim", |_| ground_control.asked().len() > before).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_is_not_there_yet_is_waited_for() {
+    let (_registry, ground_control) = fleet(Kind::Ours).await;
+    ground_control.change(|book| book.not_yet = 2);
+    let edge = with_token(&ground_control, &ground_control.token());
+    let status = edge
+        .until("registration", |status| {
+            assert_ne!(status.registration.state, RegistrationState::Refused);
+            status.registration.state == RegistrationState::Registered
+        })
+        .await;
+    assert!(status.warnings.is_empty(), "{:?}", status.warnings);
+    let asked = ground_control.asked();
+    assert!(asked.len() >= 3 && asked.iter().all(|question| *question == asked[0]), "{asked:?}");
+
+    // Fresh credentials that are not there yet are no failure of the heartbeat.
+    edge.until("a good heartbeat", |_| !ground_control.heartbeats().is_empty()).await;
+    ground_control.change(|book| {
+        book.not_yet = 1;
+        let answer = r#"{"events":["refresh_credentials"]}"#.to_owned();
+        book.heartbeat_answer = Some((axum::http::StatusCode::OK, answer));
+    });
+    edge.until("fresh credentials", |status| {
+        assert_eq!(status.schedulers["heartbeat"].last_error, None);
+        let state = edge.vault.state();
+        state.registration.as_ref().is_some_and(|held| held.auth.password.expose_secret() == "fresh-secret")
+    })
+    .await;
+}

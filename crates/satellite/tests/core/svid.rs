@@ -284,3 +284,16 @@ async fn one_that_is_unknown_is_told_and_tried_again_slowly() {
     site.cloud.change(|book| book.unknown = false);
     edge.until("the image", with_image).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_at_the_registry_that_is_not_there_yet_is_waited_for() {
+    let site = Site::new().await;
+    site.cloud.change(|book| book.not_yet = 2);
+    let edge = site.start();
+    edge.until("the image", |status| {
+        assert_ne!(status.registration.state, RegistrationState::Refused);
+        with_image(status)
+    })
+    .await;
+    assert_eq!(site.cloud.read(|book| (book.not_yet, book.registrations)), (0, 1));
+}
