@@ -50,7 +50,8 @@ pub struct Heartbeat {
     /// The user name that the registry last accepted: an account that it took the place of can go.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub registry_username: String,
-    /// The generation ([`Desired::generation`]) that is in force; 0 before the first.
+    /// The greatest generation ([`Desired::generation`]) that it was told and took, whether or not all of it is there yet; 0
+    /// before the first. A heartbeat that waits is answered at once only where Ground Control has a greater one.
     #[serde(skip_serializing_if = "is_zero")]
     pub generation: u64,
     /// Artifacts that are on their way.

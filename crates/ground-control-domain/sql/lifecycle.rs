@@ -1,12 +1,13 @@
 //! A satellite's life as an administrator and its own silence change it.
 
+use ground_control_domain::change::Change;
 use ground_control_domain::identity::{self, Enabling};
 use ground_control_domain::satellite::{LifecycleEvent, Satellite, SatelliteState};
 use ground_control_domain::silence::UNTOLD;
 use ground_control_domain::{StoreError, StoreResult};
 use jiff::{SignedDuration, Timestamp};
 
-use super::{During, SqlStore, enrolment, millis, satellites, withdrawals};
+use super::{During, SqlStore, enrolment, millis, publications, satellites, withdrawals};
 use crate::dialect::Connection;
 
 /// How many satellites become stale in one transaction.
@@ -27,6 +28,8 @@ impl SqlStore {
         close_tokens(&mut tx, &id, now_millis, OPERATION).await?;
         withdrawals::begin(&mut tx, &id, now_millis, OPERATION).await?;
         let satellite = satellites::load(&mut tx, name, OPERATION).await?;
+        publications::shut_out(&mut tx, &id, OPERATION).await?;
+        tx.tell(Change::Satellite(name.to_owned()));
         tx.commit().await.during(OPERATION)?;
         Ok(satellite)
     }
@@ -53,6 +56,7 @@ impl SqlStore {
             }
         }
         let satellite = satellites::load(&mut tx, name, OPERATION).await?;
+        tx.tell(Change::Satellite(name.to_owned()));
         tx.commit().await.during(OPERATION)?;
         Ok(satellite)
     }

@@ -1,14 +1,16 @@
 //! The outbox: intents to publish, what was published, and what is to be removed.
 
 use async_trait::async_trait;
+use ground_control_domain::change::Change;
+use ground_control_domain::desired::{Named, Written};
 use ground_control_domain::document::{Claimed, DocumentKey, OutboxLag, Published, Superseded};
 use ground_control_domain::store::{DocumentSource, Outbox};
 use ground_control_domain::{StoreError, StoreResult};
 use jiff::Timestamp;
-use oci::Digest;
 use sqlx::QueryBuilder;
 
-use super::{During, SqlStore, count, millis, read, sources, time};
+use super::transaction::Writing;
+use super::{During, SqlStore, count, json, millis, publications, read, sources, time};
 use crate::dialect::{self, Connection, Driver};
 
 /// The longest reason that is kept of a failure.
@@ -161,6 +163,37 @@ async fn finish(connection: &mut Connection, claimed: &Claimed, operation: &'sta
     Ok(())
 }
 
+/// Gives a document the next number, and tells of it. Last in a transaction.
+async fn number(
+    tx: &mut Writing,
+    document: &DocumentKey,
+    names: &str,
+    operation: &'static str,
+) -> StoreResult<()> {
+    let (key, number) = (document.to_string(), publications::next_number(tx, operation).await?);
+    sqlx::query!(
+        "UPDATE published SET number = $1, numbered = generation, names = $2 WHERE document = $3",
+        number,
+        names,
+        key
+    )
+    .execute(&mut **tx)
+    .await
+    .during(operation)?;
+    tx.tell(Change::Published(document.clone()));
+    Ok(())
+}
+
+/// What a satellite's document names, as it is kept; nothing for others.
+fn names(source: &DocumentSource, operation: &'static str) -> StoreResult<String> {
+    match source {
+        DocumentSource::Satellite(satellite) => {
+            json(operation, &Named { groups: satellite.groups.clone(), config: satellite.config.clone() })
+        }
+        _ => Ok(String::new()),
+    }
+}
+
 #[async_trait]
 impl Outbox for SqlStore {
     async fn claim_documents(
@@ -222,20 +255,27 @@ impl Outbox for SqlStore {
     async fn document_published(
         &self,
         claimed: &Claimed,
-        digest: Digest,
-        found: Option<Digest>,
+        source: &DocumentSource,
+        written: Written,
         now: Timestamp,
-        remove_at: Timestamp,
     ) -> StoreResult<Published> {
         const OPERATION: &str = "record a published document";
-        let (key, new) = (claimed.document.to_string(), digest.to_string());
-        let (now, remove_at) = (millis(now), millis(remove_at));
+        let (key, new) = (claimed.document.to_string(), written.digest.to_string());
+        let (now, remove_at) = (millis(now), millis(written.remove_at));
+        let names = names(source, OPERATION)?;
         let mut tx = self.database.rows(OPERATION).await?;
-        let before = sqlx::query_scalar!("SELECT digest FROM published WHERE document = $1", key)
-            .fetch_optional(&mut *tx)
-            .await
-            .during(OPERATION)?
-            .unwrap_or_default();
+        let before = sqlx::query!(
+            "SELECT digest, generation, numbered, names FROM published WHERE document = $1",
+            key
+        )
+        .fetch_optional(&mut *tx)
+        .await
+        .during(OPERATION)?;
+        // What a program without numbers published is told now.
+        let told = before
+            .as_ref()
+            .is_some_and(|row| row.digest == new && row.numbered == row.generation && row.names == names);
+        let before = before.map(|row| row.digest).unwrap_or_default();
         if before != new {
             sqlx::query!(
                 "INSERT INTO published (document, digest, generation, published_at) VALUES ($1, $2, 1, $3)
@@ -254,7 +294,7 @@ impl Outbox for SqlStore {
                 .during(OPERATION)?;
         }
         let mut replaced = vec![before];
-        replaced.extend(found.map(|digest| digest.to_string()));
+        replaced.extend(written.found.map(|digest| digest.to_string()));
         replaced.dedup();
         for old in replaced.into_iter().filter(|old| !old.is_empty() && *old != new) {
             sqlx::query!(
@@ -268,6 +308,10 @@ impl Outbox for SqlStore {
             .await
             .during(OPERATION)?;
         }
+        if !told {
+            // Locks the group, and so comes before the intent: who deletes a group takes them in this order, too.
+            publications::keep_list(&mut tx, &claimed.document, source, OPERATION).await?;
+        }
         finish(&mut tx, claimed, OPERATION).await?;
         let row = sqlx::query_as!(
             PublishedRow,
@@ -277,6 +321,9 @@ impl Outbox for SqlStore {
         .fetch_one(&mut *tx)
         .await
         .during(OPERATION)?;
+        if !told {
+            number(&mut tx, &claimed.document, &names, OPERATION).await?;
+        }
         tx.commit().await.during(OPERATION)?;
         row.published(OPERATION)
     }
@@ -285,15 +332,19 @@ impl Outbox for SqlStore {
         const OPERATION: &str = "record a removed document";
         let key = claimed.document.to_string();
         let mut tx = self.database.rows(OPERATION).await?;
-        sqlx::query!("UPDATE published SET digest = '' WHERE document = $1", key)
-            .execute(&mut *tx)
-            .await
-            .during(OPERATION)?;
+        let removed =
+            sqlx::query!("UPDATE published SET digest = '' WHERE document = $1 AND digest <> ''", key)
+                .execute(&mut *tx)
+                .await
+                .during(OPERATION)?;
         sqlx::query!("DELETE FROM superseded WHERE document = $1", key)
             .execute(&mut *tx)
             .await
             .during(OPERATION)?;
         finish(&mut tx, claimed, OPERATION).await?;
+        if removed.rows_affected() > 0 {
+            number(&mut tx, &claimed.document, "", OPERATION).await?;
+        }
         tx.commit().await.during(OPERATION)
     }
 
@@ -413,6 +464,7 @@ impl Outbox for SqlStore {
         const OPERATION: &str = "ask for a document again";
         let mut tx = self.database.rows(OPERATION).await?;
         insert(&mut tx, document, true, now, OPERATION).await?;
+        tx.tell(Change::Fleet);
         tx.commit().await.during(OPERATION)
     }
 
@@ -496,6 +548,28 @@ async fn enqueue_all(
          WHERE d.document <> ''
          ON CONFLICT (document) DO UPDATE SET
              change_id = excluded.change_id, verify = TRUE, attempts = 0, due_at = excluded.due_at",
+        change,
+        now
+    )
+    .execute(connection)
+    .await
+    .during(operation)?;
+    Ok(asked.rows_affected())
+}
+
+/// Asks for the documents that a program which knows no numbers has published.
+pub(super) async fn enqueue_unnumbered(
+    connection: &mut Connection,
+    now: Timestamp,
+    operation: &'static str,
+) -> StoreResult<u64> {
+    let (now, change) = (millis(now), change_id());
+    let asked = sqlx::query!(
+        "INSERT INTO outbox (document, publish_order, change_id, verify, enqueued_at, attempts, due_at, claimed_until)
+         SELECT document, CASE WHEN document LIKE 'config/%' THEN 0 WHEN document LIKE 'group/%' THEN 1 ELSE 2 END,
+                CAST($1 AS TEXT), FALSE, CAST($2 AS BIGINT), 0, CAST($2 AS BIGINT), 0
+         FROM published WHERE numbered <> generation AND digest <> ''
+         ON CONFLICT (document) DO NOTHING",
         change,
         now
     )

@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use fleet_protocol::{Region, SatelliteName};
+use ground_control_domain::change::Change;
 use ground_control_domain::document::{DocumentKey, DocumentKind};
 use ground_control_domain::heartbeat::{CachedImage, Heartbeat, HeartbeatOutcome, HeartbeatRecord};
 use ground_control_domain::identity;
@@ -17,8 +18,8 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{
-    During, SqlStore, configs, groups, labels, lifecycle, listing, millis, outbox, read, time, unless_taken,
-    withdrawals,
+    During, SqlStore, configs, groups, labels, lifecycle, listing, millis, outbox, publications, read, time,
+    unless_taken, withdrawals,
 };
 use crate::dialect::Connection;
 
@@ -288,6 +289,8 @@ impl Satellites for SqlStore {
             .await
             .during(OPERATION)?;
         outbox::enqueue(&mut tx, &DocumentKey::satellite(name), now, OPERATION).await?;
+        publications::shut_out(&mut tx, &id, OPERATION).await?;
+        tx.tell(Change::Satellite(name.to_owned()));
         tx.commit().await.during(OPERATION)
     }
 

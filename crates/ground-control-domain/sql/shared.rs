@@ -25,20 +25,27 @@ mod labels;
 mod lifecycle;
 mod listing;
 pub(crate) mod outbox;
+mod publications;
 mod registration;
 mod renewal;
 mod revisions;
 mod satellites;
 mod selection;
 mod sources;
+pub(crate) mod transaction;
 mod users;
 mod withdrawals;
 
 use async_trait::async_trait;
+use ground_control_domain::change::Change;
 use ground_control_domain::{Store, StoreError, StoreResult};
 use jiff::Timestamp;
+use tokio::sync::broadcast;
 
 use crate::dialect::{self, Database};
+
+/// How many changes wait for a slow reader before it is told that some are lost.
+pub(crate) const CHANGES: usize = 1024;
 
 /// Ground Control's store on one database.
 #[derive(Debug)]
@@ -56,6 +63,10 @@ impl Store for SqlStore {
             .await
             .during(OPERATION)
             .map(drop)
+    }
+
+    fn changes(&self) -> broadcast::Receiver<Change> {
+        self.database.changes()
     }
 
     async fn close(&self) {

@@ -1,6 +1,7 @@
 //! People's accounts, sessions and lockout.
 
 use async_trait::async_trait;
+use ground_control_domain::change::Change;
 use ground_control_domain::secret::Hashed;
 use ground_control_domain::store::Users;
 use ground_control_domain::user::{
@@ -164,6 +165,7 @@ impl Users for SqlStore {
             }
         }
         sqlx::query!("DELETE FROM users WHERE id = $1", row.id).execute(&mut *tx).await.during(OPERATION)?;
+        tx.tell(Change::Accounts);
         tx.commit().await.during(OPERATION)
     }
 
@@ -185,6 +187,7 @@ impl Users for SqlStore {
             .execute(&mut *tx)
             .await
             .during(OPERATION)?;
+        tx.tell(Change::Accounts);
         tx.commit().await.during(OPERATION)
     }
 

@@ -8,7 +8,9 @@
 //! Not here: HTTP, password hashing, the registry, and how a document becomes an OCI artifact
 //! (`fleet_protocol::state_image`).
 
+pub mod change;
 pub mod config;
+pub mod desired;
 pub mod document;
 mod error;
 pub mod group;

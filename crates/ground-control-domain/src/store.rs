@@ -8,27 +8,35 @@ mod configs;
 mod groups;
 mod identities;
 mod outbox;
+mod publications;
 mod satellites;
 mod users;
 
 use async_trait::async_trait;
+use tokio::sync::broadcast;
 
 use crate::StoreResult;
+use crate::change::Change;
 
 pub use configs::Configs;
 pub use groups::Groups;
 pub use identities::Identities;
 pub use outbox::{DocumentSource, Outbox, SatelliteSource};
+pub use publications::Publications;
 pub use satellites::{RotateSecret, Satellites};
 pub use users::Users;
 
 /// Everything Ground Control keeps. One implementation per database; used as `Arc<dyn Store>`.
 #[async_trait]
 pub trait Store:
-    Users + Satellites + Identities + Groups + Configs + Outbox + std::fmt::Debug + Send + Sync
+    Users + Satellites + Identities + Groups + Configs + Outbox + Publications + std::fmt::Debug + Send + Sync
 {
     /// Whether the database answers, for readiness.
     async fn ping(&self) -> StoreResult<()>;
+
+    /// What is committed from now on, by any replica. A reader that is too slow is told so by the channel (`Lagged`) and takes
+    /// that for [`Change::Lost`].
+    fn changes(&self) -> broadcast::Receiver<Change>;
 
     /// Closes every connection; later calls fail.
     async fn close(&self);

@@ -2,14 +2,18 @@
 
 use std::time::Duration;
 
+use ground_control_domain::change::Change;
 use ground_control_domain::{StoreError, StoreResult};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{Postgres, Transaction};
+use tokio::sync::broadcast;
 
+use crate::listen::Listening;
 use crate::shared::During as _;
 use crate::shared::outbox::ClaimedRow;
+use crate::shared::transaction::Writing;
 
 /// A connection of this driver.
 pub(crate) type Connection = sqlx::PgConnection;
@@ -51,6 +55,29 @@ pub(crate) fn fate(code: &str) -> Fate {
 #[derive(Debug)]
 pub(crate) struct Database {
     pool: PgPool,
+    listening: Listening,
+}
+
+/// Tells all replicas of changes, this one included.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Feed;
+
+impl Feed {
+    /// What is told within a transaction arrives when it is committed, or never.
+    pub(crate) async fn before_commit(
+        self,
+        connection: &mut Connection,
+        told: &[Change],
+    ) -> Result<(), sqlx::Error> {
+        for change in told {
+            let text = change.to_string();
+            sqlx::query!("SELECT pg_notify('ground_control', $1)", text).execute(&mut *connection).await?;
+        }
+        Ok(())
+    }
+
+    #[expect(clippy::unused_self, reason = "the other database is told then")]
+    pub(crate) fn after_commit(self, _: Vec<Change>) {}
 }
 
 impl Database {
@@ -66,11 +93,11 @@ impl Database {
         let pool = PgPoolOptions::new()
             .max_connections(CONNECTIONS)
             .acquire_timeout(PATIENCE)
-            .connect_with(options)
+            .connect_with(options.clone())
             .await
             .during(OPERATION)?;
         migrate(&pool).await?;
-        Ok(Self { pool })
+        Ok(Self { pool, listening: Listening::start(options).await.during(OPERATION)? })
     }
 
     /// A connection for one query.
@@ -87,18 +114,24 @@ impl Database {
     }
 
     /// A transaction that changes rows of its own.
-    pub(crate) async fn rows(&self, operation: &'static str) -> StoreResult<Transaction<'static, Postgres>> {
-        self.pool.begin().await.during(operation)
+    pub(crate) async fn rows(&self, operation: &'static str) -> StoreResult<Writing> {
+        Ok(Writing::new(self.pool.begin().await.during(operation)?, Feed))
     }
 
     /// A transaction that changes what belongs together: one at a time over all replicas.
-    pub(crate) async fn fleet(&self, operation: &'static str) -> StoreResult<Transaction<'static, Postgres>> {
+    pub(crate) async fn fleet(&self, operation: &'static str) -> StoreResult<Writing> {
         let mut tx = self.rows(operation).await?;
+        tx.tell(Change::Fleet);
         sqlx::query!("SELECT pg_advisory_xact_lock($1)", FLEET).execute(&mut *tx).await.during(operation)?;
         Ok(tx)
     }
 
+    pub(crate) fn changes(&self) -> broadcast::Receiver<Change> {
+        self.listening.changes()
+    }
+
     pub(crate) async fn close(&self) {
+        self.listening.stop();
         self.pool.close().await;
     }
 }

@@ -8,6 +8,7 @@
 //! satellites do locks its own rows, and intents are claimed with `FOR UPDATE SKIP LOCKED`.
 
 mod dialect;
+mod listen;
 #[path = "../../ground-control-domain/sql/shared.rs"]
 mod shared;
 

@@ -4,15 +4,19 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
+use ground_control_domain::change::Change;
 use ground_control_domain::{StoreError, StoreResult};
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 use sqlx::{Sqlite, Transaction};
+use tokio::sync::broadcast;
 
+use crate::shared::CHANGES;
 use crate::shared::During as _;
 use crate::shared::outbox::ClaimedRow;
+use crate::shared::transaction::Writing;
 
 /// A connection of this driver.
 pub(crate) type Connection = sqlx::SqliteConnection;
@@ -52,6 +56,25 @@ pub(crate) fn fate(code: &str) -> Fate {
 pub(crate) struct Database {
     readers: SqlitePool,
     writer: SqlitePool,
+    feed: Feed,
+}
+
+/// Tells of changes within this process: nobody else works on this file.
+#[derive(Debug, Clone)]
+pub(crate) struct Feed(broadcast::Sender<Change>);
+
+impl Feed {
+    #[expect(clippy::unused_async, reason = "the other database is told within the transaction")]
+    pub(crate) async fn before_commit(&self, _: &mut Connection, _: &[Change]) -> Result<(), sqlx::Error> {
+        Ok(())
+    }
+
+    pub(crate) fn after_commit(&self, told: Vec<Change>) {
+        for change in told {
+            // Nobody may be listening.
+            let _ = self.0.send(change);
+        }
+    }
 }
 
 impl Database {
@@ -84,7 +107,7 @@ impl Database {
             .connect_with(options.pragma("query_only", "ON"))
             .await
             .during(OPERATION)?;
-        Ok(Self { readers, writer })
+        Ok(Self { readers, writer, feed: Feed(broadcast::Sender::new(CHANGES)) })
     }
 
     /// A connection for one query.
@@ -101,13 +124,20 @@ impl Database {
     }
 
     /// A transaction that changes rows of its own.
-    pub(crate) async fn rows(&self, operation: &'static str) -> StoreResult<Transaction<'static, Sqlite>> {
-        self.writer.begin_with("BEGIN IMMEDIATE").await.during(operation)
+    pub(crate) async fn rows(&self, operation: &'static str) -> StoreResult<Writing> {
+        let transaction = self.writer.begin_with("BEGIN IMMEDIATE").await.during(operation)?;
+        Ok(Writing::new(transaction, self.feed.clone()))
     }
 
     /// A transaction that changes what belongs together; they all stand in one line here anyway.
-    pub(crate) async fn fleet(&self, operation: &'static str) -> StoreResult<Transaction<'static, Sqlite>> {
-        self.rows(operation).await
+    pub(crate) async fn fleet(&self, operation: &'static str) -> StoreResult<Writing> {
+        let mut tx = self.rows(operation).await?;
+        tx.tell(Change::Fleet);
+        Ok(tx)
+    }
+
+    pub(crate) fn changes(&self) -> broadcast::Receiver<Change> {
+        self.feed.0.subscribe()
     }
 
     pub(crate) async fn close(&self) {

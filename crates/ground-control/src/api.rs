@@ -19,6 +19,7 @@ mod spire;
 mod state;
 mod sync;
 mod users;
+mod wait;
 
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};

@@ -2,5 +2,6 @@
 
 pub use ground_control_domain::{
     ConfigId, Entity, GroupId, MAX_PAGE_SIZE, Page, Paged, SatelliteId, StoreError, StoreResult, UserId,
-    config, document, group, heartbeat, identity, label, revision, satellite, secret, user, ztr,
+    change, config, desired, document, group, heartbeat, identity, label, revision, satellite, secret, user,
+    ztr,
 };

@@ -11,6 +11,7 @@ pub mod api;
 pub mod auth;
 pub mod central;
 pub mod config;
+pub mod desired;
 pub mod domain;
 pub mod identity;
 pub mod log;

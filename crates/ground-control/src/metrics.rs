@@ -56,6 +56,7 @@ struct Values {
     failing: Gauge,
     lag_seconds: Gauge<f64, AtomicU64>,
     satellites: Family<Labels<1>, Gauge>,
+    waiting_polls: Gauge,
     heartbeats: Counter,
     batch_size: Histogram,
     commit_seconds: Histogram,
@@ -90,7 +91,7 @@ impl Values {
             request_seconds: all.add(
                 "ground_control_request_duration_seconds",
                 &["method", "route"],
-                "From the head of a request to the head of its answer",
+                "From the head of a request to the head of its answer, without the time that a heartbeat asked to wait",
                 Family::new_with_constructor(request_buckets),
             ),
             requests_under_way: all.add(
@@ -136,6 +137,12 @@ impl Values {
                 &["state"],
                 "Satellites by state, at most ten seconds old; absent while the database does not answer",
                 Family::default(),
+            ),
+            waiting_polls: all.add(
+                "ground_control_waiting_polls",
+                &[],
+                "Satellites that wait here for a change; they are among the requests under way",
+                Gauge::default(),
             ),
             heartbeats: all.add(
                 "ground_control_heartbeats",
@@ -287,6 +294,11 @@ impl Metrics {
             let gauge = self.values.satellites.get_or_create(&[("state", state.as_str().into())]);
             gauge.set(signed(*count));
         }
+    }
+
+    /// How many satellites wait for a change.
+    pub(crate) fn set_waiting_polls(&self, waiting: usize) {
+        self.values.waiting_polls.set(i64::try_from(waiting).unwrap_or(i64::MAX));
     }
 
     /// Until when our own SVID is good; `None` where there is none at present.

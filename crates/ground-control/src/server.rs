@@ -25,6 +25,7 @@ use crate::admin;
 use crate::api::{self, AppState, Listener};
 use crate::auth::{People, PeopleSettings, RegistryTokens, Robots};
 use crate::config::{Config, IdentitySource};
+use crate::desired::Hub;
 use crate::domain::secret::HashKey;
 use crate::identity::{Identities, Lifecycle};
 use crate::log::LogControl;
@@ -136,8 +137,10 @@ pub async fn start_with(config: &Config, log: LogControl) -> Result<Running, Sta
     let (publisher, handle) = publisher(&store, &central.documents, &central.url);
     let accounts =
         Accounts::new(Arc::clone(&store), Arc::clone(&people), robots.clone(), RegistryTokens::new(&key));
+    let desired = Hub::new(Arc::clone(&store));
     let state = AppState {
-        heartbeats: HeartbeatRecorder::start(Arc::clone(&store), metrics.clone()),
+        heartbeats: HeartbeatRecorder::start(Arc::clone(&store), desired.clone(), metrics.clone()),
+        desired,
         lifecycle: Lifecycle::new(Arc::clone(&store), identities.clone(), Arc::clone(&hash_key)),
         store,
         registry: Arc::clone(&central),
@@ -197,6 +200,8 @@ pub async fn start_with(config: &Config, log: LogControl) -> Result<Running, Sta
     if let Some(blobs) = central.blobs() {
         tasks.spawn(jobs::collect_garbage(blobs.clone(), metrics.clone(), stop_tasks.clone()));
     }
+    tasks.spawn(state.desired.clone().run(stop_tasks.clone()));
+    tasks.spawn(jobs::wake_publisher(state.clone(), stop_tasks.clone()));
     tasks.spawn(jobs::purge(state.clone(), stop_tasks.clone()));
     let threshold = config.stale_threshold.map(signed);
     tasks.spawn(jobs::mark_stale(Arc::clone(&state.store), threshold, metrics.clone(), stop_tasks.clone()));

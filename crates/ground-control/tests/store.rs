@@ -17,6 +17,8 @@
 mod agents;
 #[path = "store/attestation.rs"]
 mod attestation;
+#[path = "store/changes.rs"]
+mod changes;
 #[path = "store/fixture.rs"]
 mod fixture;
 #[path = "store/fleet.rs"]
@@ -77,6 +79,10 @@ suite! {
     people::the_first_account_is_made_once,
     people::sessions_end,
     people::failed_logins_add_up,
+    changes::changes_are_told,
+    changes::a_listener_that_was_cut_off_says_so,
+    changes::publications_are_numbered,
+    changes::who_waits_wakes,
     fleet::satellites_are_created_listed_and_deleted,
     fleet::a_satellite_that_cannot_be_created_leaves_nothing_behind,
     fleet::a_name_comes_back_as_another_satellite,

@@ -2,10 +2,10 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use oci::Digest;
 use serde_json::Value;
 
 use crate::StoreResult;
+use crate::desired::Written;
 use crate::document::{Claimed, DocumentKey, OutboxLag, Published, Superseded};
 use crate::group::Artifact;
 
@@ -51,18 +51,15 @@ pub trait Outbox {
     /// What was last published of it.
     async fn published(&self, document: &DocumentKey) -> StoreResult<Option<Published>>;
 
-    /// The document is in the registry with this digest: remembers it, and the manifest it supersedes for removal
-    /// at `remove_at`. The intent ends unless a newer change came meanwhile.
-    ///
-    /// `found` is what the tag pointed at before. It is another manifest than the last one remembered where a publisher
-    /// died between writing and remembering; it goes too.
+    /// The document made of `source` is in the registry: remembers it, and what it takes the place of for removal. Where it is
+    /// another one than before, it takes the next number ([`super::Publications`]). The intent ends unless a newer change
+    /// came meanwhile.
     async fn document_published(
         &self,
         claimed: &Claimed,
-        digest: Digest,
-        found: Option<Digest>,
+        source: &DocumentSource,
+        written: Written,
         now: Timestamp,
-        remove_at: Timestamp,
     ) -> StoreResult<Published>;
 
     /// The document and all its manifests are gone from the registry.

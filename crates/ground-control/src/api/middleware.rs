@@ -1,6 +1,7 @@
 //! What happens around every request: its id, its line in the log, its limits, and the shape of its errors.
 
-use std::sync::Arc;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
@@ -8,7 +9,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::Instrument as _;
 
 use super::error::ApiError;
@@ -39,6 +40,25 @@ impl Default for Gate {
     }
 }
 
+/// A request's turn at the [`Gate`]. Who only waits for something to happen gives it back, and is not bound by the gate's
+/// limit of time any more.
+#[derive(Clone, Debug)]
+pub(crate) struct Turn(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
+
+impl Turn {
+    pub(crate) fn give_back(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    fn is_given_back(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+}
+
+/// In an answer: for how long the request waited for something to happen, which says nothing about this server's speed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Waited(pub(crate) Duration);
+
 /// Takes the caller's request id (1 to 128 of letters, digits, `.`, `_`, `-`) or makes one, opens the span that
 /// every line of the request carries, and echoes the id.
 ///
@@ -61,7 +81,8 @@ pub(crate) async fn context(State(metrics): State<Metrics>, request: Request, ne
     async move {
         let mut response = next.run(request).await;
         let status = response.status();
-        let elapsed = start.elapsed();
+        let waited = response.extensions().get::<Waited>().map_or(Duration::ZERO, |waited| waited.0);
+        let elapsed = start.elapsed().saturating_sub(waited);
         drop(under_way);
         metrics.answered(&method, route.as_deref().unwrap_or(NO_ROUTE), status, elapsed);
         let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
@@ -82,12 +103,17 @@ pub(crate) async fn context(State(metrics): State<Metrics>, request: Request, ne
 }
 
 /// Bounds how many requests of the API are under way, and for how long.
-pub(crate) async fn limit(State(gate): State<Gate>, request: Request, next: Next) -> Response {
-    let Ok(Ok(_permit)) = tokio::time::timeout(gate.patience, gate.slots.acquire()).await else {
+pub(crate) async fn limit(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
+    let Ok(Ok(permit)) = tokio::time::timeout(gate.patience, gate.slots.acquire_owned()).await else {
         return ApiError::unavailable("too many requests at once, try again in a moment").into_response();
     };
-    match tokio::time::timeout(API_TIMEOUT, next.run(request)).await {
+    let turn = Turn(Arc::new(Mutex::new(Some(permit))));
+    request.extensions_mut().insert(turn.clone());
+    let mut answer = pin!(next.run(request));
+    match tokio::time::timeout(API_TIMEOUT, answer.as_mut()).await {
         Ok(response) => response,
+        // It bounds its waiting itself.
+        Err(_) if turn.is_given_back() => answer.await,
         Err(_) => ApiError::new(StatusCode::REQUEST_TIMEOUT, "the request took too long").into_response(),
     }
 }

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::error::ApiError;
 use crate::auth::{Busy, Credentials, LoginError, People, Robots, source_of};
 use crate::central::CentralRegistry;
+use crate::desired::Hub;
 use crate::domain::secret::HashKey;
 use crate::domain::user::{Role, User};
 use crate::domain::{Entity, StoreError};
@@ -33,6 +34,8 @@ pub struct AppState {
     pub hash_key: Arc<HashKey>,
     /// Records heartbeats in batches.
     pub heartbeats: HeartbeatRecorder,
+    /// What satellites shall have, and which of them wait for it to change.
+    pub desired: Hub,
     /// Woken after each change.
     pub publisher: PublisherHandle,
     /// Identities by SPIFFE, where they are enabled.

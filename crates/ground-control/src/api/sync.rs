@@ -1,11 +1,14 @@
 //! The satellites' side: registration by one-time token, and heartbeats.
 
-use axum::Json;
+use std::time::Instant;
+
 use axum::extract::State;
 use axum::http::request::Parts;
+use axum::response::{IntoResponse as _, Response};
+use axum::{Extension, Json};
 use fleet_protocol::heartbeat::REFRESH_CREDENTIALS;
 use fleet_protocol::{Heartbeat, HeartbeatAnswer, StateConfig, ZtrRequest};
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 use secrecy::ExposeSecret as _;
 
@@ -13,7 +16,9 @@ use super::caller::{Proof, SatelliteCaller};
 use super::credentials::state_config;
 use super::error::ApiError;
 use super::extract::{Body, Segment};
+use super::middleware::{Turn, Waited};
 use super::state::AppState;
+use super::wait;
 use crate::auth::source_of;
 use crate::domain::heartbeat::{HeartbeatOutcome, HeartbeatRecord};
 use crate::domain::secret::Purpose;
@@ -82,33 +87,51 @@ fn is_hex(text: &str) -> bool {
 }
 
 /// `POST /satellites/sync`: a heartbeat. Who sends it is who the credential says, whatever name stands in it; megabytes are
-/// read only from who has one.
+/// read only from who has one. With `Prefer: wait=N` it is answered when there is news for the satellite, or after N seconds.
 pub(crate) async fn heartbeat(
     State(state): State<AppState>,
+    Extension(turn): Extension<Turn>,
     caller: SatelliteCaller,
+    headers: HeaderMap,
     Body(report): Body<Heartbeat>,
-) -> Result<Json<HeartbeatAnswer>, ApiError> {
-    let now = Timestamp::now();
+) -> Result<Response, ApiError> {
+    let (now, begun) = (Timestamp::now(), Instant::now());
+    let preference = wait::preferred(&headers);
+    drop(headers);
     let by_svid = matches!(caller.proof, Proof::Svid);
     let robot = match caller.proof {
         Proof::Secret(robot, _) => Some(*robot),
         Proof::Svid => state.store.robot(&caller.name).await?,
     };
-    let record = HeartbeatRecord { satellite: caller.satellite, received_at: now, report };
+    let known = report.generation;
+    let record = HeartbeatRecord { satellite: caller.satellite.clone(), received_at: now, report };
     match state.heartbeats.record(record).await? {
         HeartbeatOutcome::Recorded { first, .. } => {
             if first {
                 tracing::info!(satellite = %caller.name, "satellite online");
             }
-            let mut answer = HeartbeatAnswer::default();
-            if state.registry.issuer.are_stale(robot.as_ref(), by_svid, now).await {
-                answer.events.push(REFRESH_CREDENTIALS.to_owned());
-            }
-            Ok(Json(answer))
         }
         HeartbeatOutcome::Refused => {
-            Err(ApiError::new(StatusCode::FORBIDDEN, "the satellite is not admitted"))
+            return Err(ApiError::new(StatusCode::FORBIDDEN, "the satellite is not admitted"));
         }
-        HeartbeatOutcome::Gone => Err(ApiError::unauthorized()),
+        HeartbeatOutcome::Gone => return Err(ApiError::unauthorized()),
     }
+    let mut answer = HeartbeatAnswer::default();
+    if state.registry.issuer.are_stale(robot.as_ref(), by_svid, now).await {
+        answer.events.push(REFRESH_CREDENTIALS.to_owned());
+    }
+    drop(robot);
+    let folded = Instant::now();
+    if let Some(preference) = preference {
+        turn.give_back();
+        let until = begun + preference.duration();
+        wait::for_news(&state, &caller.satellite, &caller.name, known, until).await?;
+    }
+    answer.desired = state.desired.tell(&caller.name);
+    let mut response = Json(answer).into_response();
+    if let Some(preference) = preference {
+        response.headers_mut().insert(wait::PREFERENCE_APPLIED, preference.applied());
+        response.extensions_mut().insert(Waited(folded.elapsed()));
+    }
+    Ok(response)
 }

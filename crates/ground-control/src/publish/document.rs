@@ -9,6 +9,7 @@ use oci::RepositoryName;
 use super::backend::{RegistryBackend, RegistryError};
 use super::publisher::Options;
 use crate::domain::StoreError;
+use crate::domain::desired::Written;
 use crate::domain::document::{self, Claimed, DocumentKind};
 use crate::store::{DocumentSource, SharedStore};
 
@@ -102,12 +103,12 @@ impl Work {
         let now = Timestamp::now();
         let grace = SignedDuration::try_from(self.options.grace).unwrap_or(SignedDuration::MAX);
         let remove_at = now.checked_add(grace).unwrap_or(Timestamp::MAX);
-        let published =
-            self.store.document_published(&self.claimed, image.digest, found, now, remove_at).await?;
+        let (digest, written) = (image.digest, Written { digest: image.digest, found, remove_at });
+        let published = self.store.document_published(&self.claimed, &source, written, now).await?;
         if unchanged {
             return Ok(Outcome::Unchanged);
         }
-        tracing::info!(document = %key, digest = %image.digest, generation = published.generation, "published");
+        tracing::info!(document = %key, %digest, generation = published.generation, "published");
         Ok(Outcome::Published)
     }
 

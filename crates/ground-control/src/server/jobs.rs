@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::AppState;
+use crate::domain::change::Change;
 use crate::metrics::{Job, Metrics};
 use crate::store::SharedStore;
 
@@ -30,6 +32,22 @@ pub(super) async fn collect_garbage(blobs: blob_store::Store, metrics: Metrics, 
         match outcome {
             Ok(report) => tracing::info!(?report, "garbage collected"),
             Err(error) => tracing::warn!(%error, "garbage not collected, tried again later"),
+        }
+    }
+}
+
+/// Has the publisher look whenever people changed something, here or at another replica.
+pub(super) async fn wake_publisher(state: AppState, stop: CancellationToken) {
+    let mut changes = state.store.changes();
+    loop {
+        let change = tokio::select! {
+            () = stop.cancelled() => return,
+            change = changes.recv() => change,
+        };
+        match change {
+            Ok(Change::Fleet | Change::Lost) | Err(RecvError::Lagged(_)) => state.publisher.wake(),
+            Ok(_) => {}
+            Err(RecvError::Closed) => return,
         }
     }
 }

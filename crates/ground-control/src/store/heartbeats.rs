@@ -9,6 +9,7 @@ use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
 use super::SharedStore;
+use crate::desired::Hub;
 use crate::domain::heartbeat::{HeartbeatOutcome, HeartbeatRecord};
 use crate::domain::{StoreError, StoreResult};
 use crate::metrics::{Lost, Metrics};
@@ -29,9 +30,11 @@ pub struct HeartbeatRecorder {
 
 impl HeartbeatRecorder {
     /// Starts the task that writes to `store`. Must be called within a Tokio runtime.
-    pub fn start(store: SharedStore, metrics: Metrics) -> Self {
+    ///
+    /// `hub`: is shown with each batch how far publications are.
+    pub fn start(store: SharedStore, hub: Hub, metrics: Metrics) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE);
-        tokio::spawn(write(store, waiting, metrics.clone()));
+        tokio::spawn(write(store, hub, waiting, metrics.clone()));
         Self { queue, metrics }
     }
 
@@ -56,7 +59,7 @@ impl HeartbeatRecorder {
     }
 }
 
-async fn write(store: SharedStore, mut waiting: mpsc::Receiver<Waiting>, metrics: Metrics) {
+async fn write(store: SharedStore, hub: Hub, mut waiting: mpsc::Receiver<Waiting>, metrics: Metrics) {
     let mut batch = Vec::with_capacity(BATCH);
     while waiting.recv_many(&mut batch, BATCH).await > 0 {
         let (records, answers): (Vec<_>, Vec<_>) = batch.drain(..).unzip();
@@ -65,6 +68,9 @@ async fn write(store: SharedStore, mut waiting: mpsc::Receiver<Waiting>, metrics
             Ok(outcomes) => {
                 metrics.heartbeats_committed(records.len(), start.elapsed());
                 tracing::debug!(heartbeats = records.len(), "heartbeats committed");
+                if let Ok(position) = store.position().await {
+                    hub.seen(position);
+                }
                 for (answer, outcome) in answers.into_iter().zip(outcomes) {
                     let _ = answer.send(Ok(outcome));
                 }

@@ -9,6 +9,7 @@ mod fleet;
 mod input;
 mod lifecycle;
 mod listeners;
+mod polls;
 mod program;
 mod registration;
 mod registry;

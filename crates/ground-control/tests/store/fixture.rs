@@ -6,7 +6,8 @@ use std::str::FromStr as _;
 use fleet_protocol::api::AttestationMethod;
 use ground_control::domain::Page;
 use ground_control::domain::SatelliteId;
-use ground_control::domain::document::{Claimed, DocumentKey};
+use ground_control::domain::desired::Written;
+use ground_control::domain::document::{Claimed, DocumentKey, Published};
 use ground_control::domain::group::Artifact;
 use ground_control::domain::heartbeat::{HeartbeatOutcome, HeartbeatRecord, Report};
 use ground_control::domain::identity::{
@@ -195,9 +196,22 @@ pub(crate) async fn published(store: &SharedStore, now: Timestamp) -> Vec<String
     let claimed = due(store, now).await;
     for claimed in &claimed {
         let digest = oci::Digest::sha256(format!("{claimed:?}").as_bytes());
-        store.document_published(claimed, digest, None, now, now).await.unwrap();
+        written(store, claimed, digest, now, now).await;
     }
     claimed.iter().map(|c| c.document.to_string()).collect()
+}
+
+/// Writes down that a document was published as the records say, with this digest.
+pub(crate) async fn written(
+    store: &SharedStore,
+    claimed: &Claimed,
+    digest: oci::Digest,
+    now: Timestamp,
+    remove_at: Timestamp,
+) -> Published {
+    let source = store.document_source(&claimed.document).await.unwrap();
+    let written = Written { digest, found: None, remove_at };
+    store.document_published(claimed, &source, written, now).await.unwrap()
 }
 
 /// The keys of documents, as text.

@@ -8,7 +8,7 @@ use jiff::SignedDuration;
 use oci::Digest;
 use serde_json::json;
 
-use crate::fixture::{Fixture, artifacts, at, due, group, keys, published, satellite};
+use crate::fixture::{Fixture, artifacts, at, due, group, keys, published, satellite, written};
 
 pub(crate) async fn a_change_and_its_intent_are_one(fixture: Fixture) {
     let store = fixture.ready().await;
@@ -51,13 +51,13 @@ pub(crate) async fn a_newer_change_is_not_swallowed(fixture: Fixture) {
     group(&store, "us-east", "library/alpine").await;
     // While the first publisher is at work nobody else gets the document.
     assert!(due(&store, at(3)).await.is_empty());
-    store.document_published(&old, Digest::sha256(b"old"), None, at(3), at(3)).await.unwrap();
+    written(&store, &old, Digest::sha256(b"old"), at(3), at(3)).await;
     let new = due(&store, at(3)).await.remove(0);
     assert_ne!(new.change, old.change);
     // One who comes back late with the old change does not end the new one.
-    store.document_published(&old, Digest::sha256(b"old"), None, at(4), at(4)).await.unwrap();
+    written(&store, &old, Digest::sha256(b"old"), at(4), at(4)).await;
     assert_eq!(store.outbox_lag().await.unwrap().waiting, 1);
-    store.document_published(&new, Digest::sha256(b"new"), None, at(5), at(5)).await.unwrap();
+    written(&store, &new, Digest::sha256(b"new"), at(5), at(5)).await;
     assert_eq!(store.outbox_lag().await.unwrap().waiting, 0);
 }
 
@@ -121,7 +121,7 @@ pub(crate) async fn generations_grow_and_manifests_are_superseded(fixture: Fixtu
         let claimed = due(&store, at(seconds)).await.remove(0);
         assert!(claimed.verify);
         let grace = at(seconds) + SignedDuration::from_secs(100);
-        store.document_published(&claimed, digest(text), None, at(seconds), grace).await.unwrap().generation
+        written(&store, &claimed, digest(text), at(seconds), grace).await.generation
     };
     assert_eq!(store.published(&key).await.unwrap(), None);
     let mut generations = Vec::new();
@@ -181,7 +181,7 @@ pub(crate) async fn everything_can_be_asked_for_again(fixture: Fixture) {
     );
     assert!(claimed.iter().all(|c| c.verify));
     for claimed in &claimed {
-        store.document_published(claimed, Digest::sha256(b"x"), None, at(5), at(5)).await.unwrap();
+        written(&store, claimed, Digest::sha256(b"x"), at(5), at(5)).await;
     }
 
     assert_eq!(store.registry_url().await.unwrap(), None);

@@ -1,5 +1,6 @@
 //! What satellites report.
 
+use ground_control::desired::Hub;
 use ground_control::domain::SatelliteId;
 use ground_control::domain::heartbeat::{CachedImage, HISTORY, HeartbeatOutcome, HeartbeatRecord, Report};
 use ground_control::domain::satellite::SatelliteState;
@@ -104,7 +105,7 @@ pub(crate) async fn many_reports_share_a_commit(fixture: Fixture) {
     for n in 0..20 {
         satellites.push(satellite(&store, &format!("edge-{n:02}"), &[]).await.id);
     }
-    let recorder = HeartbeatRecorder::start(store.clone(), Metrics::default());
+    let recorder = HeartbeatRecorder::start(store.clone(), Hub::new(store.clone()), Metrics::default());
     let reports = (0..400i64).map(|n| {
         let recorder = recorder.clone();
         let record = record(&satellites[(n % 20) as usize], n, &[]);
