@@ -226,8 +226,8 @@ async fn old_and_missing_secrets_are_asked_to_be_renewed() {
     server.satellite("edge-01", &[]).await;
     assert_eq!(peer.heartbeat().await.expect(200).body["events"], refresh);
     let robot = credentials(&peer.ask("POST", "/satellites/credentials", None).await.expect(200));
-    assert_eq!(peer.heartbeat().await.expect(200).body, json!({}));
-    assert_eq!(sync(server, &robot).await.expect(200).body, json!({}));
+    assert_eq!(peer.heartbeat().await.expect(200).body["events"], json!(null));
+    assert_eq!(sync(server, &robot).await.expect(200).body["events"], json!(null));
 
     let file = server.dir.path().join("ground-control.db");
     let database = sqlx::SqlitePool::connect(&format!("sqlite://{}", file.display())).await.unwrap();
@@ -236,7 +236,7 @@ async fn old_and_missing_secrets_are_asked_to_be_renewed() {
     assert_eq!(peer.heartbeat().await.expect(200).body["events"], refresh);
     assert_eq!(sync(server, &robot).await.expect(200).body["events"], refresh);
     peer.ask("POST", "/satellites/credentials", None).await.expect(200);
-    assert_eq!(sync(server, &robot).await.expect(200).body, json!({}));
+    assert_eq!(sync(server, &robot).await.expect(200).body["events"], json!(null));
 }
 
 /// Where a request brings a certificate and a secret, the certificate decides; people's routes look at the login alone.
