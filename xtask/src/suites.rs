@@ -170,7 +170,7 @@ impl Suite {
 fn suite_of(package: &str, target: &str, kind: &str) -> &'static str {
     match (package, target) {
         ("testbed", "clients") => "clients",
-        ("testbed", "end_to_end" | "end_to_end_oci" | "groundctl") => "end-to-end",
+        ("testbed", "end_to_end" | "end_to_end_following" | "end_to_end_oci" | "groundctl") => "end-to-end",
         // It needs docker-registry, too.
         ("ground-control", "oci_registry") => "end-to-end",
         ("testbed", "crash") => "crash",

@@ -189,7 +189,7 @@ impl Reader {
         let state = self.state_of(state_url);
         let mut desired = Desired {
             state_digest: self.digest_of(state_url),
-            complete: error.is_none(),
+            complete: error.is_none() && version(told, |told| told.state) != Version::Kept,
             unreachable: !reachable,
             unauthorized,
             answered,

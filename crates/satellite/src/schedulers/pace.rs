@@ -36,9 +36,9 @@ const RETRY_SPREAD: f64 = 5.0;
 pub(super) struct Pace {
     /// The last request was answered.
     settled: bool,
-    /// The last answer told what is desired; `None` before the first.
+    /// Whether the last answer came from one that tells what is desired, or knows waiting; `None` before the first.
     follows: Option<bool>,
-    /// Its Ground Control knows waiting.
+    /// It knows waiting. It may have nothing to tell for the moment.
     waits: bool,
     /// Answers in a row that came before their time and told nothing new.
     hasty: u32,
@@ -96,8 +96,8 @@ impl Pace {
     ) -> Option<Duration> {
         let probe = !std::mem::replace(&mut self.settled, true);
         self.given_up = 0;
-        self.follows = Some(heard != Heard::Nothing);
-        self.waits = waits && heard != Heard::Nothing;
+        self.follows = Some(waits || heard != Heard::Nothing);
+        self.waits = waits;
         if !self.waits {
             return None;
         }
@@ -150,6 +150,9 @@ mod tests {
         // One that tells what is desired, and knows no waiting.
         assert_eq!(pace.answered(Heard::News, false, Some(30), Duration::ZERO, 0.5), None);
         assert_eq!(pace.wait(&schedule, false, 0.0), Some(30), "it may learn it");
+        // One that knows waiting, and has nothing to tell yet.
+        assert_eq!(pace.answered(Heard::Nothing, true, Some(30), 30 * SECOND, 0.5), Some(Duration::ZERO));
+        assert_eq!(pace.wait(&schedule, false, 0.0), Some(30));
         // One that knows neither.
         assert_eq!(pace.answered(Heard::Nothing, false, Some(30), Duration::ZERO, 0.5), None);
         assert_eq!(pace.wait(&schedule, false, 0.0), None);
