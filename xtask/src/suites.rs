@@ -57,7 +57,7 @@ const EXAMPLES: [Needed; 4] = [
 ];
 
 /// All suites, in the order in which they run.
-pub(crate) const SUITES: [Suite; 10] = [
+pub(crate) const SUITES: [Suite; 11] = [
     Suite {
         name: "unit",
         about: "every crate by itself, and the examples in the documentation",
@@ -129,6 +129,16 @@ pub(crate) const SUITES: [Suite; 10] = [
         limit: Duration::from_secs(8 * MINUTE),
     },
     Suite {
+        name: "replicas",
+        about: "two Ground Controls on one PostgreSQL and docker-registry: 1,000 changes, 20 kills, nothing lost",
+        needs: "Debian: docker-registry postgresql",
+        packages: &[REGISTRY, POSTGRES],
+        root: false,
+        postgres: false,
+        live: &[],
+        limit: Duration::from_secs(10 * MINUTE),
+    },
+    Suite {
         name: "crash",
         about: "100 replications, each killed once at a random point and started again",
         needs: "nothing",
@@ -174,6 +184,7 @@ fn suite_of(package: &str, target: &str, kind: &str) -> &'static str {
         // It needs docker-registry, too.
         ("ground-control", "oci_registry") => "end-to-end",
         ("testbed", "crash") => "crash",
+        ("testbed", "replicas") => "replicas",
         ("testbed", target) if kind == "test" && target.starts_with("identity") => "identity",
         // The client of SPIRE's server against a stand-in needs no SPIRE.
         ("testbed", "spire_client") => "identity",

@@ -22,6 +22,7 @@ mod groups;
 mod heartbeats;
 mod identities;
 mod labels;
+mod leases;
 mod lifecycle;
 mod listing;
 pub(crate) mod outbox;

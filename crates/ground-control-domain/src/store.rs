@@ -7,6 +7,7 @@
 mod configs;
 mod groups;
 mod identities;
+mod leases;
 mod outbox;
 mod publications;
 mod satellites;
@@ -21,6 +22,7 @@ use crate::change::Change;
 pub use configs::Configs;
 pub use groups::Groups;
 pub use identities::Identities;
+pub use leases::Leases;
 pub use outbox::{DocumentSource, Outbox, SatelliteSource};
 pub use publications::Publications;
 pub use satellites::{RotateSecret, Satellites};
@@ -29,7 +31,17 @@ pub use users::Users;
 /// Everything Ground Control keeps. One implementation per database; used as `Arc<dyn Store>`.
 #[async_trait]
 pub trait Store:
-    Users + Satellites + Identities + Groups + Configs + Outbox + Publications + std::fmt::Debug + Send + Sync
+    Users
+    + Satellites
+    + Identities
+    + Groups
+    + Configs
+    + Outbox
+    + Publications
+    + Leases
+    + std::fmt::Debug
+    + Send
+    + Sync
 {
     /// Whether the database answers, for readiness.
     async fn ping(&self) -> StoreResult<()>;

@@ -1,5 +1,6 @@
 //! From settings to a running server, and back to a clean end.
 
+mod builtin_lease;
 mod error;
 mod identities;
 mod jobs;
@@ -19,6 +20,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::builtin_lease::BuiltinLease;
 use self::listeners::{Listeners, admin_limits, bind};
 use self::open::{OpenRegistry, open_database, publisher};
 use crate::admin;
@@ -98,6 +100,10 @@ pub async fn start_with(config: &Config, log: LogControl) -> Result<Running, Sta
     };
     let (key, store) = open_database(config).await?;
     let registry = OpenRegistry::open(config).await?;
+    let lease = match registry {
+        OpenRegistry::Builtin(_) => Some(BuiltinLease::take(Arc::clone(&store), &config.data_dir).await?),
+        OpenRegistry::Oci { .. } => None,
+    };
     let hash_key = Arc::new(HashKey::new(key.derive("machine-secrets").bytes()));
     let people = Arc::new(People::new(
         Arc::clone(&store),
@@ -202,6 +208,9 @@ pub async fn start_with(config: &Config, log: LogControl) -> Result<Running, Sta
     }
     tasks.spawn(state.desired.clone().run(stop_tasks.clone()));
     tasks.spawn(jobs::wake_publisher(state.clone(), stop_tasks.clone()));
+    if let Some(lease) = lease {
+        tasks.spawn(lease.keep(stop_tasks.clone()));
+    }
     tasks.spawn(jobs::purge(state.clone(), stop_tasks.clone()));
     let threshold = config.stale_threshold.map(signed);
     tasks.spawn(jobs::mark_stale(Arc::clone(&state.store), threshold, metrics.clone(), stop_tasks.clone()));

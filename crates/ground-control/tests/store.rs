@@ -27,8 +27,12 @@ mod fleet;
 mod identities;
 #[path = "store/labels.rs"]
 mod labels;
+#[path = "store/leases.rs"]
+mod leases;
 #[path = "store/lifecycle.rs"]
 mod lifecycle;
+#[path = "store/migrations.rs"]
+mod migrations;
 #[path = "store/outbox.rs"]
 mod outbox;
 #[path = "store/people.rs"]
@@ -74,6 +78,8 @@ macro_rules! suite {
 }
 
 suite! {
+    migrations::an_older_program_boots_on_a_newer_schema,
+    leases::one_holds_it_until_it_ends,
     people::accounts_are_managed,
     people::the_last_system_admin_and_oneself_stay,
     people::the_first_account_is_made_once,

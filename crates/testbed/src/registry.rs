@@ -164,6 +164,23 @@ impl Registry {
         Ok(Some(length))
     }
 
+    /// A small blob, hashed; `None` where there is none.
+    pub async fn blob(&self, repository: &str, digest: &Digest) -> Result<Option<Bytes>> {
+        let path = format!("/v2/{repository}/blobs/{digest}");
+        let response = self.get(&path, "*/*").await?;
+        if response.status() == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        let bytes = body(expect(response, "GET", &path, &[StatusCode::OK]).await?, &path).await?;
+        let mut hasher = Hasher::new(digest.algorithm());
+        hasher.update(&bytes);
+        let actual = hasher.finish();
+        if actual != *digest {
+            return Err(Error::Content(format!("{path}: the bytes are {actual}")));
+        }
+        Ok(Some(bytes))
+    }
+
     /// Artifacts that refer to a digest.
     pub async fn referrers(&self, repository: &str, digest: &Digest) -> Result<Vec<Descriptor>> {
         let path = format!("/v2/{repository}/referrers/{digest}");

@@ -37,6 +37,15 @@ pub enum StartError {
         /// What is wrong with it.
         source: Box<blob_store::StoreError>,
     },
+    /// Another server has the built-in registry that goes with the database.
+    #[error(
+        "REGISTRY_BACKEND: another server of this database has its built-in registry (at least until {until}); \
+         several replicas need REGISTRY_BACKEND=harbor or oci, which they share"
+    )]
+    SecondBuiltin {
+        /// When its lease ends, if it does not take it again.
+        until: jiff::Timestamp,
+    },
     /// A password of the registry's accounts cannot be had.
     #[error(transparent)]
     Password(#[from] PasswordFileError),
