@@ -69,7 +69,7 @@ fn migrations_only_ever_add() {
         for statement in code.join(" ").split(';').map(|s| s.split_whitespace().collect::<Vec<_>>().join(" "))
         {
             let adds_a_column = statement.starts_with("ALTER TABLE ") && statement.contains(" ADD COLUMN ");
-            let new = ["CREATE TABLE ", "CREATE INDEX ", "CREATE UNIQUE INDEX "];
+            let new = ["CREATE TABLE ", "CREATE INDEX ", "CREATE UNIQUE INDEX ", "INSERT INTO "];
             let adds = statement.is_empty() || new.iter().any(|start| statement.starts_with(start));
             assert!(adds || adds_a_column, "{}: {statement}", file.display());
             let fillable = !statement.contains("NOT NULL") || statement.contains(" DEFAULT ");
