@@ -9,6 +9,7 @@
 
 mod body;
 mod connection;
+mod proxies;
 mod stream;
 mod tls;
 
@@ -23,6 +24,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use proxies::{NoNetwork, TrustedProxies};
 pub use tls::{PeerCertificates, TlsServer};
 
 /// How much one listener takes, and for how long it waits.
@@ -88,9 +90,31 @@ pub async fn serve<S>(
 where
     S: Future<Output = ()> + Send,
 {
+    serve_behind(TrustedProxies::default(), listener, tls, router, limits, shutdown).await
+}
+
+/// [`serve`] behind proxies: where a connection from one of them begins with a header of the PROXY protocol (version 2, in
+/// front of TLS), the peer's address is the one that stands there, in its canonical form. The header has to come within
+/// [`Limits::header_read`]; a connection without one is taken as it is, so that a proxy may pass requests on as a client of
+/// its own, too. From anywhere else such a header is no HTTP and no TLS.
+///
+/// # Errors
+/// As [`serve`].
+pub async fn serve_behind<S>(
+    proxies: TrustedProxies,
+    listener: TcpListener,
+    tls: Option<TlsServer>,
+    router: Router,
+    limits: Limits,
+    shutdown: S,
+) -> Result<(), ListenError>
+where
+    S: Future<Output = ()> + Send,
+{
     let slots = Arc::new(Semaphore::new(limits.connections));
     let drain = limits.drain;
-    let context = Arc::new(connection::Context { limits, router, tls, stopping: CancellationToken::new() });
+    let context =
+        Arc::new(connection::Context { limits, router, tls, proxies, stopping: CancellationToken::new() });
     let connections = TaskTracker::new();
     let cut = CancellationToken::new();
     tokio::pin!(shutdown);

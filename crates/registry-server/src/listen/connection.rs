@@ -1,5 +1,6 @@
 //! One connection, from its first byte to its last.
 
+use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use tower::Service;
 
 use super::body::{Marked, Patient};
 use super::stream::{Activity, Limited};
-use super::{Limits, PeerCertificates, TlsServer};
+use super::{Limits, PeerCertificates, TlsServer, TrustedProxies, proxies};
 
 /// The first byte of every TLS connection: a handshake record (RFC 8446 section 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
@@ -27,6 +28,7 @@ pub(super) struct Context {
     pub(super) limits: Limits,
     pub(super) router: Router,
     pub(super) tls: Option<TlsServer>,
+    pub(super) proxies: TrustedProxies,
     pub(super) stopping: CancellationToken,
 }
 
@@ -38,11 +40,25 @@ struct Peer {
 }
 
 /// Serves one accepted connection to its end. Failures are the peer's or the network's: logged, never returned.
-pub(super) async fn run(context: Arc<Context>, stream: TcpStream, address: SocketAddr) {
+pub(super) async fn run(context: Arc<Context>, mut stream: TcpStream, mut address: SocketAddr) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%address, %error, "cannot turn off delayed sending");
     }
-    let Some(first) = first_byte(&context, &stream).await else { return };
+    let Some(mut first) = first_byte(&context, &stream).await else { return };
+    if first == proxies::FIRST && context.proxies.trusts(address.ip()) {
+        let proxy = address;
+        address = match told(&context, &mut stream, proxy).await {
+            Ok(address) => address,
+            Err(error) => {
+                tracing::debug!(%proxy, %error, "header of the PROXY protocol not taken");
+                return;
+            }
+        };
+        first = match first_byte(&context, &stream).await {
+            Some(first) => first,
+            None => return,
+        };
+    }
     match (&context.tls, first == TLS_HANDSHAKE) {
         (None, false) => {
             http1(&context, stream, Peer { address, certificates: None }).await;
@@ -66,6 +82,16 @@ async fn first_byte(context: &Context, stream: &TcpStream) -> Option<u8> {
             _ => None,
         },
         () = context.stopping.cancelled() => None,
+    }
+}
+
+/// Where a connection comes from, in the words of the proxy that passes it on.
+async fn told(context: &Context, stream: &mut TcpStream, proxy: SocketAddr) -> io::Result<SocketAddr> {
+    tokio::select! {
+        read = tokio::time::timeout(context.limits.header_read, proxies::source(stream, proxy)) => {
+            read.map_err(io::Error::from)?
+        }
+        () = context.stopping.cancelled() => Err(io::ErrorKind::Interrupted.into()),
     }
 }
 
