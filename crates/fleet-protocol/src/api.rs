@@ -2,6 +2,8 @@
 //!
 //! Keys are snake_case, times RFC 3339, what is absent is `null`, an empty list `[]`.
 
+mod tokens;
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
@@ -12,6 +14,8 @@ use serde_json::Value;
 use crate::heartbeat::{CachedImage, Heartbeat};
 use crate::registration::exposed;
 use crate::state::Artifact;
+
+pub use tokens::{ApiToken, CreatedApiToken, NewApiToken, Scope, TOKEN_PREFIX};
 
 /// Every error: `{"message", "code"}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,6 +129,13 @@ pub struct NewUser {
 
 fn admin() -> Role {
     Role::Admin
+}
+
+/// `PATCH /api/users/{u}`, of another.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the names say it")]
+pub struct SetRole {
+    pub role: Role,
 }
 
 /// `PATCH /api/users/password`, of oneself.

@@ -13,6 +13,9 @@ use jiff::Timestamp;
 use super::{During, SqlStore, count, millis, read, time, unless_taken};
 use crate::dialect::Connection;
 
+/// For how long an API token that has ended stands in the lists, in milliseconds.
+const ENDED_TOKENS_SHOWN: i64 = 30 * 24 * 3600 * 1000;
+
 struct Row {
     id: String,
     username: String,
@@ -149,44 +152,41 @@ impl Users for SqlStore {
         if row.id == actor.as_str() {
             return Err(StoreError::Conflict { message: "nobody can delete their own account".to_owned() });
         }
-        let system_admin = Role::SystemAdmin.as_str();
-        if row.role == system_admin {
-            let left = sqlx::query_scalar!(
-                r#"SELECT COUNT(*) AS "n!: i64" FROM users WHERE role = $1"#,
-                system_admin
-            )
-            .fetch_one(&mut *tx)
-            .await
-            .during(OPERATION)?;
-            if left <= 1 {
-                return Err(StoreError::Conflict {
-                    message: format!("{username:?} is the last system_admin and has to stay"),
-                });
-            }
-        }
+        another_system_admin(&mut tx, username, &row.role, OPERATION).await?;
         sqlx::query!("DELETE FROM users WHERE id = $1", row.id).execute(&mut *tx).await.during(OPERATION)?;
         tx.tell(Change::Accounts);
         tx.commit().await.during(OPERATION)
     }
 
-    async fn set_password(&self, username: &str, password_hash: &str, now: Timestamp) -> StoreResult<()> {
-        const OPERATION: &str = "set a password";
-        let updated_at = millis(now);
+    async fn set_role(&self, username: &str, role: Role, now: Timestamp) -> StoreResult<User> {
+        const OPERATION: &str = "change a role";
+        let (updated_at, text) = (millis(now), role.as_str());
         let mut tx = self.database.fleet(OPERATION).await?;
-        let id = sqlx::query_scalar!(
-            r#"UPDATE users SET password_hash = $1, updated_at = $2 WHERE username = $3 RETURNING id AS "id!""#,
-            password_hash,
-            updated_at,
+        let row = sqlx::query_as!(
+            Row,
+            "SELECT id, username, role, created_at FROM users WHERE username = $1",
             username
         )
         .fetch_optional(&mut *tx)
         .await
         .during(OPERATION)?
         .ok_or_else(|| StoreError::not_found(Entity::User, username))?;
-        sqlx::query!("DELETE FROM sessions WHERE user_id = $1", id)
+        if role != Role::SystemAdmin {
+            another_system_admin(&mut tx, username, &row.role, OPERATION).await?;
+        }
+        sqlx::query!("UPDATE users SET role = $1, updated_at = $2 WHERE id = $3", text, updated_at, row.id)
             .execute(&mut *tx)
             .await
             .during(OPERATION)?;
+        tx.tell(Change::Accounts);
+        tx.commit().await.during(OPERATION)?;
+        Ok(User { role, ..row.user(OPERATION)? })
+    }
+
+    async fn set_password(&self, username: &str, password_hash: &str, now: Timestamp) -> StoreResult<()> {
+        const OPERATION: &str = "set a password";
+        let mut tx = self.database.fleet(OPERATION).await?;
+        replace_password(&mut tx, username, password_hash, now, OPERATION).await?;
         tx.tell(Change::Accounts);
         tx.commit().await.during(OPERATION)
     }
@@ -318,8 +318,68 @@ impl Users for SqlStore {
         .execute(&mut *tx)
         .await
         .during(OPERATION)?;
+        // Ended tokens are shown for a while: whoever looks for the reason of a 401 finds it in the list.
+        let shown = now.saturating_sub(ENDED_TOKENS_SHOWN);
+        sqlx::query!("DELETE FROM api_tokens WHERE expires_at <= $1", shown)
+            .execute(&mut *tx)
+            .await
+            .during(OPERATION)?;
+        sqlx::query!("DELETE FROM rate_limits WHERE whole_at <= $1", now)
+            .execute(&mut *tx)
+            .await
+            .during(OPERATION)?;
         tx.commit().await.during(OPERATION)
     }
+}
+
+/// That this account, whose role is `role`, is not the last that administers people.
+async fn another_system_admin(
+    connection: &mut Connection,
+    username: &str,
+    role: &str,
+    operation: &'static str,
+) -> StoreResult<()> {
+    let system_admin = Role::SystemAdmin.as_str();
+    if role != system_admin {
+        return Ok(());
+    }
+    let left =
+        sqlx::query_scalar!(r#"SELECT COUNT(*) AS "n!: i64" FROM users WHERE role = $1"#, system_admin)
+            .fetch_one(connection)
+            .await
+            .during(operation)?;
+    if left <= 1 {
+        return Err(StoreError::Conflict {
+            message: format!("{username:?} is the last system_admin and has to stay one"),
+        });
+    }
+    Ok(())
+}
+
+/// Sets a password and ends all sessions of that account, whose identifier it answers.
+pub(super) async fn replace_password(
+    connection: &mut Connection,
+    username: &str,
+    password_hash: &str,
+    now: Timestamp,
+    operation: &'static str,
+) -> StoreResult<String> {
+    let updated_at = millis(now);
+    let id = sqlx::query_scalar!(
+        r#"UPDATE users SET password_hash = $1, updated_at = $2 WHERE username = $3 RETURNING id AS "id!""#,
+        password_hash,
+        updated_at,
+        username
+    )
+    .fetch_optional(&mut *connection)
+    .await
+    .during(operation)?
+    .ok_or_else(|| StoreError::not_found(Entity::User, username))?;
+    sqlx::query!("DELETE FROM sessions WHERE user_id = $1", id)
+        .execute(&mut *connection)
+        .await
+        .during(operation)?;
+    Ok(id)
 }
 
 async fn failures(

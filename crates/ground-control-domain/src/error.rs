@@ -12,6 +12,8 @@ pub enum Entity {
     User,
     /// A login session.
     Session,
+    /// A token that somebody made for a program.
+    Token,
     /// A satellite.
     Satellite,
     /// A group of artifacts.
@@ -27,6 +29,7 @@ impl fmt::Display for Entity {
         f.write_str(match self {
             Self::User => "user",
             Self::Session => "session",
+            Self::Token => "API token",
             Self::Satellite => "satellite",
             Self::Group => "group",
             Self::Revision => "revision",

@@ -40,6 +40,10 @@ id!(
     UserId
 );
 id!(
+    /// A token that somebody made for a program.
+    TokenId
+);
+id!(
     /// A satellite; a name that comes back after a deletion has another one.
     SatelliteId
 );

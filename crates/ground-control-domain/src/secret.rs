@@ -57,6 +57,12 @@ pub enum Purpose {
     RenewalNonce,
     /// A person's session.
     Session,
+    /// A token that somebody made for a program.
+    ApiToken,
+    /// Whom a limit binds: not a secret itself, but people type passwords where names are asked for.
+    Limit,
+    /// Nothing: the same key answers the same, which is all that is asked.
+    KeyCheck,
 }
 
 impl Purpose {
@@ -69,6 +75,9 @@ impl Purpose {
             Self::JoinToken => "join-token",
             Self::RenewalNonce => "renewal-nonce",
             Self::Session => "session",
+            Self::ApiToken => "api-token",
+            Self::Limit => "limit",
+            Self::KeyCheck => "key-check",
         }
     }
 }

@@ -8,9 +8,11 @@ mod configs;
 mod groups;
 mod identities;
 mod leases;
+mod limits;
 mod outbox;
 mod publications;
 mod satellites;
+mod tokens;
 mod users;
 
 use async_trait::async_trait;
@@ -23,15 +25,19 @@ pub use configs::Configs;
 pub use groups::Groups;
 pub use identities::Identities;
 pub use leases::Leases;
+pub use limits::Limits;
 pub use outbox::{DocumentSource, Outbox, SatelliteSource};
 pub use publications::Publications;
 pub use satellites::{RotateSecret, Satellites};
+pub use tokens::Tokens;
 pub use users::Users;
 
 /// Everything Ground Control keeps. One implementation per database; used as `Arc<dyn Store>`.
 #[async_trait]
 pub trait Store:
     Users
+    + Tokens
+    + Limits
     + Satellites
     + Identities
     + Groups

@@ -10,6 +10,7 @@ mod error;
 mod extract;
 mod groups;
 mod health;
+mod limits;
 mod middleware;
 mod openapi;
 mod people;
@@ -18,12 +19,15 @@ mod satellites;
 mod spire;
 mod state;
 mod sync;
+mod tokens;
 mod users;
 mod wait;
 
+use std::sync::Arc;
+
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{get, patch, post, put};
+use axum::routing::{delete, get, patch, post, put};
 use axum::{Extension, Router};
 use tower_http::catch_panic::CatchPanicLayer;
 
@@ -33,6 +37,7 @@ use crate::identity::builtin;
 pub use error::ApiError;
 pub(crate) use extract::Body;
 pub(crate) use health::readiness;
+pub use limits::RequestLimits;
 pub use state::AppState;
 
 /// Largest body of a login, a registration, an account: a few names and secrets.
@@ -55,20 +60,28 @@ pub enum Listener {
 
 /// The routes of a listener, and the registry's routes beside them, behind what surrounds all requests.
 pub fn router(state: AppState, registry: Router, listener: Listener) -> Router {
-    let small = Router::new()
+    // Apart from all else: those who wait for their password to be checked take nobody's place who is logged in.
+    let login = Router::new()
         .route("/login", post(people::login))
+        .layer(DefaultBodyLimit::max(SMALL_BODY))
+        .layer(from_fn_with_state(middleware::Gate::default(), middleware::limit));
+    let small = Router::new()
         .route("/api/logout", post(people::logout))
         .route("/api/users", get(users::list).post(users::create))
         .route("/api/users/password", patch(users::change_own_password))
-        .route("/api/users/{user}", get(users::one).delete(users::delete))
+        .route("/api/users/{user}", get(users::one).patch(users::set_role).delete(users::delete))
         .route("/api/users/{user}/password", patch(users::set_password))
-        .route("/satellites/ztr", post(sync::register))
-        .route("/satellites/ztr/{token}", get(sync::register_by_path))
+        .route("/api/tokens", get(tokens::list).post(tokens::create))
+        .route("/api/tokens/{token}", delete(tokens::delete))
         .route("/satellites/credentials", post(credentials::renew));
-    let by_identity = Router::new()
-        .route("/satellites/spiffe-ztr", get(credentials::register_by_svid))
-        .merge(builtin::routes(state.identities.as_ref().and_then(|all| all.authority.clone())));
-    let small = if listener == Listener::Web { small } else { small.merge(by_identity) };
+    let by_token = Router::new()
+        .route("/satellites/ztr", post(sync::register))
+        .route("/satellites/ztr/{token}", get(sync::register_by_path));
+    let by_identity = Router::new().route("/satellites/spiffe-ztr", get(credentials::register_by_svid));
+    let authority = builtin::routes(state.identities.as_ref().and_then(|all| all.authority.clone()));
+    let first = if listener == Listener::Web { by_token } else { by_token.merge(authority) };
+    let first = first.layer(from_fn_with_state(Arc::clone(&state.limits), limits::registrations));
+    let small = if listener == Listener::Web { small } else { small.merge(by_identity) }.merge(first);
     let small = small.layer(DefaultBodyLimit::max(SMALL_BODY));
     let usual = Router::new()
         .route("/api/groups", get(groups::list))
@@ -105,7 +118,7 @@ pub fn router(state: AppState, registry: Router, listener: Listener) -> Router {
         .route("/health", get(health::live))
         .route("/health/ready", get(health::ready))
         .route("/openapi.json", get(openapi::document));
-    let metrics = state.metrics.clone();
+    let (metrics, proxies) = (state.metrics.clone(), state.proxies.clone());
     let api = Router::new()
         .merge(small)
         .merge(usual)
@@ -113,6 +126,7 @@ pub fn router(state: AppState, registry: Router, listener: Listener) -> Router {
         // From the inside out: the gate and the time limit, then the shape of errors (those of the limit too).
         // Health stays outside the gate: whoever looks would else take a busy server for a dead one.
         .layer(from_fn_with_state(middleware::Gate::default(), middleware::limit))
+        .merge(login)
         .merge(open)
         .with_state(state)
         .layer(from_fn(middleware::shape));
@@ -121,6 +135,7 @@ pub fn router(state: AppState, registry: Router, listener: Listener) -> Router {
         .merge(registry)
         .fallback(middleware::no_route)
         .layer(CatchPanicLayer::custom(middleware::panicked))
-        .layer(from_fn_with_state(metrics, middleware::context));
+        .layer(from_fn_with_state(metrics, middleware::context))
+        .layer(from_fn_with_state(proxies, limits::source));
     if listener == Listener::Svid { router.layer(Extension(VerifiesSvids)) } else { router }
 }

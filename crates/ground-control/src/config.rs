@@ -13,6 +13,7 @@ use std::time::Duration;
 use clap::FromArgMatches as _;
 use clap::parser::ValueSource;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use registry_server::listen::TrustedProxies;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::auth::PasswordPolicy;
@@ -77,6 +78,8 @@ pub struct Config {
     pub tls: Option<TlsFiles>,
     /// The second listener, beside one that shows an SVID.
     pub web: Option<WebListener>,
+    /// Proxies that are believed about where connections and requests come from.
+    pub trusted_proxies: TrustedProxies,
     /// The operators' listener.
     pub admin: Option<AdminListener>,
     /// Identities by SPIFFE.
@@ -97,6 +100,8 @@ pub struct Config {
     pub session_duration: Duration,
     /// Length of a lockout after failed logins.
     pub lockout_duration: Duration,
+    /// Requests a second that one account may send.
+    pub api_rate_limit: u32,
     /// What a new password must be like.
     pub passwords: PasswordPolicy,
     /// JSON logs; unset means JSON except on a terminal.
@@ -263,6 +268,7 @@ impl Config {
             public_registry_url: listeners.public_registry_url,
             tls: listeners.tls,
             web: listeners.web,
+            trusted_proxies: flags.trusted_proxies.unwrap_or_default(),
             admin: listen::admin(flags.admin_listen, &mut warnings),
             spiffe,
             stale_threshold: flags.fleet.stale_threshold,
@@ -273,6 +279,7 @@ impl Config {
             admin_password: flags.admin_password,
             session_duration: flags.session_duration.unwrap_or(Duration::from_secs(24 * 3600)),
             lockout_duration: flags.lockout_duration.unwrap_or(Duration::from_secs(5 * 60)),
+            api_rate_limit: flags.api_rate_limit.unwrap_or(500),
             passwords,
             json_logging: flags.json_logging,
             log_level: flags.log_level.unwrap_or(tracing::Level::INFO),

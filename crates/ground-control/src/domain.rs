@@ -1,7 +1,7 @@
 //! What Ground Control knows and decides, from the crate that is shared with the databases.
 
 pub use ground_control_domain::{
-    ConfigId, Entity, GroupId, MAX_PAGE_SIZE, Page, Paged, SatelliteId, StoreError, StoreResult, UserId,
-    change, config, desired, document, group, heartbeat, identity, label, revision, satellite, secret, user,
-    ztr,
+    ConfigId, Entity, GroupId, MAX_PAGE_SIZE, Page, Paged, SatelliteId, StoreError, StoreResult, TokenId,
+    UserId, change, config, desired, document, group, heartbeat, identity, label, limit, revision, satellite,
+    secret, token, user, ztr,
 };

@@ -8,6 +8,7 @@
 
 mod catalogue;
 mod jobs;
+mod limits;
 mod process;
 
 use std::borrow::Cow;
@@ -29,6 +30,7 @@ use crate::publish;
 
 pub use catalogue::Described;
 pub use jobs::{Job, Run};
+pub use limits::Limit;
 
 /// The route of a request that no template matched.
 pub(crate) const NO_ROUTE: &str = "(no such route)";
@@ -50,6 +52,7 @@ struct Values {
     request_seconds: Histograms<2>,
     requests_under_way: Gauge,
     refusals: Family<Labels<2>, Counter>,
+    limits: limits::Limits,
     jobs: jobs::Jobs,
     documents: Family<Labels<1>, Counter>,
     waiting: Gauge,
@@ -107,6 +110,7 @@ impl Values {
                  gets a 401) and others",
                 Family::default(),
             ),
+            limits: limits::Limits::new(all),
             jobs: jobs::Jobs::new(all),
             documents: all.add(
                 "ground_control_documents",

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use axum::Router;
 use jiff::SignedDuration;
-use registry_server::listen::{self, ListenError, TlsServer};
+use registry_server::listen::{self, ListenError, TlsServer, TrustedProxies};
 use secrecy::SecretString;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -24,7 +24,7 @@ use self::builtin_lease::BuiltinLease;
 use self::listeners::{Listeners, admin_limits, bind};
 use self::open::{OpenRegistry, open_database, publisher};
 use crate::admin;
-use crate::api::{self, AppState, Listener};
+use crate::api::{self, AppState, Listener, RequestLimits};
 use crate::auth::{People, PeopleSettings, RegistryTokens, Robots};
 use crate::config::{Config, IdentitySource};
 use crate::desired::Hub;
@@ -105,10 +105,12 @@ pub async fn start_with(config: &Config, log: LogControl) -> Result<Running, Sta
         OpenRegistry::Oci { .. } => None,
     };
     let hash_key = Arc::new(HashKey::new(key.derive("machine-secrets").bytes()));
+    let metrics = Metrics::default();
     let people = Arc::new(People::new(
         Arc::clone(&store),
         &key,
         Arc::clone(&hash_key),
+        metrics.clone(),
         PeopleSettings {
             session: config.session_duration,
             lockout: config.lockout_duration,
@@ -122,7 +124,6 @@ pub async fn start_with(config: &Config, log: LogControl) -> Result<Running, Sta
 
     let sockets = bind_all(config).await?;
     let (address, tasks, stop_tasks) = (sockets.main.1, TaskTracker::new(), CancellationToken::new());
-    let metrics = Metrics::default();
     let identities = match &config.spiffe {
         None => None,
         Some(spiffe) => {
@@ -151,6 +152,8 @@ pub async fn start_with(config: &Config, log: LogControl) -> Result<Running, Sta
         store,
         registry: Arc::clone(&central),
         people,
+        limits: Arc::new(RequestLimits::new(config.api_rate_limit, metrics.clone())),
+        proxies: config.trusted_proxies.clone(),
         robots,
         hash_key,
         publisher: handle,
@@ -176,19 +179,19 @@ pub async fn start_with(config: &Config, log: LogControl) -> Result<Running, Sta
         api::router(state.clone(), registry.merge(token_router(accounts.clone())), listener)
     };
 
-    let mut listeners = Listeners::new(config.shutdown_timeout);
+    let (mut listeners, proxies) = (Listeners::new(config.shutdown_timeout), config.trusted_proxies.clone());
     let agents = sockets.agents.as_ref().map(|(_, address)| *address);
     match &identities {
         None => {
             let tls = certificate.as_ref().map(|(_, server)| server.clone());
-            listeners.serve(sockets.main.0, tls, routes(Listener::Only, &public_url));
+            listeners.serve(sockets.main.0, tls, routes(Listener::Only, &public_url), proxies);
         }
         Some(identities) => {
             let tls = TlsServer::new(Arc::new(identity::tls::server_config(&identities.own, ALPN)?));
-            listeners.serve(sockets.main.0, Some(tls), routes(Listener::Svid, &public_url));
+            listeners.serve(sockets.main.0, Some(tls), routes(Listener::Svid, &public_url), proxies.clone());
             if let (Some((socket, _)), Some(web)) = (sockets.web, &web) {
                 let tls = certificate.as_ref().map(|(_, server)| server.clone());
-                listeners.serve(socket, tls, routes(Listener::Web, &web.url));
+                listeners.serve(socket, tls, routes(Listener::Web, &web.url), proxies);
             }
             serve_agents(&mut listeners, identities, sockets.agents)?;
         }
@@ -300,7 +303,12 @@ fn serve_agents(
     socket: Option<(TcpListener, SocketAddr)>,
 ) -> Result<(), StartError> {
     if let (Some(authority), Some((socket, _))) = (&identities.authority, socket) {
-        listeners.serve(socket, Some(authority.agent_tls()?), authority.agent_router());
+        listeners.serve(
+            socket,
+            Some(authority.agent_tls()?),
+            authority.agent_router(),
+            TrustedProxies::default(),
+        );
     }
     Ok(())
 }

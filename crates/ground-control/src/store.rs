@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 pub use ground_control_domain::Store;
 pub use ground_control_domain::store::{
-    Configs, DocumentSource, Groups, Outbox, Publications, RotateSecret, SatelliteSource, Satellites, Users,
+    Configs, DocumentSource, Groups, Limits, Outbox, Publications, RotateSecret, SatelliteSource, Satellites,
+    Tokens, Users,
 };
 pub use heartbeats::HeartbeatRecorder;
 pub use location::{Location, LocationError};

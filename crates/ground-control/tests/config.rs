@@ -40,7 +40,8 @@ fn defaults() {
     assert_eq!(config.lockout_duration, Duration::from_secs(300));
     assert_eq!((config.passwords.min_length, config.passwords.max_length), (8, 128));
     assert!(config.passwords.uppercase && !config.passwords.special);
-    assert!(config.warnings.is_empty());
+    assert!(config.warnings.is_empty() && config.trusted_proxies.is_empty());
+    assert_eq!(config.api_rate_limit, 500);
     let Location::Sqlite { file } = config.database else { panic!("not SQLite") };
     assert_eq!(file.to_str(), Some("./ground-control-data/ground-control.db"));
 }
@@ -96,6 +97,9 @@ fn what_does_not_parse_ends_the_start_and_is_named() {
         ("LOG_LEVEL", "loud"),
         ("REGISTRY_BACKEND", "harbor"),
         ("SHUTDOWN_TIMEOUT", "soon"),
+        ("TRUSTED_PROXIES", "10.0.0.0/8,proxy.example.com"),
+        ("TRUSTED_PROXIES", "10.0.0.0/33"),
+        ("API_RATE_LIMIT", "0"),
     ] {
         let message = environment(&[(variable, value)]).unwrap_err();
         assert!(message.starts_with(&format!("{variable}: ")), "{variable}={value}: {message}");
@@ -366,6 +370,8 @@ fn the_help_names_every_variable() {
         "ADMIN_PASSWORD",
         "SESSION_DURATION",
         "LOCKOUT_DURATION",
+        "API_RATE_LIMIT",
+        "TRUSTED_PROXIES",
         "PASSWORD_MIN_LENGTH",
         "PASSWORD_MAX_LENGTH",
         "PASSWORD_REQUIRE_UPPERCASE",

@@ -45,6 +45,8 @@ mod registration;
 mod reports;
 #[path = "store/revisions.rs"]
 mod revisions;
+#[path = "store/tokens.rs"]
+mod tokens;
 
 use fixture::Fixture;
 
@@ -85,6 +87,10 @@ suite! {
     people::the_first_account_is_made_once,
     people::sessions_end,
     people::failed_logins_add_up,
+    tokens::tokens_are_made_used_and_deleted,
+    tokens::tokens_end_with_their_owner_and_are_bounded,
+    tokens::the_last_system_admin_keeps_that_role,
+    tokens::replicas_share_limits_and_the_key,
     changes::changes_are_told,
     changes::a_listener_that_was_cut_off_says_so,
     changes::publications_are_numbered,

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use crate::secret::Hashed;
-use crate::user::{LockoutPolicy, LoginFailures, NewSession, NewUser, Session, User, UserCredentials};
+use crate::user::{LockoutPolicy, LoginFailures, NewSession, NewUser, Role, Session, User, UserCredentials};
 use crate::{Page, Paged, StoreResult, UserId};
 
 /// People's accounts, sessions and lockout.
@@ -28,10 +28,14 @@ pub trait Users {
     /// The account and its password hash; `None` where there is no such account, which a login answers like a wrong password.
     async fn credentials(&self, username: &str) -> StoreResult<Option<UserCredentials>>;
 
-    /// Deletes an account and its sessions. `Conflict` for oneself (`actor`) and for the last `system_admin`.
+    /// Deletes an account, its sessions and its API tokens. `Conflict` for oneself (`actor`) and for the last `system_admin`.
     async fn delete_user(&self, username: &str, actor: &UserId) -> StoreResult<()>;
 
-    /// Sets a password and ends all sessions of that account.
+    /// Gives an account another role, from its next request on. `Conflict` where the last `system_admin` would be none.
+    async fn set_role(&self, username: &str, role: Role, now: Timestamp) -> StoreResult<User>;
+
+    /// Sets one's own password and ends all sessions of that account; its API tokens stay
+    /// (see [`Tokens::reset_password`](super::Tokens::reset_password)).
     async fn set_password(&self, username: &str, password_hash: &str, now: Timestamp) -> StoreResult<()>;
 
     /// Opens a session.
@@ -57,6 +61,7 @@ pub trait Users {
     /// Forgets a subject's failures, after a login that succeeded.
     async fn clear_login_failures(&self, subject: &str) -> StoreResult<()>;
 
-    /// Removes sessions that have ended and failures older than `policy` remembers; run now and then.
+    /// Removes sessions that have ended, failures older than `policy` remembers, API tokens a month after their end, and
+    /// limits that are whole again; run now and then.
     async fn purge_expired(&self, policy: LockoutPolicy, now: Timestamp) -> StoreResult<()>;
 }

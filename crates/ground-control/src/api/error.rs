@@ -67,6 +67,15 @@ impl ApiError {
         }
     }
 
+    /// 429 with `Retry-After`, rounded up to whole seconds.
+    pub fn slow_down(message: impl Into<String>, wait: std::time::Duration) -> Self {
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        Self {
+            retry_after_seconds: Some(seconds.max(1)),
+            ..Self::new(StatusCode::TOO_MANY_REQUESTS, message)
+        }
+    }
+
     /// 503 with `Retry-After`: for a while only.
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self { retry_after_seconds: Some(1), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, message) }

@@ -13,6 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::Instrument as _;
 
 use super::error::ApiError;
+use crate::auth::source_of;
 use crate::metrics::{Metrics, NO_ROUTE};
 
 /// The header that ties a request to its lines in the logs of both sides.
@@ -76,7 +77,8 @@ pub(crate) async fn context(State(metrics): State<Metrics>, request: Request, ne
     let shown = if registry { request.uri().path() } else { route.as_deref().unwrap_or(NO_ROUTE) };
     // What machines ask all day long is of interest only when it fails.
     let frequent = registry || matches!(shown, "/satellites/sync" | "/ping" | "/health" | "/health/ready");
-    let span = tracing::info_span!("request", id = %id, method = %request.method(), route = %shown);
+    let source = source_of(request.extensions());
+    let span = tracing::info_span!("request", id = %id, method = %request.method(), route = %shown, %source);
     let (start, method) = (Instant::now(), request.method().clone());
     async move {
         let mut response = next.run(request).await;

@@ -4,16 +4,19 @@ use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use http::request::Parts;
+use registry_server::listen::TrustedProxies;
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
 use super::error::ApiError;
-use crate::auth::{Busy, Credentials, LoginError, People, Robots, source_of};
+use super::limits::RequestLimits;
+use crate::auth::{Busy, Credentials, LoginError, People, Robots, api_token, source_of};
 use crate::central::CentralRegistry;
 use crate::desired::Hub;
 use crate::domain::secret::HashKey;
+use crate::domain::token::ApiToken;
 use crate::domain::user::{Role, User};
-use crate::domain::{Entity, StoreError};
+use crate::domain::{Entity, StoreError, TokenId};
 use crate::identity::{Identities, Lifecycle};
 use crate::metrics::Metrics;
 use crate::publish::PublisherHandle;
@@ -28,6 +31,10 @@ pub struct AppState {
     pub registry: Arc<CentralRegistry>,
     /// People's logins.
     pub people: Arc<People>,
+    /// What one account, and one source of strangers, may ask for.
+    pub limits: Arc<RequestLimits>,
+    /// Who is believed about where requests come from.
+    pub proxies: TrustedProxies,
     /// Robots' secrets.
     pub robots: Robots,
     /// Hashes tokens and nonces.
@@ -48,28 +55,56 @@ pub struct AppState {
     pub draining: CancellationToken,
 }
 
-/// The person who is asking, and the session token if they came with one.
+/// The person who is asking, and with what.
 #[derive(Debug, Clone)]
 pub(crate) struct Person {
+    /// With the role that holds for this request: an API token may give less than its owner's.
     pub(crate) user: User,
+    /// The session's token, if they came with one.
     pub(crate) session: Option<SecretString>,
+    /// The API token that speaks for them, if it is one.
+    pub(crate) token: Option<TokenId>,
 }
 
 impl FromRequestParts<AppState> for Person {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
-        match Credentials::of(&parts.headers) {
+        let person = match Credentials::of(&parts.headers) {
+            Credentials::Basic { username, password } if api_token::is_meant(&password) => {
+                let token = state.people.api_token(&password).await?;
+                if token.owner.username != username {
+                    return Err(ApiError::unauthorized());
+                }
+                Self::by_token(token)?
+            }
             Credentials::Basic { username, password } => {
                 let source = source_of(&parts.extensions);
                 let known = state.people.check_password(&username, &password, source).await?;
-                Ok(Self { user: known.user, session: None })
+                Self { user: known.user, session: None, token: None }
+            }
+            Credentials::Bearer(token) if api_token::is_meant(&token) => {
+                Self::by_token(state.people.api_token(&token).await?)?
             }
             Credentials::Bearer(token) => {
-                Ok(Self { user: state.people.session(&token).await?, session: Some(token) })
+                Self { user: state.people.session(&token).await?, session: Some(token), token: None }
             }
-            Credentials::None | Credentials::Malformed => Err(ApiError::unauthorized()),
-        }
+            Credentials::None | Credentials::Malformed => return Err(ApiError::unauthorized()),
+        };
+        state.limits.account(&person.user.id)?;
+        Ok(person)
+    }
+}
+
+impl Person {
+    fn by_token(token: ApiToken) -> Result<Self, ApiError> {
+        let Some(role) = token.scopes.role(token.owner.role) else {
+            return Err(ApiError::forbidden(format!(
+                "the API token is for {} and not for the API; make one with the scope read, write or admin",
+                token.scopes
+            )));
+        };
+        Ok(Self { user: User { role, ..token.owner }, session: None, token: Some(token.id) })
     }
 }
 

@@ -2,7 +2,6 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use fleet_protocol::api;
 use http::StatusCode;
@@ -12,7 +11,7 @@ use secrecy::SecretString;
 use super::error::ApiError;
 use super::extract::{Body, Page, Segment, paged};
 use super::state::{AppState, Person, SystemAdmin};
-use crate::auth::{check_username, source_of};
+use crate::auth::check_username;
 use crate::domain::user::{NewUser, User};
 
 fn view(user: User) -> api::User {
@@ -54,7 +53,7 @@ pub(crate) async fn create(
     check_username(&request.username).map_err(ApiError::bad_request)?;
     let password = SecretString::from(request.password);
     state.people.policy().check(&password).map_err(ApiError::bad_request)?;
-    let password_hash = state.people.hash(password).await?;
+    let password_hash = state.people.hash(password, &actor.id).await?;
     let new = NewUser { username: request.username, role: request.role, password_hash };
     let user = state.store.create_user(new, Timestamp::now()).await?;
     tracing::info!(actor = %actor.username, username = %user.username, role = user.role.as_str(), "account created");
@@ -72,21 +71,33 @@ pub(crate) async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `PATCH /api/users/password`: of oneself, with the present password as a proof.
+/// `PATCH /api/users/{u}`: another role, which counts from the next request on, for sessions and API tokens, too.
+pub(crate) async fn set_role(
+    State(state): State<AppState>,
+    SystemAdmin(actor): SystemAdmin,
+    Segment(name): Segment,
+    Body(request): Body<api::SetRole>,
+) -> Result<Json<api::User>, ApiError> {
+    let user = state.store.set_role(&name, request.role, Timestamp::now()).await?;
+    tracing::info!(actor = %actor.username, username = %name, role = user.role.as_str(), "role changed");
+    Ok(Json(view(user)))
+}
+
+/// `PATCH /api/users/password`: of oneself, with the present password as a proof. One's sessions end, one's API tokens stay.
 pub(crate) async fn change_own_password(
     State(state): State<AppState>,
     person: Person,
-    parts: Parts,
     Body(request): Body<api::ChangePassword>,
 ) -> Result<StatusCode, ApiError> {
-    let current = SecretString::from(request.current_password);
-    state.people.check_password(&person.user.username, &current, source_of(&parts.extensions)).await?;
-    set(&state, &person.user.username, request.new_password).await?;
-    tracing::info!(username = %person.user.username, "password changed");
+    let (user, current) = (person.user, SecretString::from(request.current_password));
+    state.people.confirm_password(&user, &current).await?;
+    let hash = new_hash(&state, &user, request.new_password).await?;
+    state.store.set_password(&user.username, &hash, Timestamp::now()).await?;
+    tracing::info!(username = %user.username, "password changed");
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `PATCH /api/users/{u}/password`: of another.
+/// `PATCH /api/users/{u}/password`: of another, whose sessions and API tokens end: whoever had got hold of the account is out.
 pub(crate) async fn set_password(
     State(state): State<AppState>,
     SystemAdmin(actor): SystemAdmin,
@@ -95,14 +106,14 @@ pub(crate) async fn set_password(
 ) -> Result<StatusCode, ApiError> {
     // An unknown name is told before a password is stretched for it.
     state.store.user(&name).await?;
-    set(&state, &name, request.new_password).await?;
+    let hash = new_hash(&state, &actor, request.new_password).await?;
+    state.store.reset_password(&name, &hash, Timestamp::now()).await?;
     tracing::info!(actor = %actor.username, username = %name, "password set");
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn set(state: &AppState, name: &str, password: String) -> Result<(), ApiError> {
+async fn new_hash(state: &AppState, actor: &User, password: String) -> Result<String, ApiError> {
     let password = SecretString::from(password);
     state.people.policy().check(&password).map_err(ApiError::bad_request)?;
-    let hash = state.people.hash(password).await?;
-    Ok(state.store.set_password(name, &hash, Timestamp::now()).await?)
+    Ok(state.people.hash(password, &actor.id).await?)
 }

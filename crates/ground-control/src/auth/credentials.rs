@@ -1,11 +1,8 @@
 //! The `Authorization` header (RFC 9110 section 11.6.2): Basic (RFC 7617) and Bearer (RFC 6750).
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-
-use axum::extract::ConnectInfo;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::{Extensions, HeaderMap, header};
+use http::{HeaderMap, header};
 use secrecy::SecretString;
 use zeroize::Zeroizing;
 
@@ -24,7 +21,7 @@ pub enum Credentials {
         /// All behind it.
         password: SecretString,
     },
-    /// A session or a registry token.
+    /// A session, an API token or a registry token.
     Bearer(SecretString),
     /// A header that is neither, twice there, or does not parse.
     Malformed,
@@ -58,15 +55,6 @@ impl Credentials {
             None => Self::Malformed,
         }
     }
-}
-
-/// The address that a request came from, as the accept loop noted it.
-///
-/// Forwarding headers are not looked at: whoever connects directly could write anything into them.
-pub fn source_of(extensions: &Extensions) -> IpAddr {
-    extensions
-        .get::<ConnectInfo<SocketAddr>>()
-        .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |info| info.0.ip().to_canonical())
 }
 
 #[cfg(test)]

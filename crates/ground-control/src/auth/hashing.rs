@@ -35,6 +35,7 @@ type Job = Box<dyn FnOnce(&mut Memory) + Send>;
 #[derive(Clone, Debug)]
 pub struct PasswordHasher {
     jobs: SyncSender<Job>,
+    threads: usize,
     /// A hash of nothing anyone knows: checked for unknown names, so that they cost what known ones cost.
     dummy: Arc<str>,
 }
@@ -44,6 +45,11 @@ impl PasswordHasher {
     pub fn new() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Self::with(cores.min(2), QUEUE)
+    }
+
+    /// How many passwords are stretched at once.
+    pub fn threads(&self) -> usize {
+        self.threads
     }
 
     fn with(threads: usize, queue: usize) -> Self {
@@ -60,7 +66,7 @@ impl PasswordHasher {
             }
         }
         let dummy = phc(&[0; 16], &[0; 32]);
-        Self { jobs, dummy: dummy.into() }
+        Self { jobs, threads, dummy: dummy.into() }
     }
 
     /// The PHC string of a new password.

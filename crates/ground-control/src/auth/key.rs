@@ -37,6 +37,12 @@ pub enum KeyError {
          every satellite has to be registered again"
     )]
     Lost(PathBuf),
+    /// It is another one than the database is kept under.
+    #[error(
+        "the server key {0} is not the one that this database is kept under: nothing that is hashed or sealed in it could be \
+         read; give the key that belongs to it (every replica has the same), or another database"
+    )]
+    Foreign(PathBuf),
     /// Others on the machine can read it.
     #[error("the server key {0} is readable by others; `chmod 600` it")]
     Permissions(PathBuf),
@@ -53,6 +59,11 @@ impl std::fmt::Debug for ServerKey {
 }
 
 impl ServerKey {
+    /// Where the key lies: the given file, or the one in the data folder.
+    pub fn path(given: Option<&Path>, data_dir: &Path) -> PathBuf {
+        given.map_or_else(|| data_dir.join(FILE), Path::to_path_buf)
+    }
+
     /// Reads the key file: the given one, or the one in the data folder. It is made if it is absent and `fresh` says
     /// that the database has nothing yet that was kept under another: a new key beside old data would lock out
     /// every robot.
@@ -60,7 +71,7 @@ impl ServerKey {
     /// # Errors
     /// [`KeyError`].
     pub fn open(given: Option<&Path>, data_dir: &Path, fresh: bool) -> Result<Self, KeyError> {
-        let path = given.map_or_else(|| data_dir.join(FILE), Path::to_path_buf);
+        let path = Self::path(given, data_dir);
         match Self::read(&path) {
             Err(KeyError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
                 if !fresh {

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq as _;
 
 use super::key::{DerivedKey, ServerKey};
+use crate::domain::TokenId;
 
 /// How long a token is good for.
 const LIFETIME: Duration = Duration::from_secs(300);
@@ -23,6 +24,8 @@ const LIFETIME: Duration = Duration::from_secs(300);
 pub enum Subject {
     /// A person, by user name.
     Person(String),
+    /// A person's API token, by its identifier.
+    Token(TokenId),
     /// A satellite's robot, by the satellite's name.
     Robot(String),
 }

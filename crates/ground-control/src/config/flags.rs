@@ -11,6 +11,7 @@ use std::time::Duration;
 use clap::{ArgAction, Parser, ValueEnum};
 use identity::TrustDomain;
 use identity::workload_api::Endpoint;
+use registry_server::listen::TrustedProxies;
 use secrecy::SecretString;
 
 use super::value;
@@ -68,6 +69,12 @@ pub(crate) struct Flags {
     /// URL under which WEB_LISTEN is reached. Default: the address; required if that is a wildcard.
     #[arg(long, help_heading = "Listening")]
     pub(crate) web_public_url: Option<String>,
+
+    /// Proxies in front of LISTEN and WEB_LISTEN that are believed about where connections and requests come from: networks
+    /// and addresses with commas between them (`10.0.0.0/8,192.0.2.7`). From them the PROXY protocol (version 2, in front of
+    /// TLS) and the headers X-Forwarded-For and Forwarded count, from nobody else. Default: none.
+    #[arg(long, help_heading = "Listening")]
+    pub(crate) trusted_proxies: Option<TrustedProxies>,
 
     /// Certificate chain (PEM) of the listener (with SPIFFE: of WEB_LISTEN); read again when the file changes. Needs
     /// TLS_KEY_FILE.
@@ -133,6 +140,10 @@ pub(crate) struct Flags {
     /// How long a name is locked for a source after too many failed logins. Default: 5m.
     #[arg(long, help_heading = "People", value_parser = value::duration)]
     pub(crate) lockout_duration: Option<Duration>,
+
+    /// Requests a second that one account may send to the API of one replica, ten times as many at once. Default: 500.
+    #[arg(long, help_heading = "People", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) api_rate_limit: Option<u32>,
 
     /// Shortest password. Default: 8.
     #[arg(long, help_heading = "People")]

@@ -14,10 +14,11 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::SERVICE;
 use crate::auth::{
-    Credentials, Grant, LoginError, People, RegistryTokens, RobotError, Robots, Subject, source_of,
+    Credentials, Grant, LoginError, People, RegistryTokens, RobotError, Robots, Subject, api_token, source_of,
 };
 use crate::domain::StoreError;
 use crate::domain::satellite::{Robot, robot_name, satellite_of_robot};
+use crate::domain::token::{ApiToken, TokenKey};
 use crate::domain::user::{Role, User};
 use crate::store::SharedStore;
 
@@ -89,6 +90,9 @@ impl Accounts {
         if satellite_of_robot(username).is_some() {
             let (robot, presented) = self.robots.check(username, password).await.map_err(robot_refusal)?;
             self.robot(robot, presented.as_str().to_owned()).await
+        } else if api_token::is_meant(password) {
+            let token = self.people.api_token(password).await.map_err(login_refusal)?;
+            if token.owner.username == username { by_token(token) } else { Err(Refusal::Unauthenticated) }
         } else {
             let known =
                 self.people.check_password(username, password, source).await.map_err(login_refusal)?;
@@ -109,6 +113,12 @@ impl Accounts {
                 let known =
                     known.filter(|known| good(&known.password_hash)).ok_or(Refusal::Unauthenticated)?;
                 person(known.user, known.password_hash)
+            }
+            Subject::Token(id) => {
+                let (key, now) = (TokenKey::Id(id), Timestamp::now());
+                let token = self.store.use_api_token(key, now).await.map_err(|error| unavailable(&error))?;
+                let token = token.filter(|token| good(token.hash.as_str()));
+                by_token(token.ok_or(Refusal::Unauthenticated)?)?
             }
             Subject::Robot(name) => {
                 let robot = self.store.robot(name).await.map_err(|error| unavailable(&error))?;
@@ -143,6 +153,20 @@ fn person(user: User, credential: String) -> Account {
         rights: Rights::Person { writes: user.role >= Role::Admin },
         name: user.username,
     }
+}
+
+/// Somebody's API token: what its scopes say, as far as the owner may.
+fn by_token(token: ApiToken) -> Result<Account, Refusal> {
+    if !token.scopes.pulls() {
+        let why = format!("the API token is for {} and not for the registry", token.scopes);
+        return Err(Refusal::Denied(why));
+    }
+    Ok(Account {
+        credential: token.hash.as_str().to_owned(),
+        subject: Subject::Token(token.id),
+        rights: Rights::Person { writes: token.scopes.pushes(token.owner.role) },
+        name: token.owner.username,
+    })
 }
 
 fn not_admitted(satellite: &str) -> Refusal {

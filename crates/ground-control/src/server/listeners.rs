@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use axum::Router;
-use registry_server::listen::{self, Limits, ListenError, TlsServer};
+use registry_server::listen::{self, Limits, ListenError, TlsServer, TrustedProxies};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -61,11 +61,17 @@ impl Listeners {
         Self { tasks: JoinSet::new(), stop: CancellationToken::new(), drain }
     }
 
-    /// Serves one more.
-    pub(super) fn serve(&mut self, socket: TcpListener, tls: Option<TlsServer>, router: Router) {
+    /// Serves one more, behind these proxies.
+    pub(super) fn serve(
+        &mut self,
+        socket: TcpListener,
+        tls: Option<TlsServer>,
+        router: Router,
+        proxies: TrustedProxies,
+    ) {
         let limits = Limits { drain: self.drain, ..Limits::default() };
         let shutdown = self.stop.clone().cancelled_owned();
-        self.tasks.spawn(listen::serve(socket, tls, router, limits, shutdown));
+        self.tasks.spawn(listen::serve_behind(proxies, socket, tls, router, limits, shutdown));
     }
 
     /// Waits until one ends by itself, which it does only when it is broken; `None` where its task panicked.

@@ -7,12 +7,12 @@ use jiff::SignedDuration;
 use secrecy::ExposeSecret as _;
 
 use super::error::StartError;
-use crate::auth::{Robots, ServerKey};
+use crate::auth::{KeyError, Robots, ServerKey};
 use crate::central::{
     BuiltinIssuer, CentralRegistry, CredentialIssuer, OciIssuer, PasswordFile, RegistryKind,
 };
 use crate::config::{Config, RegistryConfig};
-use crate::domain::secret::HashKey;
+use crate::domain::secret::{HashKey, Hashed, Purpose};
 use crate::publish::{self, BuiltinRegistry, OciRegistry, Publisher, PublisherHandle, RegistryBackend};
 use crate::store::{self, SharedStore};
 
@@ -25,6 +25,11 @@ pub(super) async fn open_database(config: &Config) -> Result<(ServerKey, SharedS
     let store = store::open(&config.database).await.map_err(StartError::Database)?;
     let fresh = !store.has_users().await?;
     let key = ServerKey::open(config.secret_key_file.as_deref(), data_dir, fresh)?;
+    let print = HashKey::new(key.derive("machine-secrets").bytes()).hash(Purpose::KeyCheck, "");
+    if Hashed::from(store.key_check(print.as_str()).await?) != print {
+        let path = ServerKey::path(config.secret_key_file.as_deref(), data_dir);
+        return Err(KeyError::Foreign(path).into());
+    }
     Ok((key, store))
 }
 

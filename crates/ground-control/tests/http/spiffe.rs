@@ -108,8 +108,7 @@ pub(crate) fn peer(server: &Server, bundle: &str, svid: Option<&IssuedSvid>) -> 
     let bundle = TrustBundle::from_pem(trust_domain, bundle).unwrap();
     let mut tls = bootstrap_client_config(bundle, expected, &[b"h2", b"http/1.1"]).unwrap();
     if let Some(svid) = svid {
-        let svid = Svid::from_pem(&svid.certificate_pem(), &svid.key_pem()).unwrap();
-        tls.client_auth_cert_resolver = Arc::new(Shows(svid.certified_key()));
+        tls.client_auth_cert_resolver = shows(svid);
     }
     let client = reqwest::Client::builder()
         .tls_backend_preconfigured(tls)
@@ -150,6 +149,12 @@ impl Peer {
     pub(crate) async fn heartbeat(&self) -> Answer {
         self.ask("POST", "/satellites/sync", Some(serde_json::json!({}))).await
     }
+}
+
+/// What a client shows this with.
+pub(crate) fn shows(svid: &IssuedSvid) -> Arc<dyn ResolvesClientCert> {
+    let svid = Svid::from_pem(&svid.certificate_pem(), &svid.key_pem()).unwrap();
+    Arc::new(Shows(svid.certified_key()))
 }
 
 /// Shows a certificate whatever it is worth.

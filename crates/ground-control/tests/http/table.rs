@@ -76,9 +76,13 @@ fn rows() -> Vec<Row> {
         row("get", "/api/users", "/api/users", None, people(Admin, 200)),
         row("post", "/api/users", "/api/users", empty(), people(SystemAdmin, 400)),
         row("get", "/api/users/{user}", "/api/users/admin", None, people(Admin, 200)),
+        row("patch", "/api/users/{user}", "/api/users/nobody", empty(), people(SystemAdmin, 400)),
         row("delete", "/api/users/{user}", "/api/users/nobody", None, people(SystemAdmin, 404)),
         row("patch", "/api/users/password", "/api/users/password", empty(), people(Viewer, 400)),
         row("patch", "/api/users/{user}/password", "/api/users/nobody/password", empty(), people(SystemAdmin, 400)),
+        row("get", "/api/tokens", "/api/tokens", None, people(Viewer, 200)),
+        row("post", "/api/tokens", "/api/tokens", empty(), people(Viewer, 400)),
+        row("delete", "/api/tokens/{token}", "/api/tokens/nothing", None, people(Viewer, 404)),
         row("get", "/api/groups", "/api/groups", None, people(Viewer, 200)),
         row("post", "/api/groups/sync", "/api/groups/sync", empty(), people(Admin, 400)),
         row("get", "/api/groups/{group}", "/api/groups/none", None, people(Viewer, 404)),
@@ -214,6 +218,52 @@ async fn every_route_tells_everybody_apart() {
                     row.path, answer.status, answer.body
                 ));
             }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// A token opens what the role of its scope opens, and manages no tokens; one for the registry opens nothing of the API.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_route_tells_tokens_apart() {
+    let fleet = Fleet::start(&[]).await;
+    let server = &fleet.server;
+    fleet.introduce("edge-01").await;
+    server.published().await;
+    let plain = fleet.peer(None);
+    let mut wrong = Vec::new();
+    for (scope, as_who) in [
+        ("read", Some(Viewer)),
+        ("write", Some(Admin)),
+        ("admin", Some(SystemAdmin)),
+        ("registry:pull", None),
+        ("registry:push", None),
+    ] {
+        let wish = json!({"name": scope, "scopes": [scope]});
+        let made = server.admin("POST", "/api/tokens", Some(wish)).await.expect(201);
+        let token = made.body["token"].as_str().unwrap();
+        for row in rows() {
+            let expected = |who: Who| row.expected[ALL.iter().position(|known| *known == who).unwrap()];
+            let expected = match as_who {
+                _ if !row.route.starts_with("/api/") => expected(Anonymous),
+                Some(_) if row.route.starts_with("/api/tokens") => 403,
+                Some(who) => expected(who),
+                None => 403,
+            };
+            let method = row.method.to_uppercase();
+            let answer = plain.send(As::Session(token), &method, row.path, row.body.clone()).await.unwrap();
+            if answer.status != expected {
+                wrong.push(format!(
+                    "{method} {} with {scope}: {} and not {expected} {}",
+                    row.path, answer.status, answer.body
+                ));
+            }
+        }
+        for (path, expected) in [("/v2/", 200), ("/v2/library/nginx/tags/list", 404), ("/service/token", 200)]
+        {
+            let expected = if as_who.is_some() { 403 } else { expected };
+            let answer = plain.send(As::Basic("admin", token), "GET", path, None).await.unwrap();
+            assert_eq!(answer.status, expected, "{path} with {scope}");
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");

@@ -23,6 +23,15 @@ async fn no_secret_is_found_where_none_may_be() {
     let ztr_token = world.admin.create_satellite("edge-03", &["one"]).await.unwrap();
     secrets.add("a registration token", &ztr_token);
 
+    // A token of a person, made and used.
+    let wish = serde_json::json!({"name": "ci", "scopes": ["read"]});
+    let made = world.admin.call(reqwest::Method::POST, "/api/tokens", Some(&wish)).await.unwrap();
+    let api_token = made["token"].as_str().unwrap();
+    secrets.add("an API token", api_token);
+    let url = format!("{}/api/groups", world.place.url());
+    let groups = testbed::registry::http_client().get(&url).bearer_auth(api_token).send().await.unwrap();
+    assert_eq!(groups.status().as_u16(), 200);
+
     // Another key of the same identity, by hand: what the answers hold is known then.
     let second = world.admin.register("edge-02", "default", &["one"]).await.unwrap();
     secrets.add("the join token of another", &second.join_token);

@@ -33,6 +33,13 @@ pub(super) fn all() -> Value {
     let hex = || json!({"type": "string", "pattern": "^[0-9a-fA-F]{32}$"});
     let name = || json!({"type": "string", "pattern": "^[a-z0-9]+(?:[._-][a-z0-9]+)*$", "maxLength": 63});
     let role = || json!({"enum": ["viewer", "admin", "system_admin"]});
+    let scope = || json!({"enum": ["read", "write", "admin", "registry:pull", "registry:push"]});
+    let api_token = || {
+        json!({
+            "id": text(), "name": text(), "owner": text(), "scopes": {"type": "array", "items": scope()},
+            "created_at": time(), "expires_at": time(), "last_used_at": maybe("string"),
+        })
+    };
     let schemas = [
         ("Error", object(json!({"message": text(), "code": number()}))),
         ("Empty", json!({"type": "object"})),
@@ -83,8 +90,29 @@ pub(super) fn all() -> Value {
                 }),
             ),
         ),
+        ("SetRole", object(json!({"role": role()}))),
         ("ChangePassword", object(json!({"current_password": secret(), "new_password": secret()}))),
         ("SetPassword", object(json!({"new_password": secret()}))),
+        (
+            "NewApiToken",
+            partly(
+                &["name", "scopes"],
+                json!({
+                    "name": {"type": "string", "minLength": 1, "maxLength": 64},
+                    "scopes": {"type": "array", "minItems": 1, "items": scope()},
+                    "expires_at": {
+                        "type": ["string", "null"], "format": "date-time",
+                        "description": "After 90 days where nothing is said, 366 days from now at most.",
+                    },
+                }),
+            ),
+        ),
+        ("ApiToken", object(api_token())),
+        ("CreatedApiToken", {
+            let mut properties = api_token();
+            properties["token"] = secret();
+            object(properties)
+        }),
         (
             "Artifact",
             partly(
