@@ -7,11 +7,14 @@ mod registration;
 mod satellites;
 mod spire;
 mod status;
+mod tokens;
+mod users;
 
 use std::io::Read;
 use std::path::Path;
 
 use clap::CommandFactory;
+use secrecy::SecretString;
 use serde_json::Value;
 
 use crate::cli::{Cli, Command};
@@ -39,6 +42,8 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Error> {
         Command::Configs(command) => {
             configs::run(&Client::logged_in(&cli.connection)?, output, command).await
         }
+        Command::Users(command) => users::run(&Client::logged_in(&cli.connection)?, output, command).await,
+        Command::Tokens(command) => tokens::run(&Client::logged_in(&cli.connection)?, output, command).await,
         Command::Spire(command) => spire::run(&Client::logged_in(&cli.connection)?, output, command).await,
     }
 }
@@ -47,6 +52,20 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Error> {
 fn read_document(path: &Path) -> Result<Value, Error> {
     let text = read_text(path)?;
     serde_saphyr::from_str(&text).map_err(|error| Error::Input(format!("{}: {error}", path.display())))
+}
+
+/// Reads a secret from a file, or asks for it on the terminal.
+fn read_secret(file: Option<&Path>, question: &str) -> Result<SecretString, Error> {
+    let text = match file {
+        Some(path) => read_text(path)?,
+        None => rpassword::prompt_password(question)
+            .map_err(Error::io("the password cannot be read from the terminal; name a file instead"))?,
+    };
+    let text = text.trim_end_matches(['\r', '\n']);
+    if text.is_empty() {
+        return Err(Error::Input("the password is empty".to_owned()));
+    }
+    Ok(text.to_owned().into())
 }
 
 fn read_text(path: &Path) -> Result<String, Error> {

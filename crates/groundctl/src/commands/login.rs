@@ -1,21 +1,20 @@
 //! `login` and `logout`.
 
-use std::path::Path;
-
 use fleet_protocol::api::{LoginAnswer, LoginRequest};
 use reqwest::Method;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 
 use crate::cli::{Connection, Login, Output};
 use crate::client::{Client, Ignored};
-use crate::commands::read_text;
+use crate::commands::read_secret;
 use crate::error::Error;
 use crate::render;
 use crate::session::{self, Session};
 
 pub(crate) async fn login(connection: &Connection, output: Output, login: &Login) -> Result<(), Error> {
     let client = Client::anonymous(connection)?;
-    let password = password(login.password_file.as_deref(), &login.username, &client.server_text())?;
+    let question = format!("Password of {} at {}: ", login.username, client.server_text());
+    let password = read_secret(login.password_file.as_deref(), &question)?;
     let request =
         LoginRequest { username: login.username.clone(), password: password.expose_secret().to_owned() };
     let answer: LoginAnswer = client.send(Method::POST, &["login"], Some(&request)).await?;
@@ -39,17 +38,4 @@ pub(crate) async fn logout(connection: &Connection, output: Output) -> Result<()
     }
     session::remove()?;
     render::done(output, "logged out")
-}
-
-fn password(file: Option<&Path>, username: &str, server: &str) -> Result<SecretString, Error> {
-    let text = match file {
-        Some(path) => read_text(path)?,
-        None => rpassword::prompt_password(format!("Password of {username} at {server}: "))
-            .map_err(Error::io("the password cannot be read from the terminal; use --password-file"))?,
-    };
-    let text = text.trim_end_matches(['\r', '\n']);
-    if text.is_empty() {
-        return Err(Error::Input("the password is empty".to_owned()));
-    }
-    Ok(text.to_owned().into())
 }
