@@ -12,7 +12,9 @@ use ground_control_domain::store::Groups;
 use ground_control_domain::{Entity, GroupId, Page, Paged, StoreError, StoreResult};
 use jiff::Timestamp;
 
-use super::{During, SqlStore, count, json, millis, outbox, read, read_json, revisions, selection, time};
+use super::{
+    During, SqlStore, count, harbor, json, millis, outbox, read, read_json, revisions, selection, time,
+};
 use crate::dialect::Connection;
 
 struct ArtifactRow {
@@ -177,6 +179,7 @@ async fn replace(
     }
     revisions::record(tx, id_text, before.as_ref(), &artifacts, by, now, operation).await?;
     outbox::enqueue(tx, &document, now, operation).await?;
+    harbor::check_fixed(tx, Some(id_text), None, operation).await?;
     let updated_at = time(operation, now_millis)?;
     Ok(Group {
         id,
@@ -320,6 +323,7 @@ impl Groups for SqlStore {
             .await
             .during(OPERATION)?;
         selection::reselected(&mut tx, id, selector.as_ref(), now, OPERATION).await?;
+        harbor::check_fixed(&mut tx, Some(id), None, OPERATION).await?;
         tx.commit().await.during(OPERATION)?;
         Ok(Group { selector, ..before })
     }

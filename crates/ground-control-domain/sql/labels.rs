@@ -5,7 +5,7 @@ use ground_control_domain::{StoreError, StoreResult, label};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{During, SqlStore, millis, satellites, selection};
+use super::{During, SqlStore, harbor, millis, satellites, selection};
 use crate::dialect::Connection;
 
 /// The labels of one satellite.
@@ -62,6 +62,7 @@ impl SqlStore {
             }
             let subject = (id.as_str(), satellite);
             selection::relabelled(&mut tx, subject, &after, now, OPERATION).await?;
+            harbor::check_fixed(&mut tx, None, Some(&id), OPERATION).await?;
             let now = millis(now);
             sqlx::query!("UPDATE satellites SET updated_at = $1 WHERE id = $2", now, id)
                 .execute(&mut *tx)

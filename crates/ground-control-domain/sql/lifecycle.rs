@@ -7,7 +7,7 @@ use ground_control_domain::silence::UNTOLD;
 use ground_control_domain::{StoreError, StoreResult};
 use jiff::{SignedDuration, Timestamp};
 
-use super::{During, SqlStore, enrolment, millis, publications, satellites, withdrawals};
+use super::{During, SqlStore, enrolment, harbor, millis, publications, satellites, withdrawals};
 use crate::dialect::Connection;
 
 /// How many satellites become stale in one transaction.
@@ -26,6 +26,7 @@ impl SqlStore {
         let now_millis = millis(now);
         set_state(&mut tx, &id, after, Some(identity::new_epoch()), now_millis, OPERATION).await?;
         close_tokens(&mut tx, &id, now_millis, OPERATION).await?;
+        harbor::condemn_all(&mut tx, &id, now_millis, OPERATION).await?;
         withdrawals::begin(&mut tx, &id, now_millis, OPERATION).await?;
         let satellite = satellites::load(&mut tx, name, OPERATION).await?;
         publications::shut_out(&mut tx, &id, OPERATION).await?;
@@ -221,6 +222,7 @@ pub(super) async fn close_tokens(
 pub(super) async fn forget_credentials(
     connection: &mut Connection,
     id: &str,
+    now: i64,
     operation: &'static str,
 ) -> StoreResult<()> {
     sqlx::query!("DELETE FROM identity_keys WHERE satellite_id = $1", id)
@@ -228,10 +230,11 @@ pub(super) async fn forget_credentials(
         .await
         .during(operation)?;
     sqlx::query!("DELETE FROM robots WHERE satellite_id = $1", id)
-        .execute(connection)
+        .execute(&mut *connection)
         .await
-        .during(operation)
-        .map(drop)
+        .during(operation)?;
+    harbor::forget_removed(connection, id, operation).await?;
+    harbor::condemn_all(connection, id, now, operation).await
 }
 
 /// A revoked satellite is let in again: nothing that it held before is good, and its banned agents may attest anew.
@@ -242,7 +245,7 @@ pub(super) async fn begin_anew(
     operation: &'static str,
 ) -> StoreResult<()> {
     close_tokens(connection, id, now, operation).await?;
-    forget_credentials(connection, id, operation).await?;
+    forget_credentials(connection, id, now, operation).await?;
     sqlx::query!(
         "DELETE FROM node_agents WHERE banned_at IS NOT NULL AND satellite_id IN (
              SELECT r.satellite_id FROM registrations r

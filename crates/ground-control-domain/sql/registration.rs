@@ -53,48 +53,18 @@ impl SqlStore {
         now: Timestamp,
     ) -> StoreResult<Result<ClaimGrant, ClaimRefusal>> {
         const OPERATION: &str = "claim a registration token";
-        let token = attempt.token.as_str();
-        // Whoever guesses tokens must not hold up those that write.
-        let mut connection = self.database.read(OPERATION).await?;
-        let known = sqlx::query_scalar!("SELECT satellite_id FROM ztr_tokens WHERE token_hash = $1", token)
-            .fetch_optional(&mut *connection)
-            .await
-            .during(OPERATION)?;
-        drop(connection);
-        if known.is_none() {
+        if !self.knows_token(&attempt.token, OPERATION).await? {
             return Ok(Err(ClaimRefusal::Unknown));
         }
-
         let now_millis = millis(now);
         let mut tx = self.database.rows(OPERATION).await?;
-        // Writing first locks the row: of two claims at once the second sees what the first decided.
-        let row = sqlx::query_as!(
-            TokenRow,
-            r#"UPDATE ztr_tokens SET attempted_at = $2 WHERE token_hash = $1
-               RETURNING satellite_id AS "satellite_id!", expires_at AS "expires_at!", claimed_at AS "claimed_at?",
-                   nonce_hash AS "nonce_hash?", source_address AS "source_address?", closed_at AS "closed_at?""#,
-            token,
-            now_millis
-        )
-        .fetch_optional(&mut *tx)
-        .await
-        .during(OPERATION)?;
-        let Some(row) = row else { return Ok(Err(ClaimRefusal::Unknown)) };
-        let satellite = sqlx::query!("SELECT name, state FROM satellites WHERE id = $1", row.satellite_id)
-            .fetch_one(&mut *tx)
-            .await
-            .during(OPERATION)?;
-        let again = match ztr::decide(&row.state(OPERATION)?, &attempt.claimant, now) {
-            ClaimDecision::Refused(refusal) => return Ok(Err(refusal)),
-            decision => {
-                if !read::<SatelliteState>(OPERATION, &satellite.state)?.admits() {
-                    return Ok(Err(ClaimRefusal::NotAdmitted));
-                }
-                decision
-            }
-        };
+        let Decided { satellite, satellite_name, decision: again } =
+            match decide_claim(&mut tx, &attempt.token, &attempt.claimant, now, OPERATION).await? {
+                Ok(decided) => decided,
+                Err(refusal) => return Ok(Err(refusal)),
+            };
         if again == ClaimDecision::First {
-            bind(&mut tx, &attempt, now_millis, OPERATION).await?;
+            bind(&mut tx, &attempt.token, &attempt.claimant, now_millis, OPERATION).await?;
         }
         let keep_previous = again == ClaimDecision::Again { keep_previous: true };
         let new_secret = attempt.new_secret.as_str();
@@ -104,7 +74,7 @@ impl SqlStore {
              ON CONFLICT (satellite_id) DO UPDATE SET
                  previous_secret_hash = CASE WHEN $4 THEN robots.secret_hash ELSE NULL END,
                  secret_hash = excluded.secret_hash, rotated_at = excluded.rotated_at",
-            row.satellite_id,
+            satellite,
             new_secret,
             now_millis,
             keep_previous
@@ -114,10 +84,21 @@ impl SqlStore {
         .during(OPERATION)?;
         tx.commit().await.during(OPERATION)?;
         Ok(Ok(ClaimGrant {
-            satellite: SatelliteId::from(row.satellite_id),
-            satellite_name: satellite.name,
+            satellite: SatelliteId::from(satellite),
+            satellite_name,
             again: again != ClaimDecision::First,
         }))
+    }
+
+    /// Whether there is such a token: whoever guesses tokens must not hold up those that write.
+    pub(super) async fn knows_token(&self, token: &Hashed, operation: &'static str) -> StoreResult<bool> {
+        let token = token.as_str();
+        let mut connection = self.database.read(operation).await?;
+        let known = sqlx::query_scalar!("SELECT satellite_id FROM ztr_tokens WHERE token_hash = $1", token)
+            .fetch_optional(&mut *connection)
+            .await
+            .during(operation)?;
+        Ok(known.is_some())
     }
 
     /// [`ground_control_domain::store::Satellites::robot`].
@@ -224,15 +205,59 @@ impl SqlStore {
     }
 }
 
-/// Binds a token to the device that claims it first.
-async fn bind(
+/// A claim that is not refused.
+pub(super) struct Decided {
+    pub(super) satellite: String,
+    pub(super) satellite_name: String,
+    pub(super) decision: ClaimDecision,
+}
+
+/// Decides a claim within the caller's transaction; of two at once the second sees what the first decided.
+pub(super) async fn decide_claim(
     connection: &mut Connection,
-    attempt: &ClaimAttempt,
+    token: &Hashed,
+    claimant: &Claimant,
+    now: Timestamp,
+    operation: &'static str,
+) -> StoreResult<Result<Decided, ClaimRefusal>> {
+    let (token, now_millis) = (token.as_str(), millis(now));
+    // Writing first locks the row.
+    let row = sqlx::query_as!(
+        TokenRow,
+        r#"UPDATE ztr_tokens SET attempted_at = $2 WHERE token_hash = $1
+           RETURNING satellite_id AS "satellite_id!", expires_at AS "expires_at!", claimed_at AS "claimed_at?",
+               nonce_hash AS "nonce_hash?", source_address AS "source_address?", closed_at AS "closed_at?""#,
+        token,
+        now_millis
+    )
+    .fetch_optional(&mut *connection)
+    .await
+    .during(operation)?;
+    let Some(row) = row else { return Ok(Err(ClaimRefusal::Unknown)) };
+    let satellite = sqlx::query!("SELECT name, state FROM satellites WHERE id = $1", row.satellite_id)
+        .fetch_one(connection)
+        .await
+        .during(operation)?;
+    let decision = match ztr::decide(&row.state(operation)?, claimant, now) {
+        ClaimDecision::Refused(refusal) => return Ok(Err(refusal)),
+        decision => decision,
+    };
+    if !read::<SatelliteState>(operation, &satellite.state)?.admits() {
+        return Ok(Err(ClaimRefusal::NotAdmitted));
+    }
+    Ok(Ok(Decided { satellite: row.satellite_id, satellite_name: satellite.name, decision }))
+}
+
+/// Binds a token to the device that claims it first.
+pub(super) async fn bind(
+    connection: &mut Connection,
+    token: &Hashed,
+    claimant: &Claimant,
     now: i64,
     operation: &'static str,
 ) -> StoreResult<()> {
-    let token = attempt.token.as_str();
-    let (nonce, source) = match &attempt.claimant {
+    let token = token.as_str();
+    let (nonce, source) = match claimant {
         Claimant::Nonce(nonce) => (Some(nonce.as_str()), None),
         Claimant::Source(address) => (None, Some(address.to_string())),
     };

@@ -18,8 +18,8 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{
-    During, SqlStore, configs, groups, labels, lifecycle, listing, millis, outbox, publications, read, time,
-    unless_taken, withdrawals,
+    During, SqlStore, configs, groups, harbor, labels, lifecycle, listing, millis, outbox, publications,
+    read, time, unless_taken, withdrawals,
 };
 use crate::dialect::Connection;
 
@@ -277,7 +277,7 @@ impl Satellites for SqlStore {
         .await
         .during(OPERATION)?;
         lifecycle::close_tokens(&mut tx, &id, now_millis, OPERATION).await?;
-        lifecycle::forget_credentials(&mut tx, &id, OPERATION).await?;
+        lifecycle::forget_credentials(&mut tx, &id, now_millis, OPERATION).await?;
         withdrawals::begin(&mut tx, &id, now_millis, OPERATION).await?;
         sqlx::query!("DELETE FROM group_members WHERE satellite_id = $1", id)
             .execute(&mut *tx)
@@ -300,6 +300,7 @@ impl Satellites for SqlStore {
         let (id, _) = id_of(&mut tx, satellite, OPERATION).await?;
         let group_id = groups::id_of(&mut tx, group, OPERATION).await?;
         if join(&mut tx, &id, &group_id, now, OPERATION).await? {
+            harbor::check_fixed(&mut tx, None, Some(&id), OPERATION).await?;
             changed(&mut tx, &id, satellite, now, OPERATION).await?;
         }
         tx.commit().await.during(OPERATION)

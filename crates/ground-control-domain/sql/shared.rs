@@ -19,6 +19,8 @@ mod authorities;
 mod configs;
 mod enrolment;
 mod groups;
+mod handout;
+mod harbor;
 mod heartbeats;
 mod identities;
 mod labels;

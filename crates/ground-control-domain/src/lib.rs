@@ -14,6 +14,7 @@ pub mod desired;
 pub mod document;
 mod error;
 pub mod group;
+pub mod harbor;
 pub mod heartbeat;
 mod id;
 pub mod identity;

@@ -6,6 +6,7 @@
 
 mod configs;
 mod groups;
+mod harbor;
 mod identities;
 mod leases;
 mod limits;
@@ -23,6 +24,7 @@ use crate::change::Change;
 
 pub use configs::Configs;
 pub use groups::Groups;
+pub use harbor::SiteRobots;
 pub use identities::Identities;
 pub use leases::Leases;
 pub use limits::Limits;
@@ -40,6 +42,7 @@ pub trait Store:
     + Limits
     + Satellites
     + Identities
+    + SiteRobots
     + Groups
     + Configs
     + Outbox

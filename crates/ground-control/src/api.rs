@@ -3,6 +3,7 @@
 //! Handlers are thin: they read a request, ask the store, and shape the answer. Every change is one call of the
 //! store, which writes the intent to publish in the same transaction; the handler only wakes the publisher.
 
+mod accounts;
 mod caller;
 mod configs;
 mod credentials;
@@ -87,6 +88,7 @@ pub fn router(state: AppState, registry: Router, listener: Listener) -> Router {
         .route("/api/groups", get(groups::list))
         .route("/api/groups/satellite", post(groups::add_satellite).delete(groups::remove_satellite))
         .route("/api/groups/{group}", get(groups::one).delete(groups::delete))
+        .route("/api/groups/{group}/accounts", get(accounts::of_group))
         .route("/api/groups/{group}/revisions", get(groups::revisions))
         .route("/api/groups/{group}/revisions/{revision}", get(groups::revision))
         .route("/api/groups/{group}/revisions/{revision}/restore", post(groups::restore))
@@ -100,6 +102,7 @@ pub fn router(state: AppState, registry: Router, listener: Listener) -> Router {
         .route("/api/satellites/stale", get(satellites::stale))
         .route("/api/satellites/register", post(registration::register))
         .route("/api/satellites/{satellite}", get(satellites::one).delete(satellites::delete))
+        .route("/api/satellites/{satellite}/accounts", get(accounts::of_satellite))
         .route("/api/satellites/{satellite}/approve", post(registration::approve))
         .route("/api/satellites/{satellite}/enable", post(registration::enable))
         .route("/api/satellites/{satellite}/images", get(satellites::images))

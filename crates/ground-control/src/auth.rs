@@ -14,6 +14,7 @@ mod password;
 mod people;
 mod registry_token;
 mod robots;
+mod seal;
 mod source;
 mod turns;
 
@@ -25,4 +26,5 @@ pub use password::PasswordPolicy;
 pub use people::{LoginError, People, PeopleSettings, check_username};
 pub use registry_token::{Claims, Grant, RegistryTokens, Subject};
 pub use robots::{RobotError, Robots};
+pub use seal::{NotOpened, Seal};
 pub use source::{forwarded, source_of};

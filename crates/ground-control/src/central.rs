@@ -4,13 +4,14 @@
 //! only the publisher speaks to. And it has accounts with which satellites pull, [`CredentialIssuer`]:
 //!
 //! - the built-in registry has one for each satellite, which is a row in the database and there at once;
+//! - Harbor has some for each, which are made there by a task of its own ([`harbor`]); until one is ready the answer is
+//!   [`IssueError::Preparing`];
 //! - any other OCI registry has one for all of them, which its operator made ([`oci`]).
 //!
-//! A registry that makes an account for each satellite remotely (Harbor's robots) fits in between: its issuer answers
-//! [`IssueError::NotYet`] until the account is there, and what makes accounts is a task of its own. No issuer calls a
-//! registry while a request waits.
+//! No issuer calls a registry while a request waits.
 
 mod builtin;
+mod harbor;
 mod oci;
 mod password_file;
 
@@ -27,6 +28,10 @@ use crate::domain::{SatelliteId, StoreError};
 use crate::publish::{OciRegistry, RegistryBackend};
 
 pub use builtin::BuiltinIssuer;
+pub use harbor::{
+    HarborIssuer, HarborRegistry, Keeper, KeeperHandle, KeeperOptions, Login as HarborLogin,
+    LoginError as HarborLoginError, SiteGate,
+};
 pub use oci::OciIssuer;
 pub use password_file::{PasswordFile, PasswordFileError};
 
@@ -48,6 +53,8 @@ pub struct CentralRegistry {
 pub enum RegistryKind {
     /// The one that this process serves from this store.
     Builtin(blob_store::Store),
+    /// Harbor, and who sees to its robots.
+    Harbor(Arc<HarborRegistry>, KeeperHandle),
     /// Another OCI registry.
     Oci(Arc<OciRegistry>),
 }
@@ -57,6 +64,7 @@ impl CentralRegistry {
     pub fn name(&self) -> &'static str {
         match self.kind {
             RegistryKind::Builtin(_) => "builtin",
+            RegistryKind::Harbor(..) => "harbor",
             RegistryKind::Oci(_) => "oci",
         }
     }
@@ -65,7 +73,22 @@ impl CentralRegistry {
     pub fn blobs(&self) -> Option<&blob_store::Store> {
         match &self.kind {
             RegistryKind::Builtin(blobs) => Some(blobs),
-            RegistryKind::Oci(_) => None,
+            RegistryKind::Harbor(..) | RegistryKind::Oci(_) => None,
+        }
+    }
+
+    /// Who sees to the robots of Harbor, where that is the registry.
+    pub fn keeper(&self) -> Option<&KeeperHandle> {
+        match &self.kind {
+            RegistryKind::Harbor(_, keeper) => Some(keeper),
+            RegistryKind::Builtin(_) | RegistryKind::Oci(_) => None,
+        }
+    }
+
+    /// What a satellite's accounts follow from was changed: they are to be looked at.
+    pub fn wake(&self) {
+        if let Some(keeper) = self.keeper() {
+            keeper.wake();
         }
     }
 
@@ -73,6 +96,11 @@ impl CentralRegistry {
     pub fn revocation_leaves(&self) -> Option<&'static str> {
         match self.kind {
             RegistryKind::Builtin(_) => None,
+            RegistryKind::Harbor(..) => Some(
+                "the revocation holds at Ground Control now, and at Harbor as soon as the satellite's robots are deleted there: \
+                 GET /api/satellites/{satellite}/accounts shows until when that is pending; registry tokens that Harbor \
+                 issued before go on for up to 30 minutes",
+            ),
             RegistryKind::Oci(_) => Some(
                 "the revocation holds at Ground Control only: the registry's pull account is shared by all satellites \
                  and goes on opening it; change that account's password to shut this one out",
@@ -96,6 +124,14 @@ pub enum IssueError {
     /// There are none at this moment (HTTP 503): nothing was spent, and it is worth coming again.
     #[error("{0}")]
     NotYet(&'static str),
+    /// They are being made (HTTP 503): nothing was spent, and it is worth coming again.
+    #[error("{what}")]
+    Preparing {
+        /// What a person reads.
+        what: &'static str,
+        /// After how many seconds.
+        seconds: u64,
+    },
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -143,6 +179,19 @@ pub trait CredentialIssuer: Send + Sync + std::fmt::Debug {
         now: Timestamp,
     ) -> Result<RegistryCredentials, IssueError>;
 
+    /// Fresh credentials for a satellite that has shown its SVID and has some already, which are not good or not for long.
+    ///
+    /// # Errors
+    /// [`IssueError`].
+    async fn renew(
+        &self,
+        satellite: &SatelliteId,
+        name: &str,
+        now: Timestamp,
+    ) -> Result<RegistryCredentials, IssueError> {
+        self.grant(satellite, name, now).await
+    }
+
     /// Fresh credentials for a satellite that has presented a secret of its robot.
     ///
     /// # Errors
@@ -156,6 +205,17 @@ pub trait CredentialIssuer: Send + Sync + std::fmt::Debug {
     ) -> Result<RegistryCredentials, IssueError>;
 
     /// Whether a satellite that reports is to be asked to fetch fresh credentials. `robot` is what the database knows of
-    /// those that it has, `by_svid` whether it showed an SVID just now.
-    async fn are_stale(&self, robot: Option<&Robot>, by_svid: bool, now: Timestamp) -> bool;
+    /// those that it has, `shown` what the report tells of them.
+    async fn are_stale(&self, robot: Option<&Robot>, shown: InUse<'_>, now: Timestamp) -> bool;
+}
+
+/// What a report tells of the credentials that its satellite works with.
+#[derive(Debug, Clone, Copy)]
+pub struct InUse<'a> {
+    /// It showed its SVID just now.
+    pub by_svid: bool,
+    /// The secret that it showed instead, as it is kept.
+    pub secret: Option<&'a Hashed>,
+    /// The user name that the registry last accepted from it; empty where it does not say.
+    pub registry_username: &'a str,
 }

@@ -28,14 +28,14 @@ mod value;
 pub use flags::Command;
 use flags::{Flags, NOT_SUPPORTED_YET, variable_of};
 pub use listen::{AdminListener, TlsFiles, WebListener};
-pub use registry::{OciConfig, RegistryConfig};
+pub use registry::{HarborConfig, HarborPassword, OciConfig, RegistryConfig};
 pub use spiffe::{IdentitySource, SpiffeConfig, Spire, SpireAdmin};
 
 const ROBOT_DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Settings that hold a secret: better in the environment or a file than on a command line that every
 /// user of the machine can list.
-const SECRETS: &[&str] = &["ADMIN_PASSWORD", "DATABASE_URL", "DB_PASSWORD"];
+const SECRETS: &[&str] = &["ADMIN_PASSWORD", "DATABASE_URL", "DB_PASSWORD", "HARBOR_PASSWORD"];
 
 /// Why the program does not start, in words for whoever starts it.
 #[derive(Debug, thiserror::Error)]

@@ -25,6 +25,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 
 use self::catalogue::Catalogue;
+use crate::domain::harbor::SiteCounts;
 use crate::domain::satellite::SatelliteState;
 use crate::publish;
 
@@ -60,6 +61,8 @@ struct Values {
     lag_seconds: Gauge<f64, AtomicU64>,
     satellites: Family<Labels<1>, Gauge>,
     waiting_polls: Gauge,
+    sites: Family<Labels<1>, Gauge>,
+    condemned_robots: Gauge,
     heartbeats: Counter,
     batch_size: Histogram,
     commit_seconds: Histogram,
@@ -146,6 +149,19 @@ impl Values {
                 "ground_control_waiting_polls",
                 &[],
                 "Satellites that wait here for a change; they are among the requests under way",
+                Gauge::default(),
+            ),
+            sites: all.add(
+                "ground_control_harbor_satellites",
+                &["state"],
+                "Satellites whose robots at Harbor are not as they should be: waiting (being worked on) or failed (tried again); \
+                 absent without Harbor",
+                Family::default(),
+            ),
+            condemned_robots: all.add(
+                "ground_control_harbor_robots_condemned",
+                &[],
+                "Robots that are still to be deleted at Harbor, those of revoked satellites among them",
                 Gauge::default(),
             ),
             heartbeats: all.add(
@@ -303,6 +319,14 @@ impl Metrics {
     /// How many satellites wait for a change.
     pub(crate) fn set_waiting_polls(&self, waiting: usize) {
         self.values.waiting_polls.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+    }
+
+    /// How the robots at Harbor are doing.
+    pub(crate) fn set_sites(&self, counts: SiteCounts) {
+        for (state, count) in [("waiting", counts.waiting), ("failed", counts.failed)] {
+            self.values.sites.get_or_create(&[("state", state.into())]).set(signed(count));
+        }
+        self.values.condemned_robots.set(signed(counts.condemned));
     }
 
     /// Until when our own SVID is good; `None` where there is none at present.

@@ -10,7 +10,7 @@ mod document;
 mod publisher;
 mod remote;
 
-pub use backend::{RegistryBackend, RegistryError, StateManifest};
+pub use backend::{Gate, RegistryBackend, RegistryError, StateManifest};
 pub use builtin::BuiltinRegistry;
 pub use publisher::{Options, Publisher, PublisherHandle, Status};
 pub use remote::{LastAnswer, OciRegistry};

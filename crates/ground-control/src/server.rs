@@ -26,12 +26,14 @@ use self::open::{OpenRegistry, open_database, publisher};
 use crate::admin;
 use crate::api::{self, AppState, Listener, RequestLimits};
 use crate::auth::{People, PeopleSettings, RegistryTokens, Robots};
-use crate::config::{Config, IdentitySource};
+use crate::central::SiteGate;
+use crate::config::{Config, IdentitySource, RegistryConfig};
 use crate::desired::Hub;
 use crate::domain::secret::HashKey;
 use crate::identity::{Identities, Lifecycle};
 use crate::log::LogControl;
 use crate::metrics::Metrics;
+use crate::publish::Gate;
 use crate::registry::{Accounts, Policy, token_router};
 use crate::store::HeartbeatRecorder;
 use crate::tls;
@@ -102,7 +104,7 @@ pub async fn start_with(config: &Config, log: LogControl) -> Result<Running, Sta
     let registry = OpenRegistry::open(config).await?;
     let lease = match registry {
         OpenRegistry::Builtin(_) => Some(BuiltinLease::take(Arc::clone(&store), &config.data_dir).await?),
-        OpenRegistry::Oci { .. } => None,
+        OpenRegistry::Harbor(_) | OpenRegistry::Oci { .. } => None,
     };
     let hash_key = Arc::new(HashKey::new(key.derive("machine-secrets").bytes()));
     let metrics = Metrics::default();
@@ -138,10 +140,16 @@ pub async fn start_with(config: &Config, log: LogControl) -> Result<Running, Sta
     if store.set_registry_url(&registry_url, now).await? {
         tracing::info!(url = %registry_url, "registry URL is new, documents are written again");
     }
-    let robots = Robots::new(Arc::clone(&store), Arc::clone(&hash_key));
+    let at_harbor = matches!(config.registry, RegistryConfig::Harbor(_));
+    let robots = Robots::new(Arc::clone(&store), Arc::clone(&hash_key)).at_harbor(at_harbor);
     let longest = signed(config.robot_duration);
-    let central = Arc::new(registry.central(&store, &hash_key, &robots, registry_url, longest));
+    let (central, keeper) = registry.central(&store, &key, &hash_key, &robots, registry_url, longest);
+    let central = Arc::new(central);
     let (publisher, handle) = publisher(&store, &central.documents, &central.url);
+    let gate = central
+        .keeper()
+        .map(|keeper| Arc::new(SiteGate::new(Arc::clone(&store), keeper.clone())) as Arc<dyn Gate>);
+    let publisher = publisher.gated_by(gate);
     let accounts =
         Accounts::new(Arc::clone(&store), Arc::clone(&people), robots.clone(), RegistryTokens::new(&key));
     let desired = Hub::new(Arc::clone(&store));
@@ -206,6 +214,14 @@ pub async fn start_with(config: &Config, log: LogControl) -> Result<Running, Sta
 
     let (stop_publisher, publisher_stopped) = watch::channel(false);
     tasks.spawn(publisher.counted_by(metrics.clone()).run(publisher_stopped));
+    match keeper {
+        Some(keeper) => {
+            let keeper = keeper.waking(state.publisher.clone());
+            tasks.spawn(keeper.run(metrics.clone(), stop_tasks.clone()));
+        }
+        // What was learnt of an account there binds nobody any more.
+        None => state.store.set_harbor_account(None).await?,
+    }
     if let Some(blobs) = central.blobs() {
         tasks.spawn(jobs::collect_garbage(blobs.clone(), metrics.clone(), stop_tasks.clone()));
     }

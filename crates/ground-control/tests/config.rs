@@ -95,7 +95,7 @@ fn what_does_not_parse_ends_the_start_and_is_named() {
         ("DB_PORT", "x"),
         ("JSON_LOGGING", "maybe"),
         ("LOG_LEVEL", "loud"),
-        ("REGISTRY_BACKEND", "harbor"),
+        ("REGISTRY_BACKEND", "ecr"),
         ("SHUTDOWN_TIMEOUT", "soon"),
         ("TRUSTED_PROXIES", "10.0.0.0/8,proxy.example.com"),
         ("TRUSTED_PROXIES", "10.0.0.0/33"),
@@ -127,6 +127,9 @@ fn settings_that_contradict_each_other_end_the_start() {
         (&[("DB_HOST", "db")], "DB_DATABASE"),
         (&[("DB_PORT", "5432")], "DB_HOST"),
         (&[("DATABASE_URL", "postgres://u:p@h/d")], "SECRET_KEY_FILE"),
+        (&[("REGISTRY_BACKEND", "harbor")], "HARBOR_URL"),
+        (&[("HARBOR_URL", "https://harbor.example.com")], "HARBOR_USERNAME"),
+        (&[("HARBOR_URL", "https://harbor.example.com"), ("HARBOR_USERNAME", "admin")], "HARBOR_PASSWORD"),
     ] {
         let message = environment(variables).unwrap_err();
         assert!(message.starts_with(named), "{variables:?}: {message}");
@@ -143,11 +146,7 @@ fn settings_that_contradict_each_other_end_the_start() {
 
 #[test]
 fn parts_that_are_not_there_yet_end_the_start_unless_they_are_off() {
-    for (variable, value) in [
-        ("HARBOR_URL", "https://harbor.example.com"),
-        ("AUDIT_LOG_ENABLED", "true"),
-        ("OIDC_ISSUER_URL", "https://id.example.com"),
-    ] {
+    for (variable, value) in [("AUDIT_LOG_ENABLED", "true"), ("OIDC_ISSUER_URL", "https://id.example.com")] {
         let message = environment(&[(variable, value)]).unwrap_err();
         assert!(message.starts_with(&format!("{variable}: not supported yet")), "{message}");
         let flag = format!("--{}={value}", variable.to_lowercase().replace('_', "-"));
@@ -192,7 +191,6 @@ fn another_registry_needs_two_accounts_and_identities() {
         ("OCI_REGISTRY_URL", "https://u:hunter2@registry.example.com"),
         ("OCI_REGISTRY_URL", "https://registry.example.com/path"),
         ("SPIFFE_SERVER_ENABLED", "false"),
-        ("REGISTRY_BACKEND", "harbor"),
         ("REGISTRY_BACKEND", "ecr"),
     ] {
         let message = environment(&[&OCI[..], &[(variable, value)]].concat()).unwrap_err();
@@ -209,6 +207,51 @@ fn another_registry_needs_two_accounts_and_identities() {
     assert!(unused.warnings[0].starts_with("PUBLIC_REGISTRY_URL has no effect"), "{:?}", unused.warnings);
     let unused = environment(&[("OCI_CA_FILE", "/ca.pem")]).unwrap();
     assert!(unused.warnings[0].starts_with("OCI_CA_FILE has no effect"), "{:?}", unused.warnings);
+}
+
+/// Harbor, with all that it needs.
+const HARBOR: [(&str, &str); 3] = [
+    ("HARBOR_URL", "https://harbor.example.com/"),
+    ("HARBOR_USERNAME", "admin"),
+    ("HARBOR_PASSWORD", "hunter2"),
+];
+
+#[test]
+fn harbor_is_the_registry_where_its_url_is_set() {
+    let config = environment(&HARBOR).unwrap();
+    let RegistryConfig::Harbor(harbor) = &config.registry else { panic!("{:?}", config.registry) };
+    assert_eq!(harbor.endpoint.to_string(), "https://harbor.example.com");
+    assert!(!harbor.skip_health_check && harbor.webhook_url.is_none() && config.warnings.is_empty());
+    assert!(!format!("{config:?}").contains("hunter2"));
+    let more = [("HARBOR_WEBHOOK_URL", "https://gc.example.com/"), ("SKIP_HARBOR_HEALTH_CHECK", "true")];
+    let config = environment(&[&HARBOR[..], &more].concat()).unwrap();
+    let RegistryConfig::Harbor(harbor) = &config.registry else { panic!("{:?}", config.registry) };
+    assert_eq!(harbor.webhook_url.as_deref(), Some("https://gc.example.com"));
+    assert!(harbor.skip_health_check);
+    for (variable, value) in [
+        ("HARBOR_URL", "harbor.example.com"),
+        ("HARBOR_URL", "http://harbor.example.com"),
+        ("HARBOR_URL", "https://u:hunter2@harbor.example.com"),
+        ("HARBOR_USERNAME", "ad:min"),
+        ("HARBOR_WEBHOOK_URL", "gc.example.com"),
+        ("HARBOR_WEBHOOK_URL", "https://u:hunter2@gc.example.com"),
+        ("HARBOR_WEBHOOK_URL", "https://gc.example.com?x=1"),
+        ("SKIP_HARBOR_HEALTH_CHECK", "maybe"),
+    ] {
+        let message = environment(&[&HARBOR[..], &[(variable, value)]].concat()).unwrap_err();
+        assert!(message.starts_with(&format!("{variable}: ")), "{variable}={value}: {message}");
+        assert!(!message.contains("hunter2"), "{message}");
+    }
+    let both = environment(&[&HARBOR[..], &[("HARBOR_PASSWORD_FILE", "/run/harbor")]].concat()).unwrap_err();
+    assert!(both.starts_with("HARBOR_PASSWORD: "), "{both}");
+    // Another one by name, and then Harbor's settings have no effect.
+    let config = environment(&[&HARBOR[..], &[("REGISTRY_BACKEND", "builtin")]].concat()).unwrap();
+    assert!(matches!(config.registry, RegistryConfig::Builtin));
+    assert!(
+        config.warnings.iter().any(|w| w.starts_with("HARBOR_URL has no effect")),
+        "{:?}",
+        config.warnings
+    );
 }
 
 /// With SPIFFE on.

@@ -23,6 +23,8 @@ mod changes;
 mod fixture;
 #[path = "store/fleet.rs"]
 mod fleet;
+#[path = "store/harbor.rs"]
+mod harbor;
 #[path = "store/identities.rs"]
 mod identities;
 #[path = "store/labels.rs"]
@@ -49,6 +51,8 @@ mod revisions;
 mod tokens;
 
 use fixture::Fixture;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 
 macro_rules! suite {
     ($($module:ident :: $case:ident,)*) => {
@@ -68,7 +72,9 @@ macro_rules! suite {
             $(
                 let fixture = server.database().await;
                 let location = fixture.location.clone();
-                let case = tokio::spawn($module::$case(fixture));
+                // Made in a function of its own: all of them at once would not fit on the stack.
+                let run: fn(Fixture) -> BoxFuture<'static, ()> = |fixture| $module::$case(fixture).boxed();
+                let case = tokio::spawn(run(fixture));
                 if case.await.is_err() {
                     failed.push(stringify!($module::$case));
                 }
@@ -123,6 +129,13 @@ suite! {
     reports::the_history_is_bounded,
     reports::images_are_replaced_and_paged,
     reports::many_reports_share_a_commit,
+    harbor::a_site_is_claimed_once_and_settles,
+    harbor::a_token_is_spent_only_for_a_robot_that_is_ready,
+    harbor::a_source_that_asks_again_gets_another_robot,
+    harbor::the_one_before_is_good_until_the_next_is_used,
+    harbor::who_is_shut_out_loses_every_robot,
+    harbor::a_group_waits_for_the_robots_of_a_new_project,
+    harbor::what_cannot_be_given_a_project_is_refused_one,
     identities::a_registration_is_whole_or_not_there,
     identities::a_registration_is_repeated_without_harm,
     identities::a_name_belongs_to_one_region,

@@ -90,6 +90,16 @@ pub struct Robot {
     /// Its rights.
     #[serde(default)]
     pub permissions: Permissions,
+    #[serde(default)]
+    creator_type: String,
+}
+
+impl Robot {
+    /// Whether a robot made it. Asked of one that our own login made, it tells what that login is: a robot may make and
+    /// delete robots, and not change them.
+    pub fn made_by_robot(&self) -> bool {
+        self.creator_type == "robot"
+    }
 }
 
 #[derive(Deserialize)]

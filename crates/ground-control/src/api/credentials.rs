@@ -29,6 +29,7 @@ impl From<IssueError> for ApiError {
             IssueError::Outdated => Self::unauthorized(),
             IssueError::IdentityNeeded(reason) => Self::conflict(reason),
             IssueError::NotYet(reason) => Self::unavailable(reason),
+            IssueError::Preparing { what, seconds } => Self::unavailable_for(what, seconds),
             IssueError::Store(error) => error.into(),
         }
     }
@@ -97,7 +98,7 @@ pub(crate) async fn renew(
     let SatelliteCaller { satellite, name, proof } = caller;
     let issuer = &state.registry.issuer;
     let auth = match proof {
-        Proof::Svid => issuer.grant(&satellite, &name, now).await?,
+        Proof::Svid => issuer.renew(&satellite, &name, now).await?,
         Proof::Secret(_, presented) => issuer.rotate(satellite, &name, presented, now).await?,
     };
     tracing::info!(satellite = %name, "registry credentials renewed");

@@ -81,6 +81,11 @@ impl ApiError {
         Self { retry_after_seconds: Some(1), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, message) }
     }
 
+    /// 503 with `Retry-After`: not before so many seconds.
+    pub fn unavailable_for(message: impl Into<String>, seconds: u64) -> Self {
+        Self { retry_after_seconds: Some(seconds.max(1)), ..Self::unavailable(message) }
+    }
+
     /// 500; the cause goes to the log, not to the caller.
     pub fn internal(cause: impl std::fmt::Display) -> Self {
         tracing::error!(%cause, "request failed");

@@ -40,6 +40,17 @@ pub(crate) async fn readiness(state: &AppState) -> Response {
             let ok = blobs.usage().is_ok();
             (json!({"ok": ok, "backend": state.registry.name(), "revocation": "immediate"}), ok && started)
         }
+        RegistryKind::Harbor(registry, keeper) => {
+            let last = registry.last_answer();
+            let body = json!({
+                "ok": last.is_none_or(|last| last.ok) && !keeper.is_away(),
+                "backend": state.registry.name(),
+                "revocation": "as-soon-as-harbor-answers",
+                "url": state.registry.url,
+                "asked_at": last.map(|last| last.at),
+            });
+            (body, true)
+        }
         RegistryKind::Oci(registry) => {
             let last = registry.last_answer();
             let body = json!({

@@ -20,6 +20,7 @@ use super::middleware::{Turn, Waited};
 use super::state::AppState;
 use super::wait;
 use crate::auth::source_of;
+use crate::central::InUse;
 use crate::domain::heartbeat::{HeartbeatOutcome, HeartbeatRecord};
 use crate::domain::secret::Purpose;
 use crate::domain::ztr::{ClaimRefusal, Claimant};
@@ -98,11 +99,11 @@ pub(crate) async fn heartbeat(
     let (now, begun) = (Timestamp::now(), Instant::now());
     let preference = wait::preferred(&headers);
     drop(headers);
-    let by_svid = matches!(caller.proof, Proof::Svid);
-    let robot = match caller.proof {
-        Proof::Secret(robot, _) => Some(*robot),
-        Proof::Svid => state.store.robot(&caller.name).await?,
+    let (robot, secret) = match caller.proof {
+        Proof::Secret(robot, presented) => (Some(*robot), Some(presented)),
+        Proof::Svid => (state.store.robot(&caller.name).await?, None),
     };
+    let registry_username = report.registry_username.clone();
     let known = report.generation;
     let record = HeartbeatRecord { satellite: caller.satellite.clone(), received_at: now, report };
     match state.heartbeats.record(record).await? {
@@ -117,10 +118,12 @@ pub(crate) async fn heartbeat(
         HeartbeatOutcome::Gone => return Err(ApiError::unauthorized()),
     }
     let mut answer = HeartbeatAnswer::default();
-    if state.registry.issuer.are_stale(robot.as_ref(), by_svid, now).await {
+    let shown =
+        InUse { by_svid: secret.is_none(), secret: secret.as_ref(), registry_username: &registry_username };
+    if state.registry.issuer.are_stale(robot.as_ref(), shown, now).await {
         answer.events.push(REFRESH_CREDENTIALS.to_owned());
     }
-    drop(robot);
+    drop((robot, secret, registry_username));
     let folded = Instant::now();
     if let Some(preference) = preference {
         turn.give_back();

@@ -28,12 +28,19 @@ pub enum RobotError {
 pub struct Robots {
     store: SharedStore,
     hash_key: Arc<HashKey>,
+    at_harbor: bool,
 }
 
 impl Robots {
     /// Robots of this database, with secrets hashed under `hash_key`.
     pub fn new(store: SharedStore, hash_key: Arc<HashKey>) -> Self {
-        Self { store, hash_key }
+        Self { store, hash_key, at_harbor: false }
+    }
+
+    /// Those that Harbor made: known by the name that it gave them.
+    #[must_use]
+    pub fn at_harbor(self, at_harbor: bool) -> Self {
+        Self { at_harbor, ..self }
     }
 
     /// The hash under which a secret is kept.
@@ -47,8 +54,16 @@ impl Robots {
     /// # Errors
     /// [`RobotError`]. That a satellite is revoked is told only to who has its secret.
     pub async fn check(&self, username: &str, secret: &SecretString) -> Result<(Robot, Hashed), RobotError> {
-        let satellite = satellite_of_robot(username).ok_or(RobotError::Wrong)?;
         let presented = self.hash(secret);
+        if self.at_harbor {
+            // By what is kept here, also where the robot has expired there.
+            let robot = self.store.robot_account(username, &presented).await?.ok_or(RobotError::Wrong)?;
+            if !robot.state.admits() {
+                return Err(RobotError::NotAdmitted(robot.satellite_name));
+            }
+            return Ok((robot, presented));
+        }
+        let satellite = satellite_of_robot(username).ok_or(RobotError::Wrong)?;
         let robot = self.store.robot(satellite).await?.ok_or(RobotError::Wrong)?;
         let matched = robot.check(&presented).ok_or(RobotError::Wrong)?;
         if !robot.state.admits() {

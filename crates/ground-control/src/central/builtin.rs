@@ -5,7 +5,7 @@ use fleet_protocol::RegistryCredentials;
 use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
 
-use super::{Claimed, CredentialIssuer, IssueError};
+use super::{Claimed, CredentialIssuer, InUse, IssueError};
 use crate::auth::Robots;
 use crate::domain::SatelliteId;
 use crate::domain::satellite::{Robot, robot_name};
@@ -83,7 +83,7 @@ impl CredentialIssuer for BuiltinIssuer {
     }
 
     /// Where there is no secret, or one that is too old.
-    async fn are_stale(&self, robot: Option<&Robot>, _by_svid: bool, now: Timestamp) -> bool {
+    async fn are_stale(&self, robot: Option<&Robot>, _shown: InUse<'_>, now: Timestamp) -> bool {
         let secret_since = robot.filter(|robot| robot.secret.is_some()).and_then(|robot| robot.secret_since);
         secret_since.is_none_or(|since| now.duration_since(since) >= self.longest)
     }

@@ -10,7 +10,7 @@ use fleet_protocol::RegistryCredentials;
 use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::{Claimed, CredentialIssuer, IssueError, PasswordFile};
+use super::{Claimed, CredentialIssuer, InUse, IssueError, PasswordFile};
 use crate::domain::SatelliteId;
 use crate::domain::satellite::Robot;
 use crate::domain::secret::{HashKey, Hashed, Purpose};
@@ -113,8 +113,8 @@ impl CredentialIssuer for OciIssuer {
     }
 
     /// Where the file holds another password than the satellite was given. One without an SVID would ask in vain.
-    async fn are_stale(&self, robot: Option<&Robot>, by_svid: bool, _now: Timestamp) -> bool {
-        if !by_svid {
+    async fn are_stale(&self, robot: Option<&Robot>, shown: InUse<'_>, _now: Timestamp) -> bool {
+        if !shown.by_svid {
             return false;
         }
         match self.password.recent().await {

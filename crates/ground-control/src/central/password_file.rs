@@ -1,4 +1,4 @@
-//! A password in a file that somebody else rotates.
+//! A password that stands in a file which somebody else rotates, or in the settings.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -43,13 +43,20 @@ pub enum PasswordFileError {
 pub struct PasswordFile {
     variable: &'static str,
     path: PathBuf,
+    /// It is this one, and in no file.
+    given: Option<SecretString>,
     seen: Arc<Mutex<Option<(Instant, SecretString)>>>,
 }
 
 impl PasswordFile {
     /// The file that the setting `variable` names. Nothing is read yet.
     pub fn new(variable: &'static str, path: &Path) -> Self {
-        Self { variable, path: path.to_owned(), seen: Arc::default() }
+        Self { variable, path: path.to_owned(), given: None, seen: Arc::default() }
+    }
+
+    /// A password that the setting `variable` holds itself.
+    pub fn given(variable: &'static str, password: SecretString) -> Self {
+        Self { variable, path: PathBuf::new(), given: Some(password), seen: Arc::default() }
     }
 
     /// The password as it stands in the file now.
@@ -57,6 +64,9 @@ impl PasswordFile {
     /// # Errors
     /// [`PasswordFileError`].
     pub async fn now(&self) -> Result<SecretString, PasswordFileError> {
+        if let Some(given) = &self.given {
+            return Ok(given.clone());
+        }
         let (variable, path) = (self.variable, self.path.clone());
         let began = Instant::now();
         // A file on a network's disk may hang, and must not take a thread that serves with it.

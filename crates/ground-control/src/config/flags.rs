@@ -199,10 +199,42 @@ pub(crate) struct Flags {
 /// The central registry.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RegistryFlags {
-    /// Where state documents and images are kept: `builtin` (the registry inside this program) or `oci` (any other, by the
-    /// OCI_ settings; it serves satellites with an SVID only, so SPIFFE_SERVER_ENABLED must be true). Default: builtin.
+    /// Where state documents and images are kept: `builtin` (the registry inside this program), `harbor` (by the HARBOR_
+    /// settings) or `oci` (any other, by the OCI_ settings; it serves satellites with an SVID only, so SPIFFE_SERVER_ENABLED
+    /// must be true). Default: harbor where HARBOR_URL is set, else builtin.
     #[arg(long, help_heading = "Registry")]
     pub(crate) registry_backend: Option<String>,
+
+    /// URL of Harbor (2.12 to 2.16), as satellites reach it, too (`https://harbor.example.com`). Plain HTTP beyond loopback
+    /// needs USE_UNSECURE.
+    #[arg(long, help_heading = "Registry")]
+    pub(crate) harbor_url: Option<String>,
+
+    /// Account at Harbor that makes projects and robots and publishes: an administrator, or a robot of system level by its
+    /// full name. It is never handed out.
+    #[arg(long, help_heading = "Registry")]
+    pub(crate) harbor_username: Option<String>,
+
+    /// Its password or secret; better in HARBOR_PASSWORD_FILE.
+    #[arg(long, help_heading = "Registry", value_parser = value::secret)]
+    pub(crate) harbor_password: Option<SecretString>,
+
+    /// File with its password; read again when it changes.
+    #[arg(long, help_heading = "Registry")]
+    pub(crate) harbor_password_file: Option<PathBuf>,
+
+    /// Authorities (PEM) of Harbor's certificate, besides the public ones.
+    #[arg(long, help_heading = "Registry")]
+    pub(crate) harbor_ca_file: Option<PathBuf>,
+
+    /// URL of this server as Harbor reaches it with its webhooks (`https://gc.example.com`).
+    #[arg(long, help_heading = "Registry")]
+    pub(crate) harbor_webhook_url: Option<String>,
+
+    /// Start without asking how Harbor is doing. Default: false.
+    #[arg(long, help_heading = "Registry", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", value_parser = value::boolean)]
+    pub(crate) skip_harbor_health_check: Option<bool>,
 
     /// URL of the registry of REGISTRY_BACKEND=oci, as satellites reach it, too (`https://registry.example.com`). Plain HTTP
     /// beyond loopback needs USE_UNSECURE.
@@ -239,7 +271,8 @@ pub(crate) struct FleetFlags {
     #[arg(long, help_heading = "Satellites", value_parser = value::duration)]
     pub(crate) stale_threshold: Option<Duration>,
 
-    /// Age in days at which a satellite is asked to fetch fresh registry credentials. Default: 30.
+    /// Age in days at which a satellite is asked to fetch fresh registry credentials; at Harbor, how long robots live at a time.
+    /// Default: 30.
     #[arg(long, help_heading = "Satellites", value_parser = clap::value_parser!(u32).range(1..=36_500))]
     pub(crate) robot_duration_days: Option<u32>,
 }
@@ -312,12 +345,6 @@ pub(crate) struct IdentityFlags {
 ///
 /// `false` turns nothing on; any other value that is not empty ends the start. Variable and flag.
 pub(crate) const NOT_SUPPORTED_YET: &[(&str, &str)] = &[
-    ("HARBOR_URL", "harbor-url"),
-    ("HARBOR_USERNAME", "harbor-username"),
-    ("HARBOR_PASSWORD", "harbor-password"),
-    ("HARBOR_CA_FILE", "harbor-ca-file"),
-    ("HARBOR_WEBHOOK_URL", "harbor-webhook-url"),
-    ("SKIP_HARBOR_HEALTH_CHECK", "skip-harbor-health-check"),
     ("AUDIT_LOG_ENABLED", "audit-log-enabled"),
     ("AUDIT_SYSLOG_ENABLED", "audit-syslog-enabled"),
     ("AUDIT_SYSLOG_TARGET", "audit-syslog-target"),

@@ -27,12 +27,21 @@ pub enum Job {
     Purge,
     /// Looks after the certificate authorities.
     Authority,
+    /// Sees to the robots at Harbor.
+    Robots,
 }
 
 impl Job {
     /// Every job.
-    pub const ALL: [Self; 6] =
-        [Self::Publisher, Self::Stale, Self::Withdrawal, Self::Garbage, Self::Purge, Self::Authority];
+    pub const ALL: [Self; 7] = [
+        Self::Publisher,
+        Self::Stale,
+        Self::Withdrawal,
+        Self::Garbage,
+        Self::Purge,
+        Self::Authority,
+        Self::Robots,
+    ];
 
     /// The value of the label `job`.
     pub fn label(self) -> &'static str {
@@ -43,6 +52,7 @@ impl Job {
             Self::Garbage => "garbage",
             Self::Purge => "purge",
             Self::Authority => "authority",
+            Self::Robots => "robots",
         }
     }
 

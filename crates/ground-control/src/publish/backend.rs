@@ -2,7 +2,11 @@
 
 use async_trait::async_trait;
 use fleet_protocol::state_image::StateImage;
+use jiff::SignedDuration;
 use oci::{Digest, RepositoryName};
+
+use crate::domain::StoreResult;
+use crate::domain::document::Claimed;
 
 /// A manifest that a repository of state documents holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +26,16 @@ pub struct RegistryError {
     /// What went wrong.
     #[source]
     pub source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+/// What a document may have to wait for, beside the documents that it names.
+#[async_trait]
+pub trait Gate: Send + Sync + std::fmt::Debug {
+    /// For how long the document is put off; `None` where it is its turn.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    async fn postponed(&self, claimed: &Claimed) -> StoreResult<Option<SignedDuration>>;
 }
 
 /// A registry that state documents are published to: the built-in one, or any other. It is one half of

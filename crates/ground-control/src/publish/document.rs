@@ -6,7 +6,7 @@ use fleet_protocol::state_image::{StateImage, StateImageError};
 use jiff::{SignedDuration, Timestamp};
 use oci::RepositoryName;
 
-use super::backend::{RegistryBackend, RegistryError};
+use super::backend::{Gate, RegistryBackend, RegistryError};
 use super::publisher::Options;
 use crate::domain::StoreError;
 use crate::domain::desired::Written;
@@ -52,6 +52,7 @@ enum Failure {
 pub(super) struct Work {
     pub(super) store: SharedStore,
     pub(super) registry: Arc<dyn RegistryBackend>,
+    pub(super) gate: Option<Arc<dyn Gate>>,
     pub(super) options: Arc<Options>,
     pub(super) registry_url: Arc<str>,
     pub(super) claimed: Claimed,
@@ -84,7 +85,13 @@ impl Work {
         if let DocumentSource::Satellite(satellite) = &source
             && !satellite.unpublished.is_empty()
         {
-            return self.postpone().await;
+            return self.postpone(POSTPONED).await;
+        }
+        if let Some(gate) = &self.gate
+            && source != DocumentSource::Gone
+            && let Some(pause) = gate.postponed(&self.claimed).await?
+        {
+            return self.postpone(pause).await;
         }
         let Some(document) = document::build(key, &source, &self.registry_url)? else {
             return self.remove(&repository).await;
@@ -117,7 +124,7 @@ impl Work {
         if self.claimed.document.kind != DocumentKind::Satellite
             && self.store.satellites_waiting(self.claimed.enqueued_at).await?
         {
-            return self.postpone().await;
+            return self.postpone(POSTPONED).await;
         }
         self.registry.clear(repository).await?;
         self.store.document_removed(&self.claimed).await?;
@@ -125,8 +132,8 @@ impl Work {
         Ok(Outcome::Removed)
     }
 
-    async fn postpone(&self) -> Result<Outcome, Failure> {
-        let again = Timestamp::now().checked_add(POSTPONED).unwrap_or(Timestamp::MAX);
+    async fn postpone(&self, pause: SignedDuration) -> Result<Outcome, Failure> {
+        let again = Timestamp::now().checked_add(pause).unwrap_or(Timestamp::MAX);
         self.store.document_postponed(&self.claimed, again).await?;
         Ok(Outcome::Postponed)
     }

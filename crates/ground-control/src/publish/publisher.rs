@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::backend::RegistryBackend;
+use super::backend::{Gate, RegistryBackend};
 use super::document::{Outcome, Work};
 use crate::domain::StoreResult;
 use crate::domain::document::{DocumentKind, OutboxLag};
@@ -85,6 +85,7 @@ pub struct Status {
 pub struct Publisher {
     store: SharedStore,
     registry: Arc<dyn RegistryBackend>,
+    gate: Option<Arc<dyn Gate>>,
     options: Arc<Options>,
     wake: watch::Receiver<u64>,
     status: watch::Sender<Status>,
@@ -135,12 +136,19 @@ impl Publisher {
         let publisher = Self {
             store,
             registry,
+            gate: None,
             options: Arc::new(options),
             wake: woken,
             status,
             metrics: Metrics::default(),
         };
         (publisher, PublisherHandle { wake: Arc::new(wake), status: seen })
+    }
+
+    /// Publishes no document before its turn.
+    #[must_use]
+    pub fn gated_by(self, gate: Option<Arc<dyn Gate>>) -> Self {
+        Self { gate, ..self }
     }
 
     /// Counts its runs there.
@@ -248,6 +256,7 @@ impl Publisher {
             work.push(Work {
                 store: Arc::clone(&self.store),
                 registry: Arc::clone(&self.registry),
+                gate: self.gate.clone(),
                 options: Arc::clone(&self.options),
                 registry_url: Arc::clone(&registry_url),
                 claimed,

@@ -59,11 +59,26 @@ impl OciRegistry {
     ///
     /// # Errors
     /// An unusable file of authorities.
-    #[expect(clippy::expect_used, reason = "a constant that a test reads")]
     pub fn new(config: &OciConfig, password: PasswordFile) -> Result<Self, Error> {
+        let tls = TlsOptions { ca_file: config.ca_file.clone(), ..TlsOptions::default() };
+        Self::at(config.endpoint.clone(), tls, config.allow_plain_http, &config.push_username, password)
+    }
+
+    /// The registry at `endpoint`, written to as `username`. No request is made yet.
+    ///
+    /// # Errors
+    /// An unusable file of authorities.
+    #[expect(clippy::expect_used, reason = "a constant that a test reads")]
+    pub fn at(
+        endpoint: Endpoint,
+        tls: TlsOptions,
+        allow_plain_http: bool,
+        username: &str,
+        password: PasswordFile,
+    ) -> Result<Self, Error> {
         let options = ClientOptions {
-            tls: TlsOptions { ca_file: config.ca_file.clone(), ..TlsOptions::default() },
-            allow_plain_http: config.allow_plain_http,
+            tls,
+            allow_plain_http,
             // The outbox comes again by itself.
             retry: RetryPolicy {
                 attempts: 3,
@@ -77,8 +92,8 @@ impl OciRegistry {
             ..ClientOptions::default()
         };
         Ok(Self {
-            client: Client::new(config.endpoint.clone(), options)?,
-            username: config.push_username.clone(),
+            client: Client::new(endpoint, options)?,
+            username: username.to_owned(),
             password,
             signed_in: Mutex::new(None),
             tag: state::TAG.parse().expect("the tag of state documents is a tag"),

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::auth::{KeyError, LoginError};
-use crate::central::PasswordFileError;
+use crate::central::{HarborLoginError, PasswordFileError};
 use crate::domain::StoreError;
 use crate::identity::builtin::AuthorityError;
 use crate::tls::TlsError;
@@ -55,6 +55,9 @@ pub enum StartError {
          account that pushes must have another one"
     )]
     SamePassword,
+    /// Harbor cannot be asked with these settings.
+    #[error("HARBOR_URL: {}", chain(.0))]
+    Harbor(#[source] HarborLoginError),
     /// There is no client of the registry.
     #[error("OCI_CA_FILE: {0}")]
     OciRegistry(#[source] registry_client::Error),

@@ -7,9 +7,10 @@ use jiff::SignedDuration;
 use secrecy::ExposeSecret as _;
 
 use super::error::StartError;
-use crate::auth::{KeyError, Robots, ServerKey};
+use crate::auth::{KeyError, Robots, Seal, ServerKey};
 use crate::central::{
-    BuiltinIssuer, CentralRegistry, CredentialIssuer, OciIssuer, PasswordFile, RegistryKind,
+    BuiltinIssuer, CentralRegistry, CredentialIssuer, HarborIssuer, HarborLogin, HarborRegistry, Keeper,
+    KeeperOptions, OciIssuer, PasswordFile, RegistryKind,
 };
 use crate::config::{Config, RegistryConfig};
 use crate::domain::secret::{HashKey, Hashed, Purpose};
@@ -36,6 +37,7 @@ pub(super) async fn open_database(config: &Config) -> Result<(ServerKey, SharedS
 /// The central registry, before it is known under which URL this server is reached.
 pub(super) enum OpenRegistry {
     Builtin(blob_store::Store),
+    Harbor(Arc<HarborRegistry>),
     Oci { registry: Arc<OciRegistry>, pull_username: String, push: PasswordFile, pull: PasswordFile },
 }
 
@@ -48,6 +50,11 @@ impl OpenRegistry {
                 let opened = blob_store::Store::open(&path, blob_store::Options::default());
                 let failed = |source| StartError::Registry { path, source: Box::new(source) };
                 return opened.map(Self::Builtin).map_err(failed);
+            }
+            RegistryConfig::Harbor(harbor) => {
+                let login = Arc::new(HarborLogin::open(harbor).await.map_err(StartError::Harbor)?);
+                let registry = HarborRegistry::new(login).map_err(StartError::OciRegistry)?;
+                return Ok(Self::Harbor(Arc::new(registry)));
             }
             RegistryConfig::Oci(oci) => oci,
         };
@@ -64,6 +71,7 @@ impl OpenRegistry {
     pub(super) fn url(&self, public_url: &str) -> String {
         match self {
             Self::Builtin(_) => public_url.to_owned(),
+            Self::Harbor(registry) => registry.login().config().endpoint.to_string(),
             Self::Oci { registry, .. } => registry.endpoint().to_string(),
         }
     }
@@ -72,25 +80,38 @@ impl OpenRegistry {
     pub(super) fn documents(&self) -> Arc<dyn RegistryBackend> {
         match self {
             Self::Builtin(blobs) => Arc::new(BuiltinRegistry::new(blobs.clone())),
+            Self::Harbor(registry) => Arc::clone(registry) as _,
             Self::Oci { registry, .. } => Arc::clone(registry) as _,
         }
     }
 
-    /// All that the server needs of it. `longest`: the age at which a robot's secret is to be renewed.
+    /// All that the server needs of it, and who keeps its accounts. `longest`: the age at which a robot's secret is to be renewed.
     pub(super) fn central(
         self,
         store: &SharedStore,
+        key: &ServerKey,
         hash_key: &Arc<HashKey>,
         robots: &Robots,
         url: String,
         longest: SignedDuration,
-    ) -> CentralRegistry {
+    ) -> (CentralRegistry, Option<Keeper>) {
         let documents = self.documents();
         let store = Arc::clone(store);
+        let mut accounts = None;
         let (issuer, kind): (Arc<dyn CredentialIssuer>, _) = match self {
             Self::Builtin(blobs) => {
                 let issuer = BuiltinIssuer::new(store, robots.clone(), url.clone(), longest);
                 (Arc::new(issuer), RegistryKind::Builtin(blobs))
+            }
+            Self::Harbor(registry) => {
+                let days = u32::try_from(longest.as_hours() / 24).unwrap_or(u32::MAX).max(1);
+                let (seal, login) = (Seal::new(key, "harbor-robots"), Arc::clone(registry.login()));
+                let options = KeeperOptions::new(days);
+                let (keeper, handle) =
+                    Keeper::new(Arc::clone(&store), login, robots.clone(), seal.clone(), options);
+                accounts = Some(keeper);
+                let issuer = HarborIssuer::new(store, seal, url.clone(), handle.clone());
+                (Arc::new(issuer), RegistryKind::Harbor(registry, handle))
             }
             Self::Oci { registry, pull_username, push, pull } => {
                 let hash_key = Arc::clone(hash_key);
@@ -98,7 +119,7 @@ impl OpenRegistry {
                 (Arc::new(issuer), RegistryKind::Oci(registry))
             }
         };
-        CentralRegistry { url, documents, issuer, kind }
+        (CentralRegistry { url, documents, issuer, kind }, accounts)
     }
 }
 
@@ -128,6 +149,7 @@ pub async fn republish(config: &Config) -> Result<Republished, StartError> {
     let (_, store) = open_database(config).await?;
     let now = jiff::Timestamp::now();
     let url = match &config.registry {
+        RegistryConfig::Harbor(harbor) => harbor.endpoint.to_string(),
         RegistryConfig::Oci(oci) => oci.endpoint.to_string(),
         // Where the port is the system's choice, the URL is that of the last start.
         RegistryConfig::Builtin if config.public_registry_url.is_none() && config.listen.port() == 0 => {

@@ -3,6 +3,7 @@
 
 pub(crate) mod artifacts;
 pub(crate) mod projects;
+pub(crate) mod registry;
 pub(crate) mod robots;
 pub(crate) mod system;
 pub(crate) mod webhooks;
@@ -91,6 +92,8 @@ struct Shared {
     world: World,
     faults: Faults,
     seen: Vec<Seen>,
+    tokens: registry::Tokens,
+    behind: Option<registry::Behind>,
 }
 
 /// A running stand-in; it ends when this is dropped.
@@ -142,6 +145,12 @@ impl StandIn {
     /// From now on, after `skip` good ones, `times` requests meet this.
     pub(crate) fn fail(&self, fault: Fault, skip: usize, times: usize) {
         self.shared.lock().unwrap().faults = Faults { fault: Some(fault), skip, times };
+    }
+
+    /// Puts a registry behind it.
+    #[allow(dead_code, reason = "only tests of whole programs push and pull")]
+    pub(crate) fn put_before(&self, behind: registry::Behind) {
+        self.shared.lock().unwrap().behind = Some(behind);
     }
 
     /// The requests since the last time.
@@ -221,6 +230,12 @@ async fn serve(shared: Arc<Mutex<Shared>>, request: Request<Incoming>) -> Result
         headers: head.headers.clone(),
         body,
     };
+    if registry::is_registrys(&asked.target) && shared.lock().unwrap().behind.is_some() {
+        let (head, body) = registry::serve(&shared, asked).await.into_parts();
+        let body = Full::new(body).map_err(|never| match never {}).boxed_unsync();
+        return Ok(Response::from_parts(head, body));
+    }
+    let held = registry::held(&shared.lock().unwrap().world);
     let (fault, answer, wait) = {
         let mut shared = shared.lock().unwrap();
         shared.seen.push(Seen { method: head.method, path: asked.target.clone(), headers: head.headers });
@@ -233,6 +248,14 @@ async fn serve(shared: Arc<Mutex<Shared>>, request: Request<Incoming>) -> Result
         };
         (fault, answer, wait)
     };
+    let (behind, left) = {
+        let shared = shared.lock().unwrap();
+        (shared.behind.clone(), registry::held(&shared.world))
+    };
+    if let Some(behind) = behind {
+        let gone = held.into_iter().filter(|artifact| !left.contains(artifact)).collect();
+        registry::remove(&behind, gone).await;
+    }
     tokio::time::sleep(wait).await;
     match fault {
         None | Some(Fault::Slow(_)) => Ok(response(&answer.unwrap(), whole)),

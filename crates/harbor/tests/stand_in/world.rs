@@ -221,7 +221,7 @@ impl World {
     }
 
     /// Wrong credentials make a nobody, not an error.
-    fn who(&self, asked: &Asked) -> Who {
+    pub(crate) fn who(&self, asked: &Asked) -> Who {
         if self.outage == Some(Outage::Database) {
             return Who::Nobody;
         }

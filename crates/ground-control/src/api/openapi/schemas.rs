@@ -293,6 +293,29 @@ pub(super) fn all() -> Value {
             json!({"allOf": [reference("Heartbeat"), object(json!({"received_at": time()}))]}),
         ),
         (
+            "SatelliteAccounts",
+            object(json!({
+                "state": {"enum": ["none", "ready", "preparing", "failed", "removal_pending", "removed"]},
+                "error": maybe("string"), "error_since": maybe("string"), "attempts": number(), "next_try": maybe("string"),
+                "accounts": {"type": "array", "items": object(json!({
+                    "role": {"enum": ["making", "prepared", "current", "retiring", "condemned", "removed"]},
+                    "username": maybe("string"), "projects": texts(), "created_at": maybe("string"),
+                    "expires_at": maybe("string"), "given_at": maybe("string"), "used_at": maybe("string"),
+                }))},
+            })),
+        ),
+        (
+            "GroupAccounts",
+            object(json!({
+                "projects": texts(), "held_back": truth(), "satellites": number(), "ready": number(),
+                "waiting": number(), "failed": number(),
+                "failures": {"type": "array", "items": object(json!({
+                    "satellite": text(), "error": text(), "since": maybe("string"), "attempts": number(),
+                    "next_try": maybe("string"),
+                }))},
+            })),
+        ),
+        (
             "SatelliteImage",
             object(json!({
                 "reference": text(), "digest": maybe("string"), "size_bytes": number(),
