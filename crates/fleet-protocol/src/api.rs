@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::heartbeat::{CachedImage, Heartbeat};
 use crate::registration::exposed;
+use crate::rule::Pattern;
 use crate::state::Artifact;
 
 pub use tokens::{ApiToken, CreatedApiToken, NewApiToken, Scope, TOKEN_PREFIX};
@@ -170,6 +171,67 @@ pub struct Group {
     pub updated_at: Timestamp,
 }
 
+/// `GET /api/groups/{g}`: a group, and what its list stands for at this moment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GroupDetail {
+    /// The group with its list as people gave it.
+    #[serde(flatten)]
+    pub group: Group,
+    /// Each tag, each rule and each digest of the list, in its order, with what satellites are given for it.
+    #[serde(default)]
+    pub resolutions: Vec<ArtifactResolution>,
+}
+
+/// What a tag, a rule or a digest of a group's list stands for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ArtifactResolution {
+    /// The repository.
+    pub repository: String,
+    /// The tag, where it is one.
+    pub tag: Option<String>,
+    /// The digest, where it is one.
+    pub digest: Option<String>,
+    /// The rule, where it is one.
+    #[serde(rename = "match")]
+    pub pattern: Option<Pattern>,
+    /// How many tags the rule keeps.
+    pub keep: Option<u32>,
+    /// What satellites are given; empty: the tag as it is, or nothing for a rule.
+    pub resolved: Vec<ResolvedArtifact>,
+    /// Since when that is so.
+    pub resolved_at: Option<Timestamp>,
+    /// Why the registry gives nothing for it at this moment: what was found before stays.
+    pub unresolved: Option<UnresolvedArtifact>,
+}
+
+/// A manifest that satellites are given.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResolvedArtifact {
+    /// The tag that points at it.
+    pub tag: Option<String>,
+    /// Its digest.
+    pub digest: String,
+    /// Stands for all that refers to it; another one where anything came or went.
+    pub referrers: Option<String>,
+}
+
+/// Why nothing was found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnresolvedArtifact {
+    /// In words.
+    pub reason: String,
+    /// Since when no look has found anything.
+    pub since: Timestamp,
+}
+
+/// `POST /api/groups/{g}/replication-secret`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ReplicationUrl {
+    /// Where the group's replication adapter posts to. Whoever has it can add to the group.
+    #[serde(serialize_with = "exposed")]
+    pub url: SecretString,
+}
+
 /// `PUT /api/groups/{g}/selector`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupSelector {
@@ -185,7 +247,7 @@ pub struct GroupDifference {
     pub added: Vec<Artifact>,
     /// Artifacts that went.
     pub removed: Vec<Artifact>,
-    /// Artifacts of the same repository that are another digest, other tags or other labels now.
+    /// Artifacts of the same repository that are another digest now, or have other tags, labels, platforms or another rule.
     pub changed: Vec<ArtifactChange>,
     /// Whether those that stayed stand in another order.
     pub reordered: bool,

@@ -5,6 +5,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::name::{ConfigName, GroupName, SatelliteName};
+use crate::rule::Pattern;
 
 /// First path segment of all state documents; a private project on Harbor.
 pub const PROJECT: &str = "satellite";
@@ -54,6 +55,12 @@ pub struct Artifact {
     /// What it is. Where it is absent, the tags are resolved.
     #[serde(default, deserialize_with = "empty_is_none", skip_serializing_if = "Option::is_none")]
     pub digest: Option<Digest>,
+    /// A rule that chooses the tags. Only Ground Control's own lists hold one: what is published holds what it chose.
+    #[serde(default, rename = "match", skip_serializing_if = "Option::is_none")]
+    pub pattern: Option<Pattern>,
+    /// How many of the tags that the rule matches are wanted, newest first; absent: one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep: Option<u32>,
     /// It must *not* be on the satellite.
     #[serde(default, deserialize_with = "null_is_default")]
     pub deleted: bool,

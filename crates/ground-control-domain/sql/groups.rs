@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use async_trait::async_trait;
-use fleet_protocol::GroupName;
+use fleet_protocol::{GroupName, Pattern};
 use ground_control_domain::document::DocumentKey;
 use ground_control_domain::group::{self, Artifact, Group};
 use ground_control_domain::label::Selector;
@@ -13,7 +13,8 @@ use ground_control_domain::{Entity, GroupId, Page, Paged, StoreError, StoreResul
 use jiff::Timestamp;
 
 use super::{
-    During, SqlStore, count, harbor, json, millis, outbox, read, read_json, revisions, selection, time,
+    During, SqlStore, count, following, harbor, json, millis, outbox, read, read_json, revisions, selection,
+    time,
 };
 use crate::dialect::Connection;
 
@@ -25,10 +26,25 @@ struct ArtifactRow {
     kind: String,
     digest: String,
     deleted: bool,
+    rule: String,
+    platforms: String,
+}
+
+/// A rule as it is kept.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct KeptRule {
+    #[serde(rename = "match")]
+    pattern: Pattern,
+    keep: Option<u32>,
 }
 
 impl ArtifactRow {
     fn artifact(self, operation: &'static str) -> StoreResult<Artifact> {
+        let rule: Option<KeptRule> = match self.rule.as_str() {
+            "" => None,
+            rule => Some(read_json(operation, rule)?),
+        };
+        let platforms: Vec<String> = read_json(operation, &self.platforms)?;
         Ok(Artifact {
             repository: read(operation, &self.repository)?,
             tags: read_json(operation, &self.tags)?,
@@ -39,7 +55,9 @@ impl ArtifactRow {
                 digest => Some(read(operation, digest)?),
             },
             deleted: self.deleted,
-            platforms: Vec::new(),
+            keep: rule.as_ref().and_then(|rule| rule.keep),
+            pattern: rule.map(|rule| rule.pattern),
+            platforms: platforms.iter().map(|text| read(operation, text)).collect::<StoreResult<_>>()?,
             referrers: None,
         })
     }
@@ -53,7 +71,7 @@ pub(super) async fn artifacts(
 ) -> StoreResult<Vec<Artifact>> {
     sqlx::query_as!(
         ArtifactRow,
-        "SELECT group_id, repository, tags, labels, kind, digest, deleted FROM group_artifacts
+        "SELECT group_id, repository, tags, labels, kind, digest, deleted, rule, platforms FROM group_artifacts
          WHERE group_id = $1 ORDER BY ordinal",
         group_id
     )
@@ -62,6 +80,28 @@ pub(super) async fn artifacts(
     .during(operation)?
     .into_iter()
     .map(|row| row.artifact(operation))
+    .collect()
+}
+
+/// What all groups list of one repository, with the name of the group.
+pub(super) async fn listing(
+    connection: &mut Connection,
+    repository: &str,
+    operation: &'static str,
+) -> StoreResult<Vec<(String, Artifact)>> {
+    sqlx::query_as!(
+        ArtifactRow,
+        r#"SELECT g.name AS "group_id!", a.repository AS "repository!", a.tags AS "tags!", a.labels AS "labels!",
+                  a.kind AS "kind!", a.digest AS "digest!", a.deleted AS "deleted!: bool", a.rule AS "rule!",
+                  a.platforms AS "platforms!"
+           FROM group_artifacts a JOIN artifact_groups g ON g.id = a.group_id WHERE a.repository = $1"#,
+        repository
+    )
+    .fetch_all(connection)
+    .await
+    .during(operation)?
+    .into_iter()
+    .map(|row| Ok((row.group_id.clone(), row.artifact(operation)?)))
     .collect()
 }
 
@@ -83,7 +123,7 @@ fn selector(operation: &'static str, text: &str) -> StoreResult<Option<Selector>
     if text.is_empty() { Ok(None) } else { read(operation, text).map(Some) }
 }
 
-async fn load(
+pub(super) async fn load(
     connection: &mut Connection,
     name: &str,
     operation: &'static str,
@@ -117,9 +157,13 @@ async fn insert_artifact(
     let repository = artifact.repository.as_str();
     let (tags, labels) = (json(operation, &artifact.tags)?, json(operation, &artifact.labels)?);
     let digest = artifact.digest.map(|d| d.to_string()).unwrap_or_default();
+    let rule = artifact.pattern.clone().map(|pattern| KeptRule { pattern, keep: artifact.keep });
+    let rule = rule.map(|rule| json(operation, &rule)).transpose()?.unwrap_or_default();
+    let platforms: Vec<String> = artifact.platforms.iter().map(ToString::to_string).collect();
+    let platforms = json(operation, &platforms)?;
     sqlx::query!(
-        "INSERT INTO group_artifacts (group_id, ordinal, repository, tags, labels, kind, digest, deleted)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        "INSERT INTO group_artifacts (group_id, ordinal, repository, tags, labels, kind, digest, deleted, rule, platforms)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
         group_id,
         ordinal,
         repository,
@@ -127,7 +171,9 @@ async fn insert_artifact(
         labels,
         artifact.kind,
         digest,
-        artifact.deleted
+        artifact.deleted,
+        rule,
+        platforms
     )
     .execute(connection)
     .await
@@ -137,15 +183,19 @@ async fn insert_artifact(
 
 /// Gives a group another list, with the revision and the intent to publish that go with it. The same list again is no
 /// change: nobody has to read anything anew.
-async fn replace(
+pub(super) async fn replace(
     tx: &mut Connection,
     name: &str,
     before: Option<Group>,
-    artifacts: Vec<Artifact>,
+    mut artifacts: Vec<Artifact>,
     by: &revisions::Origin<'_>,
     now: Timestamp,
     operation: &'static str,
 ) -> StoreResult<Group> {
+    for artifact in &mut artifacts {
+        // Found out here, and no one's to say.
+        artifact.referrers = None;
+    }
     group::check(&artifacts).map_err(StoreError::invalid)?;
     if let Some(group) = before.as_ref().filter(|group| group.artifacts == artifacts) {
         return Ok(group.clone());
@@ -178,6 +228,8 @@ async fn replace(
         insert_artifact(tx, id_text, ordinal, artifact, operation).await?;
     }
     revisions::record(tx, id_text, before.as_ref(), &artifacts, by, now, operation).await?;
+    let had = before.as_ref().map_or(&[][..], |group| &group.artifacts);
+    following::ask_for(tx, had, &artifacts, operation).await?;
     outbox::enqueue(tx, &document, now, operation).await?;
     harbor::check_fixed(tx, Some(id_text), None, operation).await?;
     let updated_at = time(operation, now_millis)?;
@@ -234,7 +286,7 @@ impl Groups for SqlStore {
         let mut lists: HashMap<String, Vec<Artifact>> = HashMap::new();
         let listed = sqlx::query_as!(
             ArtifactRow,
-            "SELECT a.group_id, a.repository, a.tags, a.labels, a.kind, a.digest, a.deleted
+            "SELECT a.group_id, a.repository, a.tags, a.labels, a.kind, a.digest, a.deleted, a.rule, a.platforms
              FROM group_artifacts a
              WHERE a.group_id IN (SELECT id FROM artifact_groups ORDER BY name LIMIT $1 OFFSET $2)
              ORDER BY a.group_id, a.ordinal",

@@ -2,9 +2,10 @@
 
 use ground_control_domain::StoreResult;
 use ground_control_domain::document::{DocumentKey, DocumentKind};
-use ground_control_domain::store::{DocumentSource, SatelliteSource};
+use ground_control_domain::resolution;
+use ground_control_domain::store::{DocumentSource, GroupSource, SatelliteSource};
 
-use super::{During, groups, read_json};
+use super::{During, following, groups, read_json};
 use crate::dialect::Connection;
 
 /// What `document` is built from, as the records stand in this snapshot.
@@ -31,7 +32,13 @@ pub(super) async fn read_source(
                 .during(operation)?;
             match id {
                 None => Ok(DocumentSource::Gone),
-                Some(id) => Ok(DocumentSource::Group(groups::artifacts(connection, &id, operation).await?)),
+                Some(id) => {
+                    let given = groups::artifacts(connection, &id, operation).await?;
+                    let known = following::known(connection, &id, operation).await?;
+                    let (artifacts, unseen) =
+                        (resolution::apply(&given, &known), resolution::is_unseen(&given, &known));
+                    Ok(DocumentSource::Group(GroupSource { artifacts, unseen }))
+                }
             }
         }
         DocumentKind::Satellite => satellite_source(connection, name, operation).await,

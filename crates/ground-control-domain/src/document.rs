@@ -159,10 +159,10 @@ pub fn build(
     Ok(Some(match source {
         DocumentSource::Gone => return Ok(None),
         DocumentSource::Config(config) => config.clone(),
-        DocumentSource::Group(artifacts) => serde_json::to_value(GroupState {
+        DocumentSource::Group(group) => serde_json::to_value(GroupState {
             group: document.name.clone(),
             registry: registry.to_owned(),
-            artifacts: artifacts.clone(),
+            artifacts: group.artifacts.clone(),
         })?,
         DocumentSource::Satellite(satellite) => serde_json::to_value(SatelliteState {
             states: satellite.groups.iter().map(|g| DocumentKey::group(g).reference(registry)).collect(),
@@ -174,7 +174,7 @@ pub fn build(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::SatelliteSource;
+    use crate::store::{GroupSource, SatelliteSource};
     use fleet_protocol::ConfigDocument;
     use serde_json::json;
 
@@ -209,7 +209,11 @@ mod tests {
             {"repository": "a/b/c", "tag": ["1", "2"], "labels": ["l", {"k": "v"}], "type": "chart", "deleted": true},
         ]);
         let artifacts = serde_json::from_value(given.clone()).unwrap();
-        let document = build(&DocumentKey::group("g"), &DocumentSource::Group(artifacts), REGISTRY);
+        let document = build(
+            &DocumentKey::group("g"),
+            &DocumentSource::Group(GroupSource { artifacts, unseen: false }),
+            REGISTRY,
+        );
         assert_eq!(
             document.unwrap().unwrap(),
             json!({"group": "g", "registry": REGISTRY, "artifacts": given})
@@ -218,7 +222,8 @@ mod tests {
 
     #[test]
     fn an_empty_group_has_an_empty_list() {
-        let document = build(&DocumentKey::group("g"), &DocumentSource::Group(Vec::new()), REGISTRY);
+        let document =
+            build(&DocumentKey::group("g"), &DocumentSource::Group(GroupSource::default()), REGISTRY);
         assert_eq!(document.unwrap().unwrap()["artifacts"], json!([]));
     }
 

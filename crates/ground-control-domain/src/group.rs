@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 
 use crate::label::{Labels, Selector};
+use crate::rule::Rule;
 use crate::{GroupId, leak};
 
 pub use fleet_protocol::Artifact;
@@ -40,6 +41,8 @@ impl Group {
 
 /// The most artifacts that one group may list.
 pub const MAX_ARTIFACTS: usize = 10_000;
+/// The most platforms that one artifact may name.
+const MAX_PLATFORMS: usize = 32;
 
 /// Checks a list before it is kept; the message names what is wrong and where.
 ///
@@ -50,9 +53,7 @@ pub fn check(artifacts: &[Artifact]) -> Result<(), String> {
     }
     for (n, artifact) in artifacts.iter().enumerate() {
         let repository = artifact.repository.as_str();
-        if artifact.tags.is_empty() && artifact.digest.is_none() {
-            return Err(format!("artifacts[{n}] ({repository}) has neither a tag nor a digest"));
-        }
+        check_choice(artifact).map_err(|reason| format!("artifacts[{n}] ({repository}) {reason}"))?;
         if STATE_REPOSITORIES.iter().any(|prefix| repository.starts_with(prefix)) {
             return Err(format!(
                 "artifacts[{n}] ({repository}) is a state document, which no group may list"
@@ -68,6 +69,28 @@ pub fn check(artifacts: &[Artifact]) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// An artifact is named by its tags, its digest or both, or is chosen by a rule.
+fn check_choice(artifact: &Artifact) -> Result<(), String> {
+    if artifact.platforms.len() > MAX_PLATFORMS {
+        return Err(format!("names {} platforms, more than {MAX_PLATFORMS}", artifact.platforms.len()));
+    }
+    let named = !artifact.tags.is_empty() || artifact.digest.is_some();
+    match &artifact.pattern {
+        None if artifact.keep.is_some() => Err("has `keep` without `match`".to_owned()),
+        None if !named => Err("has neither a tag nor a digest nor a rule (`match`)".to_owned()),
+        None => Ok(()),
+        Some(_) if named => {
+            Err("has a rule (`match`) beside a tag or a digest: make two entries of it".to_owned())
+        }
+        Some(_) if artifact.deleted => {
+            Err("has a rule (`match`) and is to be deleted: name the tags or digests".to_owned())
+        }
+        Some(pattern) => Rule::parse(pattern, artifact.keep)
+            .map(drop)
+            .map_err(|reason| format!("has a rule ({pattern}) that cannot be read: {reason}")),
+    }
 }
 
 /// Checks the selector of a group.
@@ -112,6 +135,24 @@ mod tests {
         assert_eq!(check(&[good.clone(), by_digest]), Ok(()));
         let neither = Artifact { tags: Vec::new(), ..good.clone() };
         assert!(check(&[good.clone(), neither]).unwrap_err().contains("artifacts[1] (library/nginx)"));
+        let rule = |value| Artifact {
+            tags: Vec::new(),
+            pattern: serde_json::from_value(value).unwrap(),
+            ..good.clone()
+        };
+        let semver = rule(serde_json::json!({"semver": "^1.2"}));
+        assert_eq!(check(&[Artifact { keep: Some(2), ..semver.clone() }]), Ok(()));
+        for (bad, words) in [
+            (rule(serde_json::json!({"semver": "one"})), "cannot be read"),
+            (Artifact { keep: Some(0), ..semver.clone() }, "`keep`"),
+            (Artifact { tags: good.tags.clone(), ..semver.clone() }, "two entries"),
+            (Artifact { deleted: true, ..semver.clone() }, "deleted"),
+            (Artifact { keep: Some(1), ..good.clone() }, "without `match`"),
+            (Artifact { platforms: vec![oci::Platform::default(); 33], ..good.clone() }, "platforms"),
+        ] {
+            let error = check(&[bad]).unwrap_err();
+            assert!(error.contains("artifacts[0] (library/nginx)") && error.contains(words), "{error}");
+        }
         let state = artifact(
             serde_json::json!({"repository": "satellite/satellite-state/edge-02/state", "tag": "latest"}),
         );

@@ -25,7 +25,7 @@ pub struct Revision {
     pub added: u64,
     /// How many went.
     pub removed: u64,
-    /// How many are another digest, other tags or other labels now.
+    /// How many are another digest, or have other tags, labels, platforms or another rule now.
     pub changed: u64,
     /// Whether those that stayed stand in another order.
     pub reordered: bool,
@@ -44,7 +44,7 @@ pub struct RevisionDetail {
 
 /// What leads from one list to the other.
 ///
-/// What stands in both, equal, stayed. Of the rest of a repository, entries with the same tags are one changed artifact,
+/// What stands in both, equal, stayed. Of the rest of a repository, entries with the same tags or rule are one changed artifact,
 /// then those with the same digest, then those that are left, in their order; what has no partner came or went.
 pub fn difference(before: &[Artifact], after: &[Artifact]) -> GroupDifference {
     let mut pairing = Pairing {
@@ -52,14 +52,10 @@ pub fn difference(before: &[Artifact], after: &[Artifact]) -> GroupDifference {
         rest: (0..after.len()).collect(),
         kept: vec![false; after.len()],
     };
-    pairing.pair(before, after, true, |artifact| {
-        let labels = serde_json::to_string(&artifact.labels).unwrap_or_default();
-        format!(
-            "{} {:?} {:?} {:?} {} {labels}",
-            artifact.repository, artifact.tags, artifact.digest, artifact.kind, artifact.deleted
-        )
+    pairing.pair(before, after, true, |artifact| serde_json::to_string(artifact).unwrap_or_default());
+    pairing.pair(before, after, false, |artifact| {
+        format!("{} {:?} {:?}", artifact.repository, artifact.tags, artifact.pattern)
     });
-    pairing.pair(before, after, false, |artifact| format!("{} {:?}", artifact.repository, artifact.tags));
     pairing.pair(before, after, false, |artifact| format!("{} {:?}", artifact.repository, artifact.digest));
     pairing.pair(before, after, false, |artifact| artifact.repository.to_string());
 
@@ -132,9 +128,14 @@ mod tests {
             digest in proptest::option::of(0_u8..3),
             deleted in proptest::bool::weighted(0.1),
             label in proptest::option::weighted(0.2, select(vec!["x", "y"])),
+            rule in proptest::option::weighted(0.2, select(vec!["1.*", "2.*"])),
+            keep in proptest::option::weighted(0.2, 1_u32..3),
+            platform in proptest::option::weighted(0.2, select(vec!["linux/amd64", "linux/arm64"])),
         ) -> Artifact {
             serde_json::from_value(serde_json::json!({
-                "repository": repository, "tag": tags, "deleted": deleted,
+                "repository": repository, "tag": tags, "deleted": deleted, "keep": keep,
+                "match": rule.map(|text| serde_json::json!({"glob": text})),
+                "platforms": platform.into_iter().collect::<Vec<_>>(),
                 "digest": digest.map(|n| oci::Digest::sha256(&[n]).to_string()),
                 "labels": label.into_iter().collect::<Vec<_>>(),
             })).unwrap()

@@ -63,6 +63,8 @@ pub enum Purpose {
     Limit,
     /// Nothing: the same key answers the same, which is all that is asked.
     KeyCheck,
+    /// The secret of a group's replication adapter.
+    Replication,
 }
 
 impl Purpose {
@@ -78,6 +80,7 @@ impl Purpose {
             Self::ApiToken => "api-token",
             Self::Limit => "limit",
             Self::KeyCheck => "key-check",
+            Self::Replication => "replication",
         }
     }
 }

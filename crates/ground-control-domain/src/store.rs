@@ -5,6 +5,7 @@
 //! in a transaction and the one the caller made before it see the same moment.
 
 mod configs;
+mod following;
 mod groups;
 mod harbor;
 mod identities;
@@ -12,6 +13,7 @@ mod leases;
 mod limits;
 mod outbox;
 mod publications;
+mod replication;
 mod satellites;
 mod tokens;
 mod users;
@@ -23,13 +25,15 @@ use crate::StoreResult;
 use crate::change::Change;
 
 pub use configs::Configs;
+pub use following::{Followed, Following, Look};
 pub use groups::Groups;
 pub use harbor::SiteRobots;
 pub use identities::Identities;
 pub use leases::Leases;
 pub use limits::Limits;
-pub use outbox::{DocumentSource, Outbox, SatelliteSource};
+pub use outbox::{DocumentSource, GroupSource, Outbox, SatelliteSource};
 pub use publications::Publications;
+pub use replication::Replication;
 pub use satellites::{RotateSecret, Satellites};
 pub use tokens::Tokens;
 pub use users::Users;
@@ -44,6 +48,8 @@ pub trait Store:
     + Identities
     + SiteRobots
     + Groups
+    + Following
+    + Replication
     + Configs
     + Outbox
     + Publications

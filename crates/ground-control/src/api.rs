@@ -11,6 +11,7 @@ mod error;
 mod extract;
 mod groups;
 mod health;
+mod hooks;
 mod limits;
 mod middleware;
 mod openapi;
@@ -38,6 +39,7 @@ use crate::identity::builtin;
 pub use error::ApiError;
 pub(crate) use extract::Body;
 pub(crate) use health::readiness;
+pub use hooks::Hooks;
 pub use limits::RequestLimits;
 pub use state::AppState;
 
@@ -89,6 +91,7 @@ pub fn router(state: AppState, registry: Router, listener: Listener) -> Router {
         .route("/api/groups/satellite", post(groups::add_satellite).delete(groups::remove_satellite))
         .route("/api/groups/{group}", get(groups::one).delete(groups::delete))
         .route("/api/groups/{group}/accounts", get(accounts::of_group))
+        .route("/api/groups/{group}/replication-secret", post(hooks::rotate).delete(hooks::remove))
         .route("/api/groups/{group}/revisions", get(groups::revisions))
         .route("/api/groups/{group}/revisions/{revision}", get(groups::revision))
         .route("/api/groups/{group}/revisions/{revision}/restore", post(groups::restore))
@@ -111,10 +114,12 @@ pub fn router(state: AppState, registry: Router, listener: Listener) -> Router {
         .route("/api/satellites/{satellite}/status", get(satellites::status))
         .route("/api/spire/agents", get(spire::agents))
         .route("/api/spire/status", get(spire::status))
+        .route("/hooks/harbor", post(hooks::harbor))
         .layer(DefaultBodyLimit::max(BODY));
     let lists = Router::new()
         .route("/api/groups/sync", post(groups::sync))
         .route("/satellites/sync", post(sync::heartbeat))
+        .route("/hooks/replication/{secret}", post(hooks::replication))
         .layer(DefaultBodyLimit::max(LIST_BODY));
     let open = Router::new()
         .route("/ping", get(health::ping))

@@ -1,7 +1,8 @@
 //! The central registry: which one it is, chosen once at the start.
 //!
-//! To the rest of the program a registry is two things. It is a place for state documents, [`RegistryBackend`], which
-//! only the publisher speaks to. And it has accounts with which satellites pull, [`CredentialIssuer`]:
+//! To the rest of the program a registry is three things. It is a place for state documents, [`RegistryBackend`], which
+//! only the publisher speaks to. It holds what groups list, [`ArtifactIndex`], which only the sweep looks at. And it has
+//! accounts with which satellites pull, [`CredentialIssuer`]:
 //!
 //! - the built-in registry has one for each satellite, which is a row in the database and there at once;
 //! - Harbor has some for each, which are made there by a task of its own ([`harbor`]); until one is ready the answer is
@@ -25,6 +26,7 @@ use crate::domain::satellite::Robot;
 use crate::domain::secret::Hashed;
 use crate::domain::ztr::{ClaimRefusal, Claimant};
 use crate::domain::{SatelliteId, StoreError};
+use crate::follow::ArtifactIndex;
 use crate::publish::{OciRegistry, RegistryBackend};
 
 pub use builtin::BuiltinIssuer;
@@ -42,6 +44,8 @@ pub struct CentralRegistry {
     pub url: String,
     /// Where state documents go.
     pub documents: Arc<dyn RegistryBackend>,
+    /// What it holds, for what groups follow.
+    pub index: Arc<dyn ArtifactIndex>,
     /// Who hands out its accounts.
     pub issuer: Arc<dyn CredentialIssuer>,
     /// What only this kind has.

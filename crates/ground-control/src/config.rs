@@ -32,6 +32,7 @@ pub use registry::{HarborConfig, HarborPassword, OciConfig, RegistryConfig};
 pub use spiffe::{IdentitySource, SpiffeConfig, Spire, SpireAdmin};
 
 const ROBOT_DAY: Duration = Duration::from_secs(24 * 3600);
+const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
 
 /// Settings that hold a secret: better in the environment or a file than on a command line that every
 /// user of the machine can list.
@@ -73,6 +74,8 @@ pub struct Config {
     pub registry: RegistryConfig,
     /// `PUBLIC_REGISTRY_URL` as given, without a slash at the end; see [`Config::public_url`].
     pub public_registry_url: Option<String>,
+    /// How often each repository that a group names is looked at.
+    pub sweep_interval: Duration,
     /// Certificate and key of the listener for those who know no SPIFFE: of [`Config::web`] where SPIFFE is on, of
     /// [`Config::listen`] otherwise; plain HTTP without.
     pub tls: Option<TlsFiles>,
@@ -272,6 +275,7 @@ impl Config {
             admin: listen::admin(flags.admin_listen, &mut warnings),
             spiffe,
             stale_threshold: flags.fleet.stale_threshold,
+            sweep_interval: flags.follow.sweep_interval.unwrap_or(SWEEP_INTERVAL),
             robot_duration: ROBOT_DAY * flags.fleet.robot_duration_days.unwrap_or(30),
             data_dir,
             database,

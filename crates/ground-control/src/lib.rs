@@ -13,6 +13,7 @@ pub mod central;
 pub mod config;
 pub mod desired;
 pub mod domain;
+pub mod follow;
 pub mod identity;
 pub mod log;
 pub mod metrics;

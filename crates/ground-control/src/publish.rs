@@ -12,5 +12,7 @@ mod remote;
 
 pub use backend::{Gate, RegistryBackend, RegistryError, StateManifest};
 pub use builtin::BuiltinRegistry;
+pub(crate) use document::chain;
 pub use publisher::{Options, Publisher, PublisherHandle, Status};
+pub(crate) use remote::Failure;
 pub use remote::{LastAnswer, OciRegistry};

@@ -24,12 +24,13 @@ use self::builtin_lease::BuiltinLease;
 use self::listeners::{Listeners, admin_limits, bind};
 use self::open::{OpenRegistry, open_database, publisher};
 use crate::admin;
-use crate::api::{self, AppState, Listener, RequestLimits};
+use crate::api::{self, AppState, Hooks, Listener, RequestLimits};
 use crate::auth::{People, PeopleSettings, RegistryTokens, Robots};
 use crate::central::SiteGate;
 use crate::config::{Config, IdentitySource, RegistryConfig};
 use crate::desired::Hub;
 use crate::domain::secret::HashKey;
+use crate::follow::{self, Hints, PushObserver, Sweep};
 use crate::identity::{Identities, Lifecycle};
 use crate::log::LogControl;
 use crate::metrics::Metrics;
@@ -145,7 +146,7 @@ pub async fn start_with(config: &Config, log: LogControl) -> Result<Running, Sta
     let longest = signed(config.robot_duration);
     let (central, keeper) = registry.central(&store, &key, &hash_key, &robots, registry_url, longest);
     let central = Arc::new(central);
-    let (publisher, handle) = publisher(&store, &central.documents, &central.url);
+    let (publisher, handle) = publisher(&store, &central.documents, &central.url, FIRST_LOOK);
     let gate = central
         .keeper()
         .map(|keeper| Arc::new(SiteGate::new(Arc::clone(&store), keeper.clone())) as Arc<dyn Gate>);
@@ -153,6 +154,10 @@ pub async fn start_with(config: &Config, log: LogControl) -> Result<Running, Sta
     let accounts =
         Accounts::new(Arc::clone(&store), Arc::clone(&people), robots.clone(), RegistryTokens::new(&key));
     let desired = Hub::new(Arc::clone(&store));
+    let web = sockets.web.as_ref().map(|(_, bound)| Web { address: *bound, url: config.web_url(*bound) });
+    let reached_at = web.as_ref().map_or(public_url.as_str(), |web| web.url.as_str()).trim_end_matches('/');
+    let hooks =
+        Hooks { secret: key.derive("harbor-webhook").hex(&[]).into(), url: format!("{reached_at}/hooks") };
     let state = AppState {
         heartbeats: HeartbeatRecorder::start(Arc::clone(&store), desired.clone(), metrics.clone()),
         desired,
@@ -165,12 +170,13 @@ pub async fn start_with(config: &Config, log: LogControl) -> Result<Running, Sta
         robots,
         hash_key,
         publisher: handle,
+        hints: Hints::default(),
+        hooks: Arc::new(hooks),
         identities: identities.clone(),
         metrics: metrics.clone(),
         draining: CancellationToken::new(),
     };
 
-    let web = sockets.web.as_ref().map(|(_, bound)| Web { address: *bound, url: config.web_url(*bound) });
     // A client that mirrors through this registry names it by one of its own hosts.
     let urls = [Some(public_url.as_str()), web.as_ref().map(|web| web.url.as_str())];
     let hosts: Vec<&str> =
@@ -181,6 +187,7 @@ pub async fn start_with(config: &Config, log: LogControl) -> Result<Running, Sta
         let policy = Arc::new(Policy::new(accounts.clone(), url));
         let options = registry_server::Options {
             namespaces: registry_server::Namespaces::new(hosts.iter().copied()),
+            observer: Some(Arc::new(PushObserver::new(state.hints.clone()))),
             ..registry_server::Options::default()
         };
         let registry = registry_server::router(blobs.clone(), policy, options);
@@ -230,6 +237,15 @@ pub async fn start_with(config: &Config, log: LogControl) -> Result<Running, Sta
     if let Some(lease) = lease {
         tasks.spawn(lease.keep(stop_tasks.clone()));
     }
+    let sweep = Sweep::new(
+        Arc::clone(&state.store),
+        Arc::clone(&central.index),
+        state.publisher.clone(),
+        state.hints.clone(),
+        follow::Options { interval: config.sweep_interval, ..follow::Options::default() },
+        metrics.clone(),
+    );
+    tasks.spawn(sweep.run(stop_tasks.clone()));
     tasks.spawn(jobs::purge(state.clone(), stop_tasks.clone()));
     let threshold = config.stale_threshold.map(signed);
     tasks.spawn(jobs::mark_stale(Arc::clone(&state.store), threshold, metrics.clone(), stop_tasks.clone()));
@@ -263,6 +279,9 @@ pub async fn start_with(config: &Config, log: LogControl) -> Result<Running, Sta
         tasks,
     })
 }
+
+/// For how long a group's document waits for the first look at what it lists.
+const FIRST_LOOK: Duration = Duration::from_secs(3);
 
 /// What is offered under TLS with our SVID.
 const ALPN: &[&[u8]] = &[b"h2", b"http/1.1"];

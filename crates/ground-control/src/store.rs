@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 pub use ground_control_domain::Store;
 pub use ground_control_domain::store::{
-    Configs, DocumentSource, Groups, Limits, Outbox, Publications, RotateSecret, SatelliteSource, Satellites,
-    Tokens, Users,
+    Configs, DocumentSource, Followed, Following, GroupSource, Groups, Limits, Look, Outbox, Publications,
+    Replication, RotateSecret, SatelliteSource, Satellites, Tokens, Users,
 };
 pub use heartbeats::HeartbeatRecorder;
 pub use location::{Location, LocationError};

@@ -13,6 +13,8 @@ mod support;
 mod accounts;
 #[path = "oci_registry/documents.rs"]
 mod documents;
+#[path = "oci_registry/following.rs"]
+mod following;
 
 use std::path::{Path, PathBuf};
 

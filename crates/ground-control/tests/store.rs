@@ -23,6 +23,8 @@ mod changes;
 mod fixture;
 #[path = "store/fleet.rs"]
 mod fleet;
+#[path = "store/following.rs"]
+mod following;
 #[path = "store/harbor.rs"]
 mod harbor;
 #[path = "store/identities.rs"]
@@ -114,6 +116,12 @@ suite! {
     labels::the_database_chooses_what_the_selector_matches,
     labels::groups_follow_labels_and_selectors,
     labels::a_selector_is_applied_whole,
+    following::what_groups_list_is_looked_at_in_turn,
+    following::what_a_list_stands_for_is_told_to_its_groups,
+    following::a_word_during_a_look_is_not_swallowed,
+    following::of_two_replicas_one_looks,
+    following::rules_and_platforms_belong_to_the_list,
+    following::an_adapter_adds_to_its_group,
     revisions::every_change_of_a_group_is_a_revision,
     revisions::an_earlier_list_comes_back_as_a_new_revision,
     revisions::the_history_is_bounded_and_ends_with_its_group,

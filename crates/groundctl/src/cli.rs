@@ -248,7 +248,7 @@ pub(crate) enum Which {
 pub(crate) enum Groups {
     /// List groups
     List,
-    /// Show one with its artifacts
+    /// Show one with what its tags and rules stand for
     Get { name: String },
     /// Make a group what a file says, creating it where it is not there; YAML or JSON with `group` and `artifacts`
     Apply {
@@ -279,6 +279,16 @@ pub(crate) enum Groups {
         /// Only satellites by name from now on
         #[arg(long)]
         none: bool,
+    },
+    /// Make the URL to which a replication adapter posts what it pushed for a group; the one before ends
+    Replication {
+        group: String,
+        /// Write the URL into this file (0600) in place of the terminal: whoever has it can add to the group
+        #[arg(long, short, value_name = "FILE", conflicts_with = "remove")]
+        file: Option<PathBuf>,
+        /// Take the URL away
+        #[arg(long)]
+        remove: bool,
     },
     /// List the satellites of a group
     Satellites { group: String },

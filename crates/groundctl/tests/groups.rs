@@ -74,3 +74,41 @@ fn satellites_are_chosen_by_label() {
         assert_eq!(groundctl("http://127.0.0.1:9", dir.path(), bad).status.code(), Some(2));
     }
 }
+
+#[test]
+fn what_a_list_stands_for_is_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let digest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    let server = Answering::with(&json!({
+        "id": "1", "group_name": "east", "registry_url": "", "projects": [], "selector": null,
+        "created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z",
+        "artifacts": [{"repository": "a/rule", "match": {"semver": "^1"}, "keep": 2}],
+        "resolutions": [{
+            "repository": "a/rule", "tag": null, "digest": null, "match": {"semver": "^1"}, "keep": 2,
+            "resolved": [{"tag": "1.4.0", "digest": digest, "referrers": null}],
+            "resolved_at": "2026-01-01T00:00:00Z",
+            "unresolved": {"reason": "none of the 0 tags", "since": "2026-01-01T00:00:00Z"},
+        }],
+    }));
+    let output = groundctl(&server.url, dir.path(), &["groups", "get", "east"]);
+    assert_eq!(server.asked().0, "GET /api/groups/east HTTP/1.1");
+    for word in ["semver ^1", "1.4.0", "none of"] {
+        assert!(said(&output).contains(word), "{}", said(&output));
+    }
+}
+
+#[test]
+fn an_adapters_url_is_made_and_taken_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("url");
+    let server = Answering::with(&json!({"url": "https://gc/hooks/replication/s3cret"}));
+    let path = file.to_str().unwrap();
+    let output = groundctl(&server.url, dir.path(), &["groups", "replication", "east", "--file", path]);
+    assert_eq!(server.asked().0, "POST /api/groups/east/replication-secret HTTP/1.1");
+    assert!(!said(&output).contains("s3cret"), "{}", said(&output));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "https://gc/hooks/replication/s3cret");
+    let server = Answering::with(&json!({}));
+    let output = groundctl(&server.url, dir.path(), &["groups", "replication", "east", "--remove"]);
+    assert_eq!(server.asked().0, "DELETE /api/groups/east/replication-secret HTTP/1.1");
+    assert!(said(&output).contains("takes nothing"), "{}", said(&output));
+}

@@ -14,12 +14,21 @@ use crate::group::Artifact;
 pub enum DocumentSource {
     /// A satellite's document.
     Satellite(SatelliteSource),
-    /// A group's list.
-    Group(Vec<Artifact>),
+    /// A group's document.
+    Group(GroupSource),
     /// A configuration's document.
     Config(Value),
     /// What the document describes is gone: it is to be removed.
     Gone,
+}
+
+/// What a group's document is built from.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct GroupSource {
+    /// Its list as satellites are given it: see [`crate::resolution::apply`].
+    pub artifacts: Vec<Artifact>,
+    /// Whether something of it was never looked for: a moment later there may be digests.
+    pub unseen: bool,
 }
 
 /// What a satellite's document is built from.

@@ -1,5 +1,6 @@
 //! Groups of artifacts, and who is in them.
 
+mod resolutions;
 mod revisions;
 
 use axum::Json;
@@ -41,13 +42,16 @@ pub(crate) async fn list(State(state): State<AppState>, _: Viewer, page: Page) -
     Ok(paged("/api/groups", page, groups.map(|group| view(&state, group))))
 }
 
-/// `GET /api/groups/{g}`.
+/// `GET /api/groups/{g}`: with what its list stands for at this moment.
 pub(crate) async fn one(
     State(state): State<AppState>,
     _: Viewer,
     Segment(name): Segment,
-) -> Result<Json<api::Group>, ApiError> {
-    Ok(Json(view(&state, state.store.group(&name).await?)))
+) -> Result<Json<api::GroupDetail>, ApiError> {
+    let group = state.store.group(&name).await?;
+    let known = state.store.resolutions(&name).await?;
+    let resolutions = resolutions::view(&group.artifacts, &known);
+    Ok(Json(api::GroupDetail { group: view(&state, group), resolutions }))
 }
 
 /// `POST /api/groups/sync`: replaces the group's list; makes the group if it is not there.
@@ -61,6 +65,7 @@ pub(crate) async fn sync(
     }
     let (name, now) = (request.group, Timestamp::now());
     let group = state.store.sync_group(&name, request.artifacts, &actor.username, now).await?;
+    state.hints.wake();
     state.publisher.wake();
     tracing::info!(actor = %actor.username, group = %group.name, artifacts = group.artifacts.len(), "group set");
     Ok(Json(view(&state, group)))

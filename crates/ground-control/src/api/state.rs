@@ -9,6 +9,7 @@ use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
 use super::error::ApiError;
+use super::hooks::Hooks;
 use super::limits::RequestLimits;
 use crate::auth::{Busy, Credentials, LoginError, People, Robots, api_token, source_of};
 use crate::central::CentralRegistry;
@@ -17,6 +18,7 @@ use crate::domain::secret::HashKey;
 use crate::domain::token::ApiToken;
 use crate::domain::user::{Role, User};
 use crate::domain::{Entity, StoreError, TokenId};
+use crate::follow::Hints;
 use crate::identity::{Identities, Lifecycle};
 use crate::metrics::Metrics;
 use crate::publish::PublisherHandle;
@@ -45,6 +47,10 @@ pub struct AppState {
     pub desired: Hub,
     /// Woken after each change.
     pub publisher: PublisherHandle,
+    /// Told that something may have changed in the registry.
+    pub hints: Hints,
+    /// How registries reach the hooks.
+    pub hooks: Arc<Hooks>,
     /// Identities by SPIFFE, where they are enabled.
     pub identities: Option<Arc<Identities>>,
     /// What is done together with whoever makes identities.

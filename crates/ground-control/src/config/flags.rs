@@ -177,6 +177,9 @@ pub(crate) struct Flags {
     pub(crate) registry: RegistryFlags,
 
     #[command(flatten)]
+    pub(crate) follow: FollowFlags,
+
+    #[command(flatten)]
     pub(crate) fleet: FleetFlags,
 
     #[command(flatten)]
@@ -262,6 +265,15 @@ pub(crate) struct RegistryFlags {
     /// Authorities (PEM) of the registry's certificate, besides the public ones.
     #[arg(long, help_heading = "Registry")]
     pub(crate) oci_ca_file: Option<PathBuf>,
+}
+
+/// Groups that follow the registry.
+#[derive(Debug, clap::Args)]
+pub(crate) struct FollowFlags {
+    /// How often the registry is asked what the groups' tags and rules stand for, and what refers to it, beside what it
+    /// tells by itself. Default: 10m.
+    #[arg(long, help_heading = "Registry", value_parser = value::duration)]
+    pub(crate) sweep_interval: Option<Duration>,
 }
 
 /// What is expected of satellites.

@@ -29,11 +29,13 @@ pub enum Job {
     Authority,
     /// Sees to the robots at Harbor.
     Robots,
+    /// Looks up in the registry what groups list.
+    Sweep,
 }
 
 impl Job {
     /// Every job.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Publisher,
         Self::Stale,
         Self::Withdrawal,
@@ -41,6 +43,7 @@ impl Job {
         Self::Purge,
         Self::Authority,
         Self::Robots,
+        Self::Sweep,
     ];
 
     /// The value of the label `job`.
@@ -53,6 +56,7 @@ impl Job {
             Self::Purge => "purge",
             Self::Authority => "authority",
             Self::Robots => "robots",
+            Self::Sweep => "sweep",
         }
     }
 

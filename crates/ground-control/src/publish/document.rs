@@ -93,6 +93,12 @@ impl Work {
         {
             return self.postpone(pause).await;
         }
+        if let DocumentSource::Group(group) = &source
+            && group.unseen
+            && self.may_be_seen_soon()
+        {
+            return self.postpone().await;
+        }
         let Some(document) = document::build(key, &source, &self.registry_url)? else {
             return self.remove(&repository).await;
         };
@@ -117,6 +123,12 @@ impl Work {
         }
         tracing::info!(document = %key, %digest, generation = published.generation, "published");
         Ok(Outcome::Published)
+    }
+
+    /// Whether the first look at what a group lists may still end in time for its document.
+    fn may_be_seen_soon(&self) -> bool {
+        let waited = Timestamp::now().duration_since(self.claimed.enqueued_at);
+        waited.unsigned_abs() < self.options.first_look
     }
 
     async fn remove(&self, repository: &RepositoryName) -> Result<Outcome, Failure> {
@@ -147,7 +159,7 @@ fn backoff(options: &Options, attempts: u32, random: u16) -> SignedDuration {
 }
 
 /// An error and all that caused it, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

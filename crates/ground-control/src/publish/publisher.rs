@@ -44,6 +44,9 @@ pub struct Options {
     pub retry: Duration,
     /// The longest pause after a failure.
     pub retry_max: Duration,
+    /// For how long a group's document waits for the first look at what it lists, so that it is written once, with
+    /// digests. Zero where nobody looks.
+    pub first_look: Duration,
 }
 
 impl Options {
@@ -57,6 +60,7 @@ impl Options {
             claim: Duration::from_secs(60),
             retry: Duration::from_secs(1),
             retry_max: Duration::from_secs(60),
+            first_look: Duration::ZERO,
         }
     }
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use fleet_protocol::state;
 use fleet_protocol::state_image::StateImage;
 use jiff::Timestamp;
-use oci::{Descriptor, Digest, Reference, RepositoryName, Tag};
+use oci::{Descriptor, Digest, ManifestError, Reference, RepositoryName, Tag};
 use registry_client::{
     Client, ClientOptions, Credentials, Endpoint, Error, ErrorKind, RetryPolicy, TlsOptions,
 };
@@ -45,9 +45,11 @@ pub struct OciRegistry {
 
 /// Why an operation did not come to its end.
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+pub(crate) enum Failure {
     #[error(transparent)]
     Registry(#[from] Error),
+    #[error("the manifest cannot be read")]
+    Manifest(#[source] ManifestError),
     #[error("the registry keeps {found} under the tag, and not what was put there")]
     ReadBack { found: Digest },
     #[error("it took longer than {} s", LONGEST.as_secs())]
@@ -111,6 +113,11 @@ impl OciRegistry {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What speaks to it; to be used within [`OciRegistry::during`].
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
     fn by_tag(&self) -> Reference {
         Reference::Tag(self.tag.clone())
     }
@@ -136,7 +143,7 @@ impl OciRegistry {
     }
 
     /// Does something at the registry: signed in, within its time, and remembered.
-    async fn during<T>(
+    pub(crate) async fn during<T>(
         &self,
         operation: &'static str,
         repository: &RepositoryName,
@@ -154,12 +161,21 @@ impl OciRegistry {
     }
 
     async fn tagged(&self, repository: &RepositoryName) -> Result<Option<Digest>, Failure> {
-        let Some(head) = self.client.head_manifest(repository, &self.by_tag()).await? else {
+        self.digest_of(repository, &self.by_tag()).await
+    }
+
+    /// The digest of the manifest that a tag or digest names; `None` where there is none.
+    pub(crate) async fn digest_of(
+        &self,
+        repository: &RepositoryName,
+        reference: &Reference,
+    ) -> Result<Option<Digest>, Failure> {
+        let Some(head) = self.client.head_manifest(repository, reference).await? else {
             return Ok(None);
         };
         match head.digest {
             Some(digest) => Ok(Some(digest)),
-            None => match self.client.manifest(repository, &self.by_tag()).await {
+            None => match self.client.manifest(repository, reference).await {
                 Ok(manifest) => Ok(Some(manifest.digest)),
                 Err(error) if error.is_not_found() => Ok(None),
                 Err(error) => Err(error.into()),

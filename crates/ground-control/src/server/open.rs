@@ -2,6 +2,7 @@
 //! no more than that.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::SignedDuration;
 use secrecy::ExposeSecret as _;
@@ -14,6 +15,7 @@ use crate::central::{
 };
 use crate::config::{Config, RegistryConfig};
 use crate::domain::secret::{HashKey, Hashed, Purpose};
+use crate::follow::{ArtifactIndex, BuiltinIndex};
 use crate::publish::{self, BuiltinRegistry, OciRegistry, Publisher, PublisherHandle, RegistryBackend};
 use crate::store::{self, SharedStore};
 
@@ -85,6 +87,15 @@ impl OpenRegistry {
         }
     }
 
+    /// What it holds.
+    fn index(&self) -> Arc<dyn ArtifactIndex> {
+        match self {
+            Self::Builtin(blobs) => Arc::new(BuiltinIndex::new(blobs.clone())),
+            Self::Harbor(registry) => Arc::clone(registry) as _,
+            Self::Oci { registry, .. } => Arc::clone(registry) as _,
+        }
+    }
+
     /// All that the server needs of it, and who keeps its accounts. `longest`: the age at which a robot's secret is to be renewed.
     pub(super) fn central(
         self,
@@ -95,7 +106,7 @@ impl OpenRegistry {
         url: String,
         longest: SignedDuration,
     ) -> (CentralRegistry, Option<Keeper>) {
-        let documents = self.documents();
+        let (documents, index) = (self.documents(), self.index());
         let store = Arc::clone(store);
         let mut accounts = None;
         let (issuer, kind): (Arc<dyn CredentialIssuer>, _) = match self {
@@ -119,16 +130,19 @@ impl OpenRegistry {
                 (Arc::new(issuer), RegistryKind::Oci(registry))
             }
         };
-        (CentralRegistry { url, documents, issuer, kind }, accounts)
+        (CentralRegistry { url, documents, index, issuer, kind }, accounts)
     }
 }
 
+/// `first_look`: see [`publish::Options`].
 pub(super) fn publisher(
     store: &SharedStore,
     documents: &Arc<dyn RegistryBackend>,
     url: &str,
+    first_look: Duration,
 ) -> (Publisher, PublisherHandle) {
-    Publisher::new(Arc::clone(store), Arc::clone(documents), publish::Options::new(url))
+    let options = publish::Options { first_look, ..publish::Options::new(url) };
+    Publisher::new(Arc::clone(store), Arc::clone(documents), options)
 }
 
 /// How a republication ended.
@@ -170,7 +184,7 @@ pub async fn republish(config: &Config) -> Result<Republished, StartError> {
         Err(error) => return Err(error),
     };
     store.set_registry_url(&url, now).await?;
-    let (mut publisher, _handle) = publisher(&store, &registry.documents(), &url);
+    let (mut publisher, _handle) = publisher(&store, &registry.documents(), &url, Duration::ZERO);
     let status = publisher.drain().await;
     store.close().await;
     Ok(Republished::Here(status))

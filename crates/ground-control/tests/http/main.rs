@@ -6,6 +6,7 @@ mod accounts;
 mod admin;
 mod builtin;
 mod fleet;
+mod following;
 mod input;
 mod lifecycle;
 mod limits;

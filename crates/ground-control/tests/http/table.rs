@@ -88,6 +88,8 @@ fn rows() -> Vec<Row> {
         row("get", "/api/groups/{group}", "/api/groups/none", None, people(Viewer, 404)),
         row("delete", "/api/groups/{group}", "/api/groups/none", None, people(SystemAdmin, 404)),
         row("get", "/api/groups/{group}/accounts", "/api/groups/none/accounts", None, people(Viewer, 404)),
+        row("post", "/api/groups/{group}/replication-secret", "/api/groups/none/replication-secret", None, people(Admin, 404)),
+        row("delete", "/api/groups/{group}/replication-secret", "/api/groups/none/replication-secret", None, people(Admin, 404)),
         row("get", "/api/groups/{group}/revisions", "/api/groups/none/revisions", None, people(Viewer, 404)),
         row("get", "/api/groups/{group}/revisions/{revision}", "/api/groups/none/revisions/1", None, people(Viewer, 404)),
         row("post", "/api/groups/{group}/revisions/{revision}/restore", "/api/groups/none/revisions/1/restore", None, people(Admin, 404)),
@@ -127,6 +129,9 @@ fn rows() -> Vec<Row> {
         row("post", "/satellites/attest", "/satellites/attest", Some(json!({"join_token": "0", "csr": ""})), open(404)),
         row("get", "/satellites/renew", "/satellites/renew", None, open(404)),
         row("post", "/satellites/renew", "/satellites/renew", Some(json!({"csr": "", "spiffe_id": "", "nonce": "", "signature": ""})), open(404)),
+        // A secret of their own opens these, and nobody else's.
+        row("post", "/hooks/harbor", "/hooks/harbor", empty(), open(401)),
+        row("post", "/hooks/replication/{secret}", "/hooks/replication/0", empty(), open(404)),
         // The registry knows people and robots by name and secret alone.
         row("get", "/service/token", "/service/token", None, [401, 200, 200, 200, 200, 401, 401, 401, 401, 401]),
         row("post", "/service/token", "/service/token", empty(), open(400)),

@@ -10,7 +10,7 @@ use crate::spiffe::{Fleet, Peer};
 use crate::support::As;
 use crate::{Elsewhere, accounts};
 
-async fn fleet(elsewhere: &Elsewhere) -> Fleet {
+pub(crate) async fn fleet(elsewhere: &Elsewhere) -> Fleet {
     let variables = elsewhere.variables();
     let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
     Fleet::start(&variables).await

@@ -26,7 +26,7 @@ fn image(revision: u32) -> StateImage {
     StateImage::encode(&json!({"group": "east", "artifacts": [], "revision": revision})).unwrap()
 }
 
-fn client(elsewhere: &Elsewhere) -> OciRegistry {
+pub(crate) fn client(elsewhere: &Elsewhere) -> OciRegistry {
     crate::support::provider();
     let dir = tempfile::tempdir().unwrap();
     let RegistryConfig::Oci(config) = elsewhere.config(&dir).registry else { panic!("another registry") };

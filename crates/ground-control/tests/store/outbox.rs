@@ -35,10 +35,11 @@ pub(crate) async fn a_change_and_its_intent_are_one(fixture: Fixture) {
         keys(claimed.iter().map(|c| &c.document)),
         ["config/slow", "group/us-east", "satellite/edge-01"]
     );
-    let DocumentSource::Group(list) = store.document_source(&claimed[1].document).await.unwrap() else {
+    let DocumentSource::Group(group) = store.document_source(&claimed[1].document).await.unwrap() else {
         panic!("no group")
     };
-    assert_eq!(list[0].tags[0].as_str(), "9");
+    assert_eq!(group.artifacts[0].tags[0].as_str(), "9");
+    assert!(group.unseen);
     for gone in [DocumentKey::satellite("x"), DocumentKey::group("x"), DocumentKey::config("x")] {
         assert_eq!(store.document_source(&gone).await.unwrap(), DocumentSource::Gone);
     }

@@ -1,9 +1,10 @@
 //! `groups`.
 
+mod following;
 mod revisions;
 
 use fleet_protocol::GroupState;
-use fleet_protocol::api::{Group, GroupMember, GroupSelector, Satellite};
+use fleet_protocol::api::{Group, GroupDetail, GroupMember, GroupSelector, Satellite};
 use reqwest::Method;
 use serde_json::Value;
 
@@ -33,8 +34,8 @@ pub(crate) async fn run(client: &Client, output: Output, command: Groups) -> Res
             })
         }
         Groups::Get { name } => {
-            let group: Group = client.get(&[PATH[0], PATH[1], &name]).await?;
-            render::show(output, &group, artifacts)
+            let group: GroupDetail = client.get(&[PATH[0], PATH[1], &name]).await?;
+            render::show(output, &group, following::table)
         }
         Groups::Apply { file } => {
             let state = group_state(read_document(&file)?).map_err(|error| match error {
@@ -65,6 +66,9 @@ pub(crate) async fn run(client: &Client, output: Output, command: Groups) -> Res
                     render::done(output, &format!("group {} has satellites by name alone", group.group_name))
                 }
             }
+        }
+        Groups::Replication { group, file, remove } => {
+            following::replication(client, output, &group, file, remove).await
         }
         Groups::Satellites { group } => {
             let satellites: Vec<Satellite> = client.list(&[PATH[0], PATH[1], &group, "satellites"]).await?;
@@ -120,18 +124,17 @@ fn group_state(document: Value) -> Result<GroupState, Error> {
 }
 
 fn artifacts(group: &Group) -> comfy_table::Table {
-    let mut table = render::table(["REPOSITORY", "TAGS", "DIGEST"]);
+    let mut table = render::table(["REPOSITORY", "WANTED", "DIGEST"]);
     for artifact in &group.artifacts {
-        let tags: Vec<&str> = artifact.tags.iter().map(oci_text).collect();
         let digest = artifact.digest.map(|digest| digest.to_string()).unwrap_or_default();
         let digest = if artifact.deleted { format!("{digest} (deleted)") } else { digest };
-        table.add_row([artifact.repository.to_string(), tags.join(","), digest.trim().to_owned()]);
+        table.add_row([
+            artifact.repository.to_string(),
+            following::wanted(artifact),
+            digest.trim().to_owned(),
+        ]);
     }
     table
-}
-
-fn oci_text<T: AsRef<str>>(text: &T) -> &str {
-    text.as_ref()
 }
 
 #[cfg(test)]

@@ -73,6 +73,7 @@ pub(crate) async fn restore(
 ) -> Result<Json<api::GroupRevisionDetail>, ApiError> {
     let (group, number) = named(path)?;
     let made = state.store.restore_revision(&group, number, &actor.username, Timestamp::now()).await?;
+    state.hints.wake();
     state.publisher.wake();
     tracing::info!(
         actor = %actor.username, group = %group, from = number, revision = made.revision.number, "group restored"

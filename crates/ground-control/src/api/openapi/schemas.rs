@@ -120,12 +120,63 @@ pub(super) fn all() -> Value {
                 json!({
                     "repository": text(),
                     "tag": {"description": "A list; a single string is read too.", "type": ["array", "string"], "items": text()},
+                    "match": reference("Pattern"),
+                    "keep": {"type": ["integer", "null"], "minimum": 1, "maximum": 100, "default": 1,
+                             "description": "How many of the tags that the rule matches, newest first."},
+                    "platforms": {"type": ["array", "null"], "items": text(),
+                                  "description": "os/architecture[/variant]; empty: whatever a satellite takes."},
                     "labels": {"type": ["array", "null"], "items": {"type": ["string", "object"]}},
                     "type": {"type": ["string", "null"], "default": "image"},
                     "digest": {"type": ["string", "null"], "description": "Authoritative; where absent, the tag is resolved."},
                     "deleted": {"type": "boolean", "default": false},
                 }),
             ),
+        ),
+        (
+            "Pattern",
+            json!({
+                "type": ["object", "null"], "minProperties": 1, "maxProperties": 1, "additionalProperties": false,
+                "description": "A rule in place of tags. The newest are kept: by version, else by the time of the push, else \
+                                by that of the image.",
+                "properties": {
+                    "glob": {"type": "string", "description": "A shell pattern over the whole tag: 1.*"},
+                    "semver": {"type": "string", "description": "A requirement in Cargo's syntax: ^1.2. A tag may begin \
+                               with v; a pre-release is chosen only where the requirement names one of the same version."},
+                },
+            }),
+        ),
+        ("ReplicationUrl", object(json!({"url": secret()}))),
+        (
+            "WebhookPayload",
+            json!({
+                "type": "object", "description": "Harbor's default format; a hint, and no more than that.",
+                "properties": {"type": text(), "event_data": {"type": "object", "properties": {
+                    "repository": {"type": "object", "properties": {"repo_full_name": text()}},
+                }}},
+            }),
+        ),
+        (
+            "GroupDetail",
+            json!({"allOf": [reference("Group"), object(json!({
+                "resolutions": list("ArtifactResolution"),
+            }))]}),
+        ),
+        (
+            "ArtifactResolution",
+            object(json!({
+                "repository": text(), "tag": maybe("string"), "digest": maybe("string"),
+                "match": reference("Pattern"), "keep": maybe("integer"),
+                "resolved": {"type": "array", "description": "What satellites are given.", "items": object(json!({
+                    "tag": maybe("string"), "digest": text(),
+                    "referrers": {"type": ["string", "null"], "description": "Another one where a referrer came or went."},
+                }))},
+                "resolved_at": maybe("string"),
+                "unresolved": {
+                    "type": ["object", "null"],
+                    "description": "Why nothing is found at this moment: what was found before stays.",
+                    "properties": {"reason": text(), "since": time()},
+                },
+            })),
         ),
         (
             "GroupState",

@@ -41,6 +41,11 @@ impl HarborRegistry {
         &self.login
     }
 
+    /// What speaks OCI Distribution to it.
+    pub(crate) fn distribution(&self) -> &OciRegistry {
+        &self.registry
+    }
+
     /// How the registry answered last; `None` before the first time.
     pub fn last_answer(&self) -> Option<LastAnswer> {
         self.registry.last_answer()
