@@ -42,7 +42,7 @@ pub(super) async fn keep_list(
     source: &DocumentSource,
     operation: &'static str,
 ) -> StoreResult<()> {
-    let DocumentSource::Group(artifacts) = source else { return Ok(()) };
+    let DocumentSource::Group(listed) = source else { return Ok(()) };
     let group = sqlx::query_scalar!("SELECT id FROM artifact_groups WHERE name = $1", document.name)
         .fetch_optional(&mut *connection)
         .await
@@ -53,7 +53,7 @@ pub(super) async fn keep_list(
         .execute(&mut *connection)
         .await
         .during(operation)?;
-    for (ordinal, artifact) in artifacts.iter().enumerate().filter(|(_, artifact)| !artifact.deleted) {
+    for (ordinal, artifact) in listed.artifacts.iter().enumerate().filter(|(_, artifact)| !artifact.deleted) {
         let ordinal = i64::try_from(ordinal).unwrap_or(i64::MAX);
         let (repository, tags) = (artifact.repository.as_str(), json(operation, &artifact.tags)?);
         let digest = artifact.digest.map(|digest| digest.to_string()).unwrap_or_default();
