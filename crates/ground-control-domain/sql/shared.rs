@@ -41,6 +41,7 @@ mod sources;
 mod tokens;
 pub(crate) mod transaction;
 mod users;
+mod webhooks;
 mod withdrawals;
 
 use async_trait::async_trait;

@@ -32,6 +32,7 @@ pub mod silence;
 pub mod store;
 pub mod token;
 pub mod user;
+pub mod webhook;
 pub mod ztr;
 
 pub use error::{Entity, StoreError, StoreResult};

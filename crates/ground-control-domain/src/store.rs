@@ -17,6 +17,7 @@ mod replication;
 mod satellites;
 mod tokens;
 mod users;
+mod webhooks;
 
 use async_trait::async_trait;
 use tokio::sync::broadcast;
@@ -37,6 +38,7 @@ pub use replication::Replication;
 pub use satellites::{RotateSecret, Satellites};
 pub use tokens::Tokens;
 pub use users::Users;
+pub use webhooks::Webhooks;
 
 /// Everything Ground Control keeps. One implementation per database; used as `Arc<dyn Store>`.
 #[async_trait]
@@ -50,6 +52,7 @@ pub trait Store:
     + Groups
     + Following
     + Replication
+    + Webhooks
     + Configs
     + Outbox
     + Publications

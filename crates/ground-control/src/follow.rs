@@ -15,6 +15,7 @@ mod hints;
 mod index;
 mod look;
 mod oci;
+mod policies;
 mod pushes;
 mod sweep;
 
@@ -22,5 +23,6 @@ pub use builtin::BuiltinIndex;
 pub use hints::Hints;
 pub use index::{ArtifactIndex, Listed};
 pub use look::{Looked, look_at};
+pub use policies::{POLICY_NAME, Policies};
 pub use pushes::PushObserver;
 pub use sweep::{Options, Sweep};

@@ -26,11 +26,11 @@ use self::open::{OpenRegistry, open_database, publisher};
 use crate::admin;
 use crate::api::{self, AppState, Hooks, Listener, RequestLimits};
 use crate::auth::{People, PeopleSettings, RegistryTokens, Robots};
-use crate::central::SiteGate;
+use crate::central::{RegistryKind, SiteGate};
 use crate::config::{Config, IdentitySource, RegistryConfig};
 use crate::desired::Hub;
 use crate::domain::secret::HashKey;
-use crate::follow::{self, Hints, PushObserver, Sweep};
+use crate::follow::{self, Hints, Policies, PushObserver, Sweep};
 use crate::identity::{Identities, Lifecycle};
 use crate::log::LogControl;
 use crate::metrics::Metrics;
@@ -246,6 +246,21 @@ pub async fn start_with(config: &Config, log: LogControl) -> Result<Running, Sta
         metrics.clone(),
     );
     tasks.spawn(sweep.run(stop_tasks.clone()));
+    if let RegistryKind::Harbor(harbor, _) = &central.kind {
+        let address = match &harbor.login().config().webhook_url {
+            Some(url) => format!("{url}/hooks/harbor"),
+            None => format!("{}/harbor", state.hooks.url),
+        };
+        let policies = Policies::new(
+            Arc::clone(&state.store),
+            Arc::clone(harbor),
+            address,
+            state.hooks.secret.clone(),
+            config.sweep_interval,
+            metrics.clone(),
+        );
+        tasks.spawn(policies.run(stop_tasks.clone()));
+    }
     tasks.spawn(jobs::purge(state.clone(), stop_tasks.clone()));
     let threshold = config.stale_threshold.map(signed);
     tasks.spawn(jobs::mark_stale(Arc::clone(&state.store), threshold, metrics.clone(), stop_tasks.clone()));

@@ -11,7 +11,7 @@ use std::sync::Arc;
 pub use ground_control_domain::Store;
 pub use ground_control_domain::store::{
     Configs, DocumentSource, Followed, Following, GroupSource, Groups, Limits, Look, Outbox, Publications,
-    Replication, RotateSecret, SatelliteSource, Satellites, Tokens, Users,
+    Replication, RotateSecret, SatelliteSource, Satellites, Tokens, Users, Webhooks,
 };
 pub use heartbeats::HeartbeatRecorder;
 pub use location::{Location, LocationError};

@@ -21,6 +21,8 @@ mod support;
 mod accounts;
 #[path = "harbor/failures.rs"]
 mod failures;
+#[path = "harbor/following.rs"]
+mod following;
 #[path = "harbor/order.rs"]
 mod order;
 #[path = "harbor/outages.rs"]

@@ -122,6 +122,7 @@ suite! {
     following::of_two_replicas_one_looks,
     following::rules_and_platforms_belong_to_the_list,
     following::an_adapter_adds_to_its_group,
+    following::projects_have_policies_while_groups_name_them,
     revisions::every_change_of_a_group_is_a_revision,
     revisions::an_earlier_list_comes_back_as_a_new_revision,
     revisions::the_history_is_bounded_and_ends_with_its_group,

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::state::AppState;
 use crate::central::RegistryKind;
@@ -46,6 +46,7 @@ pub(crate) async fn readiness(state: &AppState) -> Response {
                 "ok": last.is_none_or(|last| last.ok) && !keeper.is_away(),
                 "backend": state.registry.name(),
                 "revocation": "as-soon-as-harbor-answers",
+                "webhooks": webhooks(state).await,
                 "url": state.registry.url,
                 "asked_at": last.map(|last| last.at),
             });
@@ -87,6 +88,18 @@ pub(crate) async fn readiness(state: &AppState) -> Response {
     });
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(body)).into_response()
+}
+
+/// How the registry's policies stand; null where the database does not say.
+async fn webhooks(state: &AppState) -> Option<Value> {
+    let all = state.store.policies().await.ok()?;
+    Some(json!({
+        "kept": all.kept,
+        "forbidden": all.forbidden,
+        "pending": all.pending,
+        "reason": all.reason,
+        "checked_at": all.checked_at,
+    }))
 }
 
 async fn database(state: &AppState) -> bool {

@@ -31,11 +31,13 @@ pub enum Job {
     Robots,
     /// Looks up in the registry what groups list.
     Sweep,
+    /// Keeps the webhook policies at Harbor.
+    Webhooks,
 }
 
 impl Job {
     /// Every job.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Publisher,
         Self::Stale,
         Self::Withdrawal,
@@ -44,6 +46,7 @@ impl Job {
         Self::Authority,
         Self::Robots,
         Self::Sweep,
+        Self::Webhooks,
     ];
 
     /// The value of the label `job`.
@@ -57,6 +60,7 @@ impl Job {
             Self::Authority => "authority",
             Self::Robots => "robots",
             Self::Sweep => "sweep",
+            Self::Webhooks => "webhooks",
         }
     }
 

@@ -4,6 +4,7 @@ use ground_control::domain::document::DocumentKey;
 use ground_control::domain::group::Artifact;
 use ground_control::domain::replication::Replicated;
 use ground_control::domain::resolution::{Finding, Resolved, Selector};
+use ground_control::domain::webhook::{ClaimedPolicy, PolicyOutcome, Wanted};
 use ground_control::domain::{Entity, StoreError};
 use ground_control::store::{DocumentSource, Followed, Look, SharedStore};
 use jiff::Timestamp;
@@ -258,4 +259,41 @@ pub(crate) async fn an_adapter_adds_to_its_group(fixture: Fixture) {
     store.set_replication_secret("west", &first, "ann", at(11)).await.unwrap();
     store.delete_group("west", at(12)).await.unwrap();
     assert!(!store.knows_replication_secret(&first).await.unwrap());
+}
+
+pub(crate) async fn projects_have_policies_while_groups_name_them(fixture: Fixture) {
+    let store = fixture.ready().await;
+    let claim = async |now: i64| store.claim_policies(10, at(now), at(now + 60)).await.unwrap();
+    let told = |claimed: &[ClaimedPolicy]| -> Vec<(String, Wanted, Option<i64>, u32)> {
+        claimed.iter().map(|c| (c.project.clone(), c.wanted, c.policy, c.attempts)).collect()
+    };
+    assert!(claim(1).await.is_empty());
+    group(&store, "east", "apps/web").await;
+    group(&store, "west", "library/nginx").await;
+    let new = claim(2).await;
+    let expected = |project: &str, wanted, policy, attempts| (project.to_owned(), wanted, policy, attempts);
+    assert_eq!(
+        told(&new),
+        [expected("apps", Wanted::Kept, None, 0), expected("library", Wanted::Kept, None, 0)]
+    );
+    assert!(claim(3).await.is_empty(), "one at a time");
+    store.policy_looked(&new[0], &PolicyOutcome::Kept(7), at(4), at(600)).await.unwrap();
+    let refused = PolicyOutcome::Forbidden("not ours to make".into());
+    store.policy_looked(&new[1], &refused, at(4), at(600)).await.unwrap();
+    let summary = store.policies().await.unwrap();
+    assert_eq!((summary.kept, summary.forbidden, summary.pending), (1, 1, 0));
+    assert_eq!((summary.reason.as_deref(), summary.checked_at), (Some("not ours to make"), Some(at(4))));
+    assert!(claim(5).await.is_empty());
+
+    // What no group names any more does not wait for its time; what fails then does.
+    store.delete_group("east", at(6)).await.unwrap();
+    let gone = claim(7).await;
+    assert_eq!(told(&gone), [expected("apps", Wanted::Gone, Some(7), 0)]);
+    store.policy_looked(&gone[0], &PolicyOutcome::Failed("away".into()), at(8), at(20)).await.unwrap();
+    assert!(claim(9).await.is_empty());
+    let again = claim(20).await;
+    assert_eq!(told(&again), [expected("apps", Wanted::Gone, Some(7), 1)]);
+    store.policy_looked(&again[0], &PolicyOutcome::Gone, at(21), at(600)).await.unwrap();
+    assert_eq!(told(&claim(600).await), [expected("library", Wanted::Kept, None, 1)]);
+    assert_eq!(store.policies().await.unwrap().kept, 0);
 }

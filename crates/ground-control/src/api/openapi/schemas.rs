@@ -66,6 +66,12 @@ pub(super) fn all() -> Value {
                         "description": "What a revocation ends: a shared pull account of the registry goes on.",
                     },
                     "url": text(), "asked_at": maybe("string"),
+                    "webhooks": {
+                        "type": ["object", "null"],
+                        "description": "Projects by how Harbor's webhook policy stands; where it is forbidden they are swept.",
+                        "properties": {"kept": number(), "forbidden": number(), "pending": number(),
+                                       "reason": maybe("string"), "checked_at": maybe("string")},
+                    },
                 })),
                 "publisher": object(json!({
                     "ok": truth(), "waiting": number(), "failing": number(), "oldest": maybe("string"),
