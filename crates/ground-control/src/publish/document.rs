@@ -97,7 +97,7 @@ impl Work {
             && group.unseen
             && self.may_be_seen_soon()
         {
-            return self.postpone().await;
+            return self.postpone(POSTPONED).await;
         }
         let Some(document) = document::build(key, &source, &self.registry_url)? else {
             return self.remove(&repository).await;

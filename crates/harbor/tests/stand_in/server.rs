@@ -88,7 +88,7 @@ pub(crate) struct Seen {
 }
 
 #[derive(Default)]
-struct Shared {
+pub(crate) struct Shared {
     world: World,
     faults: Faults,
     seen: Vec<Seen>,

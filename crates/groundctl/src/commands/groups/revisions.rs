@@ -5,7 +5,7 @@ use fleet_protocol::Artifact;
 use fleet_protocol::api::{GroupRevision, GroupRevisionDetail};
 use reqwest::Method;
 
-use super::{PATH, oci_text};
+use super::{PATH, following};
 use crate::cli::Output;
 use crate::client::Client;
 use crate::error::Error;
@@ -67,15 +67,14 @@ fn summary(revision: &GroupRevision) -> String {
 }
 
 fn difference(revision: &GroupRevisionDetail) -> Table {
-    let mut table = render::table(["", "REPOSITORY", "TAGS", "DIGEST"]);
+    let mut table = render::table(["", "REPOSITORY", "WANTED", "DIGEST"]);
     let mut row = |sign: &str, artifact: &Artifact| {
-        let tags: Vec<&str> = artifact.tags.iter().map(oci_text).collect();
         let digest = artifact.digest.map(|digest| digest.to_string()).unwrap_or_default();
         let digest = if artifact.deleted { format!("{digest} (deleted)") } else { digest };
         table.add_row([
             sign.to_owned(),
             artifact.repository.to_string(),
-            tags.join(","),
+            following::wanted(artifact),
             digest.trim().to_owned(),
         ]);
     };
