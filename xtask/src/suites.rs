@@ -48,6 +48,13 @@ const CURL: Needed = Needed { program: "curl", package: "curl" };
 const OPENSSL: Needed = Needed { program: "openssl", package: "openssl" };
 const COMPONENTS: [Needed; 8] =
     [ENGINES[0], ENGINES[1], ENGINES[2], ENGINES[3], BUSYBOX, SKOPEO, REGISTRY, POSTGRES];
+/// A browser, and what the identity provider runs on.
+const BROWSER: [Needed; 4] = [
+    Needed { program: "chromium", package: "chromium" },
+    Needed { program: "chromedriver", package: "chromium-driver" },
+    Needed { program: "node", package: "nodejs" },
+    Needed { program: "npm", package: "npm" },
+];
 /// What scripts of the examples call.
 const EXAMPLES: [Needed; 4] = [
     CURL,
@@ -57,7 +64,7 @@ const EXAMPLES: [Needed; 4] = [
 ];
 
 /// All suites, in the order in which they run.
-pub(crate) const SUITES: [Suite; 11] = [
+pub(crate) const SUITES: [Suite; 12] = [
     Suite {
         name: "unit",
         about: "every crate by itself, and the examples in the documentation",
@@ -159,6 +166,16 @@ pub(crate) const SUITES: [Suite; 11] = [
         limit: Duration::from_secs(10 * MINUTE),
     },
     Suite {
+        name: "browser",
+        about: "people of an OpenID provider log in with Chromium: roles, refusals, cookies, groundctl",
+        needs: "Node.js 20 or later with npm; Debian: chromium chromium-driver",
+        packages: &BROWSER,
+        root: false,
+        postgres: false,
+        live: &[],
+        limit: Duration::from_secs(8 * MINUTE),
+    },
+    Suite {
         name: "spire",
         about: "a real SPIRE: the examples from nothing to a replicated image, rotation, refusals, a stock agent of ours",
         needs: "live: spire-server and spire-agent in PATH or SPIRE_BIN_DIR; Debian: curl jq openssh-client openssl",
@@ -185,6 +202,7 @@ fn suite_of(package: &str, target: &str, kind: &str) -> &'static str {
         ("ground-control", "oci_registry") => "end-to-end",
         ("testbed", "crash") => "crash",
         ("testbed", "replicas") => "replicas",
+        ("testbed", "browser") if kind == "test" => "browser",
         ("testbed", target) if kind == "test" && target.starts_with("identity") => "identity",
         // The client of SPIRE's server against a stand-in needs no SPIRE.
         ("testbed", "spire_client") => "identity",

@@ -108,6 +108,47 @@ pub struct LoginAnswer {
     pub expires_at: Timestamp,
 }
 
+/// `GET /auth/oidc`: the identity provider whose people log in here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdentityProvider {
+    /// The provider, as it names itself.
+    pub issuer: String,
+    /// Where a browser begins a login.
+    pub login_url: String,
+}
+
+/// `POST /auth/oidc/token`: what a command line got on loopback, and what shows that it is the one that asked (RFC 7636).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the names say it")]
+pub struct LoginCode {
+    #[serde(serialize_with = "exposed")]
+    pub code: SecretString,
+    #[serde(serialize_with = "exposed")]
+    pub code_verifier: SecretString,
+}
+
+/// The answer to `POST /auth/oidc/token`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the names say it")]
+pub struct SignedIn {
+    #[serde(serialize_with = "exposed")]
+    pub token: SecretString,
+    pub expires_at: Timestamp,
+    pub username: String,
+    pub role: Role,
+}
+
+/// `GET /auth/session`: who asks.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the names say it")]
+pub struct OwnSession {
+    pub username: String,
+    pub role: Role,
+    /// What a change by cookie sends as `X-CSRF-Token`; absent for whoever asks without a cookie, who needs none.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub csrf_token: Option<String>,
+}
+
 /// `GET /api/users`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the names say it")]

@@ -18,6 +18,7 @@ mod attestation;
 mod authorities;
 mod configs;
 mod enrolment;
+mod external_logins;
 mod following;
 mod groups;
 mod handout;

@@ -16,15 +16,15 @@ use crate::dialect::Connection;
 /// For how long an API token that has ended stands in the lists, in milliseconds.
 const ENDED_TOKENS_SHOWN: i64 = 30 * 24 * 3600 * 1000;
 
-struct Row {
-    id: String,
-    username: String,
-    role: String,
-    created_at: i64,
+pub(super) struct Row {
+    pub(super) id: String,
+    pub(super) username: String,
+    pub(super) role: String,
+    pub(super) created_at: i64,
 }
 
 impl Row {
-    fn user(self, operation: &'static str) -> StoreResult<User> {
+    pub(super) fn user(self, operation: &'static str) -> StoreResult<User> {
         Ok(User {
             id: UserId::from(self.id),
             role: read(operation, &self.role)?,
@@ -34,7 +34,7 @@ impl Row {
     }
 }
 
-async fn insert(
+pub(super) async fn insert(
     connection: &mut Connection,
     new: &NewUser,
     now: Timestamp,
@@ -171,6 +171,7 @@ impl Users for SqlStore {
         .await
         .during(OPERATION)?
         .ok_or_else(|| StoreError::not_found(Entity::User, username))?;
+        only_here(&mut tx, username, "its role follows from what it is there", OPERATION).await?;
         if role != Role::SystemAdmin {
             another_system_admin(&mut tx, username, &row.role, OPERATION).await?;
         }
@@ -343,17 +344,44 @@ async fn another_system_admin(
     if role != system_admin {
         return Ok(());
     }
-    let left =
-        sqlx::query_scalar!(r#"SELECT COUNT(*) AS "n!: i64" FROM users WHERE role = $1"#, system_admin)
-            .fetch_one(connection)
-            .await
-            .during(operation)?;
-    if left <= 1 {
+    // Those of an identity provider do not count: it may take the role from all of them, and it may be away.
+    let others = sqlx::query_scalar!(
+        r#"SELECT COUNT(*) AS "n!: i64" FROM users u WHERE u.role = $1 AND u.username <> $2
+           AND NOT EXISTS (SELECT 1 FROM user_identities i WHERE i.user_id = u.id)"#,
+        system_admin,
+        username
+    )
+    .fetch_one(connection)
+    .await
+    .during(operation)?;
+    if others == 0 {
         return Err(StoreError::Conflict {
-            message: format!("{username:?} is the last system_admin and has to stay one"),
+            message: format!("{username:?} is the last system_admin with a password and has to stay one"),
         });
     }
     Ok(())
+}
+
+/// `Conflict` for the account of somebody whom an identity provider knows.
+async fn only_here(
+    connection: &mut Connection,
+    username: &str,
+    consequence: &str,
+    operation: &'static str,
+) -> StoreResult<()> {
+    let issuer = sqlx::query_scalar!(
+        "SELECT i.issuer FROM user_identities i JOIN users u ON u.id = i.user_id WHERE u.username = $1",
+        username
+    )
+    .fetch_optional(connection)
+    .await
+    .during(operation)?;
+    match issuer {
+        None => Ok(()),
+        Some(issuer) => {
+            Err(StoreError::Conflict { message: format!("{username:?} logs in at {issuer}: {consequence}") })
+        }
+    }
 }
 
 /// Sets a password and ends all sessions of that account, whose identifier it answers.
@@ -364,6 +392,7 @@ pub(super) async fn replace_password(
     now: Timestamp,
     operation: &'static str,
 ) -> StoreResult<String> {
+    only_here(connection, username, "it has no password here", operation).await?;
     let updated_at = millis(now);
     let id = sqlx::query_scalar!(
         r#"UPDATE users SET password_hash = $1, updated_at = $2 WHERE username = $3 RETURNING id AS "id!""#,

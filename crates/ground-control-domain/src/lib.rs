@@ -13,6 +13,7 @@ pub mod config;
 pub mod desired;
 pub mod document;
 mod error;
+pub mod external;
 pub mod group;
 pub mod harbor;
 pub mod heartbeat;

@@ -65,6 +65,12 @@ pub enum Purpose {
     KeyCheck,
     /// The secret of a group's replication adapter.
     Replication,
+    /// The `state` of a login by OpenID Connect.
+    LoginState,
+    /// The secret that binds such a login to its browser.
+    LoginBrowser,
+    /// The one-time code with which a command line fetches its session.
+    LoginCode,
 }
 
 impl Purpose {
@@ -81,6 +87,9 @@ impl Purpose {
             Self::Limit => "limit",
             Self::KeyCheck => "key-check",
             Self::Replication => "replication",
+            Self::LoginState => "login-state",
+            Self::LoginBrowser => "login-browser",
+            Self::LoginCode => "login-code",
         }
     }
 }

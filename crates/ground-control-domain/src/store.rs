@@ -5,6 +5,7 @@
 //! in a transaction and the one the caller made before it see the same moment.
 
 mod configs;
+mod external_logins;
 mod following;
 mod groups;
 mod harbor;
@@ -26,6 +27,7 @@ use crate::StoreResult;
 use crate::change::Change;
 
 pub use configs::Configs;
+pub use external_logins::ExternalLogins;
 pub use following::{Followed, Following, Look};
 pub use groups::Groups;
 pub use harbor::SiteRobots;
@@ -46,6 +48,7 @@ pub trait Store:
     Users
     + Tokens
     + Limits
+    + ExternalLogins
     + Satellites
     + Identities
     + SiteRobots

@@ -10,6 +10,9 @@ use crate::secret::Hashed;
 
 pub use fleet_protocol::api::Role;
 
+/// What stands in the place of a password hash where there is no password: no password has it as its hash.
+pub const NO_PASSWORD: &str = "!";
+
 /// A person's account, without its password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {

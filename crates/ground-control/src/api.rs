@@ -4,6 +4,7 @@
 //! store, which writes the intent to publish in the same transaction; the handler only wakes the publisher.
 
 mod accounts;
+mod browser;
 mod caller;
 mod configs;
 mod credentials;
@@ -14,7 +15,9 @@ mod health;
 mod hooks;
 mod limits;
 mod middleware;
+mod oidc;
 mod openapi;
+mod page;
 mod people;
 mod registration;
 mod satellites;
@@ -70,6 +73,13 @@ pub fn router(state: AppState, registry: Router, listener: Listener) -> Router {
         .layer(from_fn_with_state(middleware::Gate::default(), middleware::limit));
     let small = Router::new()
         .route("/api/logout", post(people::logout))
+        .route("/auth/logout", post(oidc::logout))
+        .route("/auth/oidc", get(oidc::provider))
+        .route("/auth/oidc/callback", get(oidc::callback))
+        .route("/auth/oidc/login", get(oidc::login))
+        .route("/auth/oidc/token", post(oidc::exchange))
+        .route("/auth/session", get(oidc::session))
+        .route("/auth/signed-in", get(oidc::signed_in))
         .route("/api/users", get(users::list).post(users::create))
         .route("/api/users/password", patch(users::change_own_password))
         .route("/api/users/{user}", get(users::one).patch(users::set_role).delete(users::delete))

@@ -21,6 +21,7 @@ use crate::store::Location;
 
 mod flags;
 mod listen;
+mod oidc;
 mod registry;
 mod spiffe;
 mod value;
@@ -28,6 +29,8 @@ mod value;
 pub use flags::Command;
 use flags::{Flags, NOT_SUPPORTED_YET, variable_of};
 pub use listen::{AdminListener, TlsFiles, WebListener};
+pub use oidc::OidcConfig;
+pub(crate) use oidc::is_secure;
 pub use registry::{HarborConfig, HarborPassword, OciConfig, RegistryConfig};
 pub use spiffe::{IdentitySource, SpiffeConfig, Spire, SpireAdmin};
 
@@ -107,6 +110,8 @@ pub struct Config {
     pub api_rate_limit: u32,
     /// What a new password must be like.
     pub passwords: PasswordPolicy,
+    /// Logins by OpenID Connect.
+    pub oidc: Option<Box<OidcConfig>>,
     /// JSON logs; unset means JSON except on a terminal.
     pub json_logging: Option<bool>,
     /// Least level that is logged.
@@ -208,6 +213,7 @@ impl Config {
             },
             &mut warnings,
         )?;
+        let oidc = OidcConfig::check(flags.oidc, &mut warnings)?;
         let data_dir = flags.data_dir.unwrap_or_else(|| PathBuf::from("./ground-control-data"));
         let parts = flags.db_host.is_some()
             || flags.db_database.is_some()
@@ -285,6 +291,7 @@ impl Config {
             lockout_duration: flags.lockout_duration.unwrap_or(Duration::from_secs(5 * 60)),
             api_rate_limit: flags.api_rate_limit.unwrap_or(500),
             passwords,
+            oidc,
             json_logging: flags.json_logging,
             log_level: flags.log_level.unwrap_or(tracing::Level::INFO),
             shutdown_timeout: flags.shutdown_timeout.unwrap_or(Duration::from_secs(30)),

@@ -17,6 +17,7 @@ pub mod follow;
 pub mod identity;
 pub mod log;
 pub mod metrics;
+pub mod oidc;
 pub mod publish;
 pub mod registry;
 pub mod server;

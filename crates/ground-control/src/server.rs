@@ -34,6 +34,7 @@ use crate::follow::{self, Hints, Policies, PushObserver, Sweep};
 use crate::identity::{Identities, Lifecycle};
 use crate::log::LogControl;
 use crate::metrics::Metrics;
+use crate::oidc::Oidc;
 use crate::publish::Gate;
 use crate::registry::{Accounts, Policy, token_router};
 use crate::store::HeartbeatRecorder;
@@ -125,6 +126,11 @@ pub async fn start_with(config: &Config, log: LogControl) -> Result<Running, Sta
     let now = jiff::Timestamp::now();
     store.ensure_default_config(now).await?;
 
+    let oidc = match &config.oidc {
+        None => None,
+        Some(oidc) => Some(Arc::new(Oidc::new(oidc, &key).map_err(StartError::Oidc)?)),
+    };
+
     let sockets = bind_all(config).await?;
     let (address, tasks, stop_tasks) = (sockets.main.1, TaskTracker::new(), CancellationToken::new());
     let identities = match &config.spiffe {
@@ -167,6 +173,7 @@ pub async fn start_with(config: &Config, log: LogControl) -> Result<Running, Sta
         people,
         limits: Arc::new(RequestLimits::new(config.api_rate_limit, metrics.clone())),
         proxies: config.trusted_proxies.clone(),
+        oidc,
         robots,
         hash_key,
         publisher: handle,

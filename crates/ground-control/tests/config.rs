@@ -146,16 +146,60 @@ fn settings_that_contradict_each_other_end_the_start() {
 
 #[test]
 fn parts_that_are_not_there_yet_end_the_start_unless_they_are_off() {
-    for (variable, value) in [("AUDIT_LOG_ENABLED", "true"), ("OIDC_ISSUER_URL", "https://id.example.com")] {
-        let message = environment(&[(variable, value)]).unwrap_err();
-        assert!(message.starts_with(&format!("{variable}: not supported yet")), "{message}");
-        let flag = format!("--{}={value}", variable.to_lowercase().replace('_', "-"));
-        let message = parse(&[&flag], &[], &[]).unwrap_err().to_string();
-        assert!(message.starts_with(&format!("{variable}: not supported yet")), "{message}");
-    }
+    let (variable, value) = ("AUDIT_LOG_ENABLED", "true");
+    let message = environment(&[(variable, value)]).unwrap_err();
+    assert!(message.starts_with(&format!("{variable}: not supported yet")), "{message}");
+    let flag = format!("--{}={value}", variable.to_lowercase().replace('_', "-"));
+    let message = parse(&[&flag], &[], &[]).unwrap_err().to_string();
+    assert!(message.starts_with(&format!("{variable}: not supported yet")), "{message}");
     environment(&[("SPIFFE_SERVER_ENABLED", "false"), ("HARBOR_URL", ""), ("AUDIT_LOG_ENABLED", "0")])
         .unwrap();
     environment(&[("REGISTRY_BACKEND", "builtin")]).unwrap();
+}
+
+/// Logins by OpenID Connect, with all that they need.
+const OIDC: [(&str, &str); 5] = [
+    ("OIDC_ISSUER", "https://id.example.com/realms/ops"),
+    ("OIDC_CLIENT_ID", "gc"),
+    ("OIDC_CLIENT_SECRET_FILE", "/run/secret"),
+    ("OIDC_ROLE_MAP", "ops=admin,everyone=viewer"),
+    ("PUBLIC_URL", "https://gc.example.com/"),
+];
+
+#[test]
+fn an_identity_provider_needs_a_client_roles_and_our_own_name() {
+    let oidc = environment(&OIDC).unwrap().oidc.unwrap();
+    assert_eq!((oidc.public_url.as_str(), oidc.role_claim.as_str()), ("https://gc.example.com", "groups"));
+    assert_eq!(oidc.scopes, "openid profile email");
+    for (variable, _) in OIDC.iter().filter(|(variable, _)| *variable != "OIDC_ISSUER") {
+        let without: Vec<_> = OIDC.into_iter().filter(|(name, _)| name != variable).collect();
+        let message = environment(&without).unwrap_err();
+        assert!(message.starts_with(&format!("{variable}: ")), "{message}");
+    }
+    for (variable, value) in [
+        ("OIDC_ISSUER", "id.example.com"),
+        ("OIDC_ISSUER", "http://id.example.com"),
+        ("OIDC_ISSUER", "https://id.example.com?x=1"),
+        ("OIDC_ISSUER", "https://u:hunter2@id.example.com"),
+        ("OIDC_ROLE_MAP", "ops=root"),
+        ("OIDC_ROLE_MAP", ","),
+        ("PUBLIC_URL", "http://gc.example.com"),
+        ("PUBLIC_URL", "https://gc.example.com/path"),
+        ("PUBLIC_URL", "ftp://gc.example.com"),
+        ("PUBLIC_URL", "gc.example.com"),
+    ] {
+        let message = environment(&[&OIDC[..], &[(variable, value)]].concat()).unwrap_err();
+        assert!(message.starts_with(&format!("{variable}: ")), "{variable}={value}: {message}");
+        assert!(!message.contains("hunter2"), "{message}");
+    }
+    let loopback = [("OIDC_ISSUER", "http://localhost:9"), ("PUBLIC_URL", "http://127.0.0.1:8080")];
+    let oidc = environment(&[&OIDC[..], &loopback].concat()).unwrap().oidc.unwrap();
+    assert_eq!(oidc.public_url, "http://127.0.0.1:8080");
+    let scopes =
+        environment(&[&OIDC[..], &[("OIDC_SCOPES", "groups profile")]].concat()).unwrap().oidc.unwrap();
+    assert_eq!(scopes.scopes, "openid groups profile");
+    let without = environment(&OIDC[1..]).unwrap();
+    assert!(without.oidc.is_none() && without.warnings.len() == 3, "{:?}", without.warnings);
 }
 
 /// Another registry, with all that it needs.

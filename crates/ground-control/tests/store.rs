@@ -19,6 +19,8 @@ mod agents;
 mod attestation;
 #[path = "store/changes.rs"]
 mod changes;
+#[path = "store/external_logins.rs"]
+mod external_logins;
 #[path = "store/fixture.rs"]
 mod fixture;
 #[path = "store/fleet.rs"]
@@ -103,6 +105,13 @@ suite! {
     changes::a_listener_that_was_cut_off_says_so,
     changes::publications_are_numbered,
     changes::who_waits_wakes,
+    external_logins::a_login_is_taken_once_by_its_browser,
+    external_logins::logins_under_way_are_bounded,
+    external_logins::a_person_is_an_issuer_and_a_subject,
+    external_logins::of_two_first_logins_at_once_one_account_is_made,
+    external_logins::an_administrator_with_a_password_stays,
+    external_logins::who_lost_every_role_loses_the_sessions,
+    external_logins::a_code_is_good_once_for_a_minute_and_for_its_challenge,
     fleet::satellites_are_created_listed_and_deleted,
     fleet::a_satellite_that_cannot_be_created_leaves_nothing_behind,
     fleet::a_name_comes_back_as_another_satellite,

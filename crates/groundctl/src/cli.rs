@@ -85,6 +85,12 @@ pub(crate) struct Login {
     /// File that holds the password; `-` is standard input. Asked for on the terminal if it is not given
     #[arg(long, env = "GROUNDCTL_PASSWORD_FILE", value_name = "FILE")]
     pub(crate) password_file: Option<PathBuf>,
+    /// Log in at the identity provider instead, in a browser on this machine
+    #[arg(long)]
+    pub(crate) oidc: bool,
+    /// Print the URL to open instead of opening a browser
+    #[arg(long, requires = "oidc")]
+    pub(crate) no_browser: bool,
 }
 
 #[derive(Subcommand)]

@@ -116,7 +116,8 @@ impl Client {
         self.exchange(method, self.url(path)?, body).await
     }
 
-    fn url(&self, path: &[&str]) -> Result<Url, Error> {
+    /// The URL of a path below the server's.
+    pub(crate) fn url(&self, path: &[&str]) -> Result<Url, Error> {
         let mut url = self.server.clone();
         url.path_segments_mut()
             .map_err(|()| Error::Input(format!("{} can be no server", self.server)))?

@@ -5,10 +5,12 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line speaks on its terminal")]
 
+mod browser;
 mod cli;
 mod client;
 mod commands;
 mod error;
+mod loopback;
 mod private_file;
 mod render;
 mod session;

@@ -28,14 +28,16 @@ pub trait Users {
     /// The account and its password hash; `None` where there is no such account, which a login answers like a wrong password.
     async fn credentials(&self, username: &str) -> StoreResult<Option<UserCredentials>>;
 
-    /// Deletes an account, its sessions and its API tokens. `Conflict` for oneself (`actor`) and for the last `system_admin`.
+    /// Deletes an account, its sessions and its API tokens. `Conflict` for oneself (`actor`) and for the last `system_admin` with a
+    /// password.
     async fn delete_user(&self, username: &str, actor: &UserId) -> StoreResult<()>;
 
-    /// Gives an account another role, from its next request on. `Conflict` where the last `system_admin` would be none.
+    /// Gives an account another role, from its next request on. `Conflict` where the last `system_admin` with a password would
+    /// be none, and for an account of an identity provider.
     async fn set_role(&self, username: &str, role: Role, now: Timestamp) -> StoreResult<User>;
 
     /// Sets one's own password and ends all sessions of that account; its API tokens stay
-    /// (see [`Tokens::reset_password`](super::Tokens::reset_password)).
+    /// (see [`Tokens::reset_password`](super::Tokens::reset_password)). `Conflict` for an account of an identity provider.
     async fn set_password(&self, username: &str, password_hash: &str, now: Timestamp) -> StoreResult<()>;
 
     /// Opens a session.

@@ -20,6 +20,8 @@ use crate::metrics::{Limit, Metrics};
 /// Registrations and renewals of one source that fail, and nonces that it asks for. Those that succeed count for nothing: a
 /// site of hundreds behind one address comes back after a power cut.
 const REGISTRATIONS: Rate = Rate { burst: 2000, every: Duration::from_millis(50) };
+/// Logins at the identity provider that one source begins: each is a row in the database for whoever asks.
+const LOGINS: Rate = Rate { burst: 100, every: Duration::from_secs(1) };
 /// Seconds' worth of its requests that an account may send at once.
 const BURST_SECONDS: u32 = 10;
 
@@ -28,6 +30,7 @@ const BURST_SECONDS: u32 = 10;
 pub struct RequestLimits {
     accounts: Limiter<UserId>,
     registrations: Limiter<Source>,
+    logins: Limiter<Source>,
     metrics: Metrics,
 }
 
@@ -39,7 +42,18 @@ impl RequestLimits {
             burst: per_second.saturating_mul(BURST_SECONDS),
             every: Duration::from_secs(1) / per_second,
         };
-        Self { accounts: Limiter::new(accounts), registrations: Limiter::new(REGISTRATIONS), metrics }
+        Self {
+            accounts: Limiter::new(accounts),
+            registrations: Limiter::new(REGISTRATIONS),
+            logins: Limiter::new(LOGINS),
+            metrics,
+        }
+    }
+
+    /// Somebody at this source begins a login at the identity provider; how long to wait where that were too many.
+    pub(crate) fn login(&self, source: Source) -> Result<(), Duration> {
+        let taken = self.logins.take(source, Timestamp::now());
+        taken.inspect_err(|_| self.metrics.limited(Limit::Source))
     }
 
     /// A request of this account comes.

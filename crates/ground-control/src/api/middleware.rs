@@ -126,7 +126,9 @@ pub(crate) async fn shape(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     let status = response.status();
     if status.is_client_error() || status.is_server_error() {
-        let ours = response.headers().get(header::CONTENT_TYPE).is_some_and(|t| t == "application/json");
+        // The framework's own are plain text; a page is for a person in a browser.
+        let kind = response.headers().get(header::CONTENT_TYPE);
+        let ours = kind.is_some_and(|t| t == "application/json" || t.as_bytes().starts_with(b"text/html"));
         if !ours {
             let message = match status {
                 StatusCode::NOT_FOUND => "no such route",

@@ -15,6 +15,8 @@ use serde_json::{Map, Value, json};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Who {
     Anybody,
+    /// A person in a browser that is signed in.
+    Browser,
     Viewer,
     Admin,
     SystemAdmin,
@@ -35,6 +37,10 @@ enum Gives {
     Page(&'static str),
     /// Plain text.
     Text,
+    /// A page for a person.
+    Html,
+    /// Elsewhere.
+    Redirect,
     /// No body.
     Nothing,
 }
@@ -53,8 +59,8 @@ struct Operation(
 /// Method, path, what it does, who may, body, status, answer, and how it can fail besides the usual.
 #[rustfmt::skip]
 const OPERATIONS: &[Operation] = {
-    use Gives::{Nothing, One, Page, Text};
-    use Who::{Account, Admin, Anybody, Satellite, Svid, SystemAdmin, Viewer};
+    use Gives::{Html, Nothing, One, Page, Redirect, Text};
+    use Who::{Account, Admin, Anybody, Browser, Satellite, Svid, SystemAdmin, Viewer};
     &[
         Operation("get", "/ping", "Whether the process answers", Anybody, None, 200, Text, &[]),
         Operation("get", "/health", "Whether process and database answer", Anybody, None, 200, One("Health"), &[503]),
@@ -62,6 +68,13 @@ const OPERATIONS: &[Operation] = {
         Operation("get", "/openapi.json", "This document", Anybody, None, 200, One("Empty"), &[]),
         Operation("post", "/login", "A session for a name and a password", Anybody, Some("LoginRequest"), 200, One("LoginAnswer"), &[400, 401, 413, 415, 429]),
         Operation("post", "/api/logout", "Ends the session that asks", Viewer, None, 204, Nothing, &[]),
+        Operation("get", "/auth/oidc", "The identity provider whose people log in here", Anybody, None, 200, One("IdentityProvider"), &[404]),
+        Operation("get", "/auth/oidc/login", "Sends a browser to the identity provider; a command line says where it listens", Anybody, None, 303, Redirect, &[400, 404, 429, 503]),
+        Operation("get", "/auth/oidc/callback", "The identity provider's answer: sets the cookie of a session, or leads back to the command line with a one-time code", Anybody, None, 303, Redirect, &[400, 403, 404, 503]),
+        Operation("post", "/auth/oidc/token", "A session for a command line's one-time code, good for 60 seconds", Anybody, Some("LoginCode"), 200, One("SignedIn"), &[400, 401, 404, 413, 415]),
+        Operation("get", "/auth/session", "Who asks, and the token that changes by cookie need", Viewer, None, 200, One("OwnSession"), &[]),
+        Operation("get", "/auth/signed-in", "Who is signed in, for a person", Browser, None, 200, Html, &[]),
+        Operation("post", "/auth/logout", "Ends the browser's session", Browser, Some("LogoutForm"), 200, Html, &[413]),
         Operation("get", "/api/users", "Accounts, by name", Admin, None, 200, Page("User"), &[]),
         Operation("post", "/api/users", "Makes an account", SystemAdmin, Some("NewUser"), 201, One("User"), &[400, 409, 413, 415]),
         Operation("get", "/api/users/{user}", "An account", Admin, None, 200, One("User"), &[404]),
@@ -153,6 +166,10 @@ fn build() -> Value {
                                             viewer, admin and system_admin may, registry:pull and registry:push the registry at /v2/ (as \
                                             the password of HTTP Basic); never more than its owner may at that moment."},
                 "basic": {"type": "http", "scheme": "basic", "description": "A name with its password, or with an API token of its own."},
+                "cookie": {"type": "apiKey", "in": "cookie", "name": super::browser::SESSION,
+                           "description": "Set by a login at /auth/oidc/login."},
+                "csrf": {"type": "apiKey", "in": "header", "name": "X-CSRF-Token",
+                         "description": "Needed beside the cookie for whatever is no GET; GET /auth/session tells it."},
                 "svid": {"type": "mutualTLS", "description": "An X.509-SVID of a satellite, on the listener that shows ours."},
             },
             "parameters": {
@@ -199,6 +216,21 @@ fn describe(Operation(method, path, summary, who, body, status, gives, failures)
         parameters.push(field("service", json!({"const": crate::registry::SERVICE})));
         parameters.push(field("scope", json!({"type": "array", "items": {"type": "string"}})));
     }
+    if *path == "/auth/oidc/login" {
+        let field = |name: &str, schema: Value| json!({"name": name, "in": "query", "schema": schema});
+        parameters.push(field(
+            "redirect_uri",
+            json!({"type": "string", "pattern": "^http://127\\.0\\.0\\.1:[0-9]{4,5}/callback$"}),
+        ));
+        parameters.push(field("state", json!({"type": "string", "pattern": "^[A-Za-z0-9_-]{16,128}$"})));
+        parameters.push(field("code_challenge", json!({"type": "string", "pattern": "^[A-Za-z0-9_-]{43}$"})));
+        parameters.push(field("code_challenge_method", json!({"const": "S256"})));
+    }
+    if *path == "/auth/oidc/callback" {
+        for name in ["state", "code", "error", "iss"] {
+            parameters.push(json!({"name": name, "in": "query", "schema": {"type": "string"}}));
+        }
+    }
     if *path == "/api/spire/agents" {
         parameters.push(json!({"name": "attestation_type", "in": "query", "schema": {"type": "string"}}));
     }
@@ -206,7 +238,9 @@ fn describe(Operation(method, path, summary, who, body, status, gives, failures)
     responses.insert(status.to_string(), success(*gives));
     let usual: &[u16] = match who {
         Who::Anybody => &[],
-        Who::Viewer => &[401, 429],
+        Who::Browser => &[401, 403],
+        Who::Viewer if *method == "get" => &[401, 429],
+        Who::Viewer => &[401, 403, 429],
         Who::Admin | Who::SystemAdmin | Who::Account => &[401, 403, 429],
         Who::Satellite | Who::Svid => &[401, 403],
     };
@@ -223,18 +257,24 @@ fn describe(Operation(method, path, summary, who, body, status, gives, failures)
         operation["parameters"] = Value::from(parameters);
     }
     if let Some(schema) = body {
-        let kind =
-            if *path == "/service/token" { "application/x-www-form-urlencoded" } else { "application/json" };
+        let kind = if matches!(*path, "/service/token" | "/auth/logout") {
+            "application/x-www-form-urlencoded"
+        } else {
+            "application/json"
+        };
         operation["requestBody"] =
             json!({"required": true, "content": {kind: {"schema": reference(schema)}}});
     }
     match who {
         Who::Anybody => operation["security"] = json!([]),
+        Who::Browser => operation["security"] = json!([{"cookie": []}]),
         Who::Satellite => operation["security"] = json!([{"svid": []}, {"basic": []}]),
         Who::Svid => operation["security"] = json!([{"svid": []}]),
         Who::Account => operation["security"] = json!([{"basic": []}]),
         Who::Viewer | Who::Admin | Who::SystemAdmin => {
-            operation["security"] = json!([{"session": []}, {"basic": []}]);
+            let by_cookie =
+                if *method == "get" { json!({"cookie": []}) } else { json!({"cookie": [], "csrf": []}) };
+            operation["security"] = json!([{"session": []}, {"basic": []}, by_cookie]);
             let role = match who {
                 Who::Viewer => "viewer",
                 Who::Admin => "admin",
@@ -266,11 +306,21 @@ fn success(gives: Gives) -> Value {
         Gives::Text => {
             json!({"description": "Done.", "content": {"text/plain": {"schema": {"type": "string"}}}})
         }
+        Gives::Html => {
+            json!({"description": "A page.", "content": {"text/html": {"schema": {"type": "string"}}}})
+        }
+        Gives::Redirect => json!({
+            "description": "Elsewhere.",
+            "headers": {"Location": {"schema": {"type": "string", "format": "uri"}}},
+        }),
         Gives::Nothing => json!({"description": "Done."}),
     }
 }
 
 fn failure(path: &str, status: u16) -> Value {
+    if path.starts_with("/auth/") && !matches!(path, "/auth/oidc" | "/auth/oidc/token" | "/auth/session") {
+        return json!({"description": "A page that says what is wrong.", "content": {"text/html": {"schema": {"type": "string"}}}});
+    }
     let schema = match (path, status) {
         ("/service/token", _) => "RegistryError",
         ("/health", 503) => "Health",

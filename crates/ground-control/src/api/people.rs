@@ -3,10 +3,12 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::request::Parts;
+use axum::response::{IntoResponse as _, Response};
 use fleet_protocol::api::{LoginAnswer, LoginRequest};
-use http::StatusCode;
+use http::{StatusCode, header};
 use secrecy::{ExposeSecret as _, SecretString};
 
+use super::browser;
 use super::error::ApiError;
 use super::extract::Body;
 use super::state::{AppState, Person};
@@ -27,9 +29,13 @@ pub(crate) async fn login(
 }
 
 /// `POST /api/logout`: ends the session that asks.
-pub(crate) async fn logout(State(state): State<AppState>, person: Person) -> Result<StatusCode, ApiError> {
+pub(crate) async fn logout(State(state): State<AppState>, person: Person) -> Result<Response, ApiError> {
     if let Some(session) = &person.session {
         state.people.end_session(session).await?;
     }
-    Ok(StatusCode::NO_CONTENT)
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    if person.by_cookie {
+        response.headers_mut().append(header::SET_COOKIE, browser::take(browser::SESSION));
+    }
+    Ok(response)
 }

@@ -8,6 +8,7 @@ use registry_server::listen::TrustedProxies;
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
+use super::browser;
 use super::error::ApiError;
 use super::hooks::Hooks;
 use super::limits::RequestLimits;
@@ -21,6 +22,7 @@ use crate::domain::{Entity, StoreError, TokenId};
 use crate::follow::Hints;
 use crate::identity::{Identities, Lifecycle};
 use crate::metrics::Metrics;
+use crate::oidc::Oidc;
 use crate::publish::PublisherHandle;
 use crate::store::{HeartbeatRecorder, SharedStore};
 
@@ -37,6 +39,8 @@ pub struct AppState {
     pub limits: Arc<RequestLimits>,
     /// Who is believed about where requests come from.
     pub proxies: TrustedProxies,
+    /// Logins by OpenID Connect, where there is a provider.
+    pub oidc: Option<Arc<Oidc>>,
     /// Robots' secrets.
     pub robots: Robots,
     /// Hashes tokens and nonces.
@@ -70,6 +74,8 @@ pub(crate) struct Person {
     pub(crate) session: Option<SecretString>,
     /// The API token that speaks for them, if it is one.
     pub(crate) token: Option<TokenId>,
+    /// Whether it came in a cookie, which a browser sends by itself.
+    pub(crate) by_cookie: bool,
 }
 
 impl FromRequestParts<AppState> for Person {
@@ -87,15 +93,23 @@ impl FromRequestParts<AppState> for Person {
             Credentials::Basic { username, password } => {
                 let source = source_of(&parts.extensions);
                 let known = state.people.check_password(&username, &password, source).await?;
-                Self { user: known.user, session: None, token: None }
+                Self { user: known.user, session: None, token: None, by_cookie: false }
             }
             Credentials::Bearer(token) if api_token::is_meant(&token) => {
                 Self::by_token(state.people.api_token(&token).await?)?
             }
             Credentials::Bearer(token) => {
-                Self { user: state.people.session(&token).await?, session: Some(token), token: None }
+                let user = state.people.session(&token).await?;
+                Self { user, session: Some(token), token: None, by_cookie: false }
             }
-            Credentials::None | Credentials::Malformed => return Err(ApiError::unauthorized()),
+            Credentials::None => {
+                let token = browser::cookie(&parts.headers, browser::SESSION);
+                let token = token.ok_or_else(ApiError::unauthorized)?;
+                let user = state.people.session(&token).await?;
+                browser::check_csrf(parts, &state.people, &token)?;
+                Self { user, session: Some(token), token: None, by_cookie: true }
+            }
+            Credentials::Malformed => return Err(ApiError::unauthorized()),
         };
         state.limits.account(&person.user.id)?;
         Ok(person)
@@ -110,7 +124,12 @@ impl Person {
                 token.scopes
             )));
         };
-        Ok(Self { user: User { role, ..token.owner }, session: None, token: Some(token.id) })
+        Ok(Self {
+            user: User { role, ..token.owner },
+            session: None,
+            token: Some(token.id),
+            by_cookie: false,
+        })
     }
 }
 

@@ -16,6 +16,8 @@ use subtle::ConstantTimeEq as _;
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
+use crate::domain::user::NO_PASSWORD;
+
 /// Logins that may wait for their turn; one that comes when so many wait is turned away.
 const QUEUE: usize = 64;
 
@@ -82,6 +84,8 @@ impl PasswordHasher {
     /// # Errors
     /// [`Busy`] when the queue is full.
     pub async fn verify(&self, hash: Option<&str>, password: SecretString) -> Result<bool, Busy> {
+        // Nobody can tell by the time that it takes that an account has no password.
+        let hash = hash.filter(|hash| *hash != NO_PASSWORD);
         let known = hash.is_some();
         let hash: Arc<str> = hash.map_or_else(|| Arc::clone(&self.dummy), Into::into);
         let matches = self.run(move |memory| verify_now(&hash, &password, memory)).await?;
@@ -195,6 +199,9 @@ mod tests {
         assert_eq!(hasher.verify(Some(&hash), SecretString::from("harbor12345")).await, Ok(false));
         assert_eq!(hasher.verify(None, SecretString::from("Harbor12345")).await, Ok(false));
         assert_eq!(hasher.verify(Some("not a hash"), SecretString::from("x")).await, Ok(false));
+        for password in ["", NO_PASSWORD, "\0"] {
+            assert_eq!(hasher.verify(Some(NO_PASSWORD), SecretString::from(password)).await, Ok(false));
+        }
         // The library's own check takes our hash, and ours takes hashes of other parameters.
         let parsed = PasswordHash::new(&hash).unwrap();
         assert!(Argon2::default().verify_password(b"Harbor12345", &parsed).is_ok());

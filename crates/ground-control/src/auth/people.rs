@@ -69,6 +69,7 @@ pub struct People {
     hasher: PasswordHasher,
     hash_key: std::sync::Arc<HashKey>,
     remember_key: DerivedKey,
+    csrf_key: DerivedKey,
     remembered: Mutex<HashMap<[u8; 32], Instant>>,
     turns: Turns,
     sources: Limiter<Source>,
@@ -110,6 +111,7 @@ impl People {
             hasher,
             hash_key,
             remember_key: key.derive("remembered-password"),
+            csrf_key: key.derive("csrf-token"),
             remembered: Mutex::default(),
             sources: Limiter::new(SOURCE),
             metrics,
@@ -338,6 +340,16 @@ impl People {
         let token = self.hash_key.hash(Purpose::ApiToken, text.expose_secret());
         let new = NewToken { token, owner, name, scopes, expires_at };
         Ok((text, store.create_api_token(new, Timestamp::now()).await?))
+    }
+
+    /// What a page of ours sends with changes by a session's cookie.
+    pub fn csrf_token(&self, session: &SecretString) -> SecretString {
+        SecretString::from(self.csrf_key.hex(&[session.expose_secret().as_bytes()]))
+    }
+
+    /// Whether it is that; in constant time.
+    pub fn is_csrf_token(&self, session: &SecretString, given: &str) -> bool {
+        self.csrf_key.matches(&[session.expose_secret().as_bytes()], given)
     }
 
     /// Ends a session; one that is gone is no error.

@@ -15,6 +15,7 @@ use registry_server::listen::TrustedProxies;
 use secrecy::SecretString;
 
 use super::value;
+use crate::domain::external::RoleMap;
 use crate::domain::identity::AutoRegister;
 use crate::identity::Provider;
 
@@ -174,6 +175,9 @@ pub(crate) struct Flags {
     pub(crate) password_require_special: Option<bool>,
 
     #[command(flatten)]
+    pub(crate) oidc: OidcFlags,
+
+    #[command(flatten)]
     pub(crate) registry: RegistryFlags,
 
     #[command(flatten)]
@@ -276,6 +280,45 @@ pub(crate) struct FollowFlags {
     pub(crate) sweep_interval: Option<Duration>,
 }
 
+/// Logins by OpenID Connect.
+#[derive(Debug, clap::Args)]
+pub(crate) struct OidcFlags {
+    /// The identity provider (`https://id.example.com/realms/ops`), exactly as it names itself. People then log in at
+    /// `/auth/oidc/login`, too.
+    #[arg(long, help_heading = "OpenID Connect")]
+    pub(crate) oidc_issuer: Option<String>,
+
+    /// Our client there: confidential, code flow, with the redirect URI `PUBLIC_URL/auth/oidc/callback`.
+    #[arg(long, help_heading = "OpenID Connect")]
+    pub(crate) oidc_client_id: Option<String>,
+
+    /// File with the client's secret; read again when it changes.
+    #[arg(long, help_heading = "OpenID Connect")]
+    pub(crate) oidc_client_secret_file: Option<PathBuf>,
+
+    /// The claim that tells the role: a text or a list; dots lead into objects (`realm_access.roles`). Default: groups.
+    #[arg(long, help_heading = "OpenID Connect")]
+    pub(crate) oidc_role_claim: Option<String>,
+
+    /// What its values mean (`platform-admins=system_admin,ops=admin,everyone=viewer`; semicolons separate where values hold
+    /// commas). The highest role counts; who has none is refused.
+    #[arg(long, help_heading = "OpenID Connect")]
+    pub(crate) oidc_role_map: Option<RoleMap>,
+
+    /// Scopes that are asked for. Default: `openid profile email`.
+    #[arg(long, help_heading = "OpenID Connect")]
+    pub(crate) oidc_scopes: Option<String>,
+
+    /// Authorities (PEM) of the provider's certificate, besides the public ones.
+    #[arg(long, help_heading = "OpenID Connect")]
+    pub(crate) oidc_ca_file: Option<PathBuf>,
+
+    /// URL under which browsers reach this server (`https://gc.example.com`); required with OIDC_ISSUER. Never taken from a
+    /// request.
+    #[arg(long, help_heading = "OpenID Connect")]
+    pub(crate) public_url: Option<String>,
+}
+
 /// What is expected of satellites.
 #[derive(Debug, clap::Args)]
 pub(crate) struct FleetFlags {
@@ -371,9 +414,6 @@ pub(crate) const NOT_SUPPORTED_YET: &[(&str, &str)] = &[
     ("AUDIT_SYSLOG_FILE_COMPRESS", "audit-syslog-file-compress"),
     ("AUDIT_OTEL_ENDPOINT", "audit-otel-endpoint"),
     ("AUDIT_TRUST_FORWARDED_HEADERS", "audit-trust-forwarded-headers"),
-    ("OIDC_ISSUER_URL", "oidc-issuer-url"),
-    ("OIDC_CLIENT_ID", "oidc-client-id"),
-    ("OIDC_CLIENT_SECRET", "oidc-client-secret"),
 ];
 
 /// The variable of a flag's identifier.

@@ -61,6 +61,9 @@ pub enum StartError {
     /// There is no client of the registry.
     #[error("OCI_CA_FILE: {0}")]
     OciRegistry(#[source] registry_client::Error),
+    /// There is no client of the identity provider.
+    #[error("OIDC_CA_FILE: {0}")]
+    Oidc(String),
     /// The first administrator cannot be made.
     #[error("cannot make the first administrator: {0}")]
     Bootstrap(#[source] LoginError),

@@ -61,7 +61,11 @@ pub(super) async fn purge(state: AppState, stop: CancellationToken) {
         }
         let policy = state.people.lockout();
         let run = state.metrics.job(Job::Purge);
-        let outcome = state.store.purge_expired(policy, Timestamp::now()).await;
+        let now = Timestamp::now();
+        let outcome = match state.store.purge_expired(policy, now).await {
+            Ok(()) => state.store.purge_logins(now).await,
+            failed => failed,
+        };
         run.ended(outcome.is_ok());
         if let Err(error) = outcome {
             tracing::warn!(%error, "ended sessions not removed, tried again later");

@@ -11,6 +11,7 @@ mod input;
 mod lifecycle;
 mod limits;
 mod listeners;
+mod oidc;
 mod polls;
 mod program;
 mod registration;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use testbed::authority::{Authority, IssuedSvid};
 
@@ -73,6 +74,14 @@ fn rows() -> Vec<Row> {
         row("get", "/openapi.json", "/openapi.json", None, open(200)),
         row("post", "/login", "/login", empty(), open(400)),
         row("post", "/api/logout", "/api/logout", None, people(Viewer, 204)),
+        // There is no identity provider here, and nobody comes with a cookie; see below.
+        row("get", "/auth/oidc", "/auth/oidc", None, open(404)),
+        row("get", "/auth/oidc/login", "/auth/oidc/login", None, open(404)),
+        row("get", "/auth/oidc/callback", "/auth/oidc/callback", None, open(404)),
+        row("post", "/auth/oidc/token", "/auth/oidc/token", empty(), open(404)),
+        row("get", "/auth/session", "/auth/session", None, people(Viewer, 200)),
+        row("get", "/auth/signed-in", "/auth/signed-in", None, open(401)),
+        row("post", "/auth/logout", "/auth/logout", None, open(401)),
         row("get", "/api/users", "/api/users", None, people(Admin, 200)),
         row("post", "/api/users", "/api/users", empty(), people(SystemAdmin, 400)),
         row("get", "/api/users/{user}", "/api/users/admin", None, people(Admin, 200)),
@@ -252,7 +261,7 @@ async fn every_route_tells_tokens_apart() {
         for row in rows() {
             let expected = |who: Who| row.expected[ALL.iter().position(|known| *known == who).unwrap()];
             let expected = match as_who {
-                _ if !row.route.starts_with("/api/") => expected(Anonymous),
+                _ if !row.route.starts_with("/api/") && row.route != "/auth/session" => expected(Anonymous),
                 Some(_) if row.route.starts_with("/api/tokens") => 403,
                 Some(who) => expected(who),
                 None => 403,
@@ -271,6 +280,57 @@ async fn every_route_tells_tokens_apart() {
             let expected = if as_who.is_some() { 403 } else { expected };
             let answer = plain.send(As::Basic("admin", token), "GET", path, None).await.unwrap();
             assert_eq!(answer.status, expected, "{path} with {scope}");
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// A session in a browser's cookie is one for people's routes, for changes with its token only, and for nothing else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cookie_opens_what_its_person_may_and_changes_nothing_without_its_token() {
+    let fleet = Fleet::start(&[]).await;
+    arrive(&fleet).await;
+    fleet.server.published().await;
+    let people = &fleet.server.running.state.people;
+    let admin = fleet.server.running.state.store.user("admin").await.unwrap();
+    let (anonymous, system_admin) = (0, 3);
+    let mut wrong = Vec::new();
+    // That one is on the listener that shows an SVID, where no browser comes.
+    for row in rows().into_iter().filter(|row| row.route != "/satellites/spiffe-ztr") {
+        let method = row.method.to_uppercase();
+        // Those for a person alone look at nothing but the cookie.
+        let page = matches!(row.route, "/auth/signed-in" | "/auth/logout");
+        let for_people = row.expected[anonymous] != row.expected[system_admin]
+            && !row.route.contains("service")
+            && !row.route.starts_with("/v2/");
+        for with_token in [false, true] {
+            let (token, _) = people.open_session(&admin).await.unwrap();
+            let expected = match (page, for_people, with_token || method == "GET") {
+                (true, ..) if method == "GET" => 200,
+                // Its token comes in the form.
+                (true, ..) => 403,
+                (_, true, true) => row.expected[system_admin],
+                (_, true, false) => 403,
+                (_, false, _) => row.expected[anonymous],
+            };
+            let mut request = fleet
+                .server
+                .client
+                .request(method.parse().unwrap(), fleet.server.url(row.path))
+                .header("cookie", format!("theme=dark; __Host-ground-control={}", token.expose_secret()));
+            if with_token {
+                request = request.header("x-csrf-token", people.csrf_token(&token).expose_secret());
+            }
+            if let Some(body) = &row.body {
+                request = request.json(body);
+            }
+            let status = request.send().await.unwrap().status();
+            if status != expected {
+                wrong.push(format!(
+                    "{method} {} with token {with_token}: {status} and not {expected}",
+                    row.path
+                ));
+            }
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");

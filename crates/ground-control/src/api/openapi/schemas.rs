@@ -85,6 +85,20 @@ pub(super) fn all() -> Value {
         ),
         ("LoginRequest", object(json!({"username": text(), "password": secret()}))),
         ("LoginAnswer", object(json!({"token": secret(), "expires_at": time()}))),
+        ("IdentityProvider", object(json!({"issuer": text(), "login_url": text()}))),
+        ("LoginCode", object(json!({"code": secret(), "code_verifier": secret()}))),
+        (
+            "SignedIn",
+            object(json!({"token": secret(), "expires_at": time(), "username": text(), "role": role()})),
+        ),
+        (
+            "OwnSession",
+            partly(
+                &["username", "role"],
+                json!({"username": text(), "role": role(), "csrf_token": secret()}),
+            ),
+        ),
+        ("LogoutForm", object(json!({"csrf_token": secret()}))),
         ("User", object(json!({"id": text(), "username": text(), "role": role(), "created_at": time()}))),
         (
             "NewUser",

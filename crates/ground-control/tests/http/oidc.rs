@@ -1,0 +1,547 @@
+//! Logins by OpenID Connect against a provider that does wrong on demand. A real one is in the suite `browser`.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode as Status};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use jsonwebtoken::jwk::Jwk;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use reqwest::redirect::Policy;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use url::Url;
+
+use crate::support::{ADMIN_PASSWORD, Answer, As, Server, answer};
+
+/// Encoded in a form and in Basic.
+const SECRET: &str = "s%:+ ecret";
+
+/// What the provider does; a test changes it at any time.
+#[derive(Debug)]
+struct Behaviour {
+    issuer: String,
+    key: String,
+    /// Claims of the ID token beside or instead of those that are right; null takes one away.
+    claims: Value,
+    userinfo: Value,
+    tells_issuer: bool,
+    /// Codes that were given out: nonce, challenge.
+    codes: BTreeMap<String, (String, String)>,
+    down: bool,
+}
+
+type Shared = Arc<Mutex<Behaviour>>;
+
+struct Provider {
+    issuer: String,
+    behaviour: Shared,
+}
+
+fn key(name: &str) -> (EncodingKey, Jwk) {
+    static KEYS: Mutex<BTreeMap<String, Vec<u8>>> = Mutex::new(BTreeMap::new());
+    let mut keys = KEYS.lock().unwrap();
+    let der = keys.entry(name.to_owned()).or_insert_with(|| {
+        rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap().serialize_der()
+    });
+    let key = EncodingKey::from_ec_der(der);
+    let mut jwk = Jwk::from_encoding_key(&key, Algorithm::ES256).unwrap();
+    jwk.common.key_id = Some(name.to_owned());
+    (key, jwk)
+}
+
+async fn metadata(State(shared): State<Shared>) -> Result<Json<Value>, Status> {
+    let behaviour = shared.lock().unwrap();
+    if behaviour.down {
+        return Err(Status::BAD_GATEWAY);
+    }
+    let issuer = &behaviour.issuer;
+    Ok(Json(json!({
+        "issuer": issuer, "authorization_endpoint": format!("{issuer}/auth?tenant=a"), "token_endpoint": format!("{issuer}/token"),
+        "jwks_uri": format!("{issuer}/jwks"), "userinfo_endpoint": format!("{issuer}/me"),
+        "authorization_response_iss_parameter_supported": behaviour.tells_issuer,
+    })))
+}
+
+async fn jwks(State(shared): State<Shared>) -> Json<Value> {
+    let unknown = json!({"kty": "EC", "crv": "P-9000", "kid": "later", "x": "", "y": ""});
+    Json(json!({"keys": [unknown, key(&shared.lock().unwrap().key).1]}))
+}
+
+async fn token(
+    State(shared): State<Shared>,
+    headers: HeaderMap,
+    body: String,
+) -> Result<Json<Value>, (Status, Json<Value>)> {
+    let form: BTreeMap<String, String> = url::form_urlencoded::parse(body.as_bytes()).into_owned().collect();
+    let behaviour = &mut *shared.lock().unwrap();
+    let refuse = |error: &str| (Status::BAD_REQUEST, Json(json!({"error": error})));
+    let encoded: String = url::form_urlencoded::byte_serialize(SECRET.as_bytes()).collect();
+    let login = format!("Basic {}", STANDARD.encode(format!("gc:{encoded}")));
+    if headers.get("authorization").and_then(|value| value.to_str().ok()) != Some(login.as_str()) {
+        return Err(refuse("invalid_client"));
+    }
+    let (nonce, challenge) = behaviour.codes.remove(&form["code"]).ok_or_else(|| refuse("invalid_grant"))?;
+    let verifier = URL_SAFE_NO_PAD.encode(Sha256::digest(form["code_verifier"].as_bytes()));
+    if verifier != challenge || !form["redirect_uri"].ends_with("/auth/oidc/callback") {
+        return Err(refuse("invalid_grant"));
+    }
+    let now = jiff::Timestamp::now().as_second();
+    let mut claims = json!({
+        "iss": behaviour.issuer, "aud": "gc", "sub": "1", "nonce": nonce, "iat": now, "exp": now + 300,
+        "preferred_username": "jane", "groups": ["ops"],
+    });
+    for (name, value) in behaviour.claims.as_object().unwrap() {
+        claims[name] = value.clone();
+    }
+    claims.as_object_mut().unwrap().retain(|_, value| !value.is_null());
+    let header = Header { kid: Some(behaviour.key.clone()), ..Header::new(Algorithm::ES256) };
+    let id_token = jsonwebtoken::encode(&header, &claims, &key(&behaviour.key).0).unwrap();
+    Ok(Json(json!({"access_token": "access", "token_type": "Bearer", "id_token": id_token})))
+}
+
+async fn userinfo(State(shared): State<Shared>) -> Json<Value> {
+    Json(shared.lock().unwrap().userinfo.clone())
+}
+
+impl Provider {
+    async fn start() -> Self {
+        let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let issuer = format!("http://{}", socket.local_addr().unwrap());
+        let behaviour = Arc::new(Mutex::new(Behaviour {
+            issuer: issuer.clone(),
+            key: "first".to_owned(),
+            claims: json!({}),
+            userinfo: json!({}),
+            tells_issuer: true,
+            codes: BTreeMap::new(),
+            down: false,
+        }));
+        let routes = Router::new()
+            .route("/.well-known/openid-configuration", get(metadata))
+            .route("/jwks", get(jwks))
+            .route("/token", post(token))
+            .route("/me", get(userinfo))
+            .with_state(Arc::clone(&behaviour));
+        tokio::spawn(async move { axum::serve(socket, routes).await });
+        Self { issuer, behaviour }
+    }
+
+    fn behave(&self, change: impl FnOnce(&mut Behaviour)) {
+        change(&mut self.behaviour.lock().unwrap());
+    }
+
+    fn claims(&self, claims: Value) {
+        self.behave(|behaviour| behaviour.claims = claims);
+    }
+
+    /// Lets somebody log in whom a browser brought to `location`; the answer that the browser takes back.
+    fn consent(&self, location: &Url) -> String {
+        let query: BTreeMap<String, String> = location.query_pairs().into_owned().collect();
+        assert_eq!(query["response_type"], "code");
+        assert_eq!(query["tenant"], "a", "what the endpoint's own query holds stays");
+        assert_eq!(query["code_challenge_method"], "S256");
+        assert_eq!(query["scope"], "openid profile email");
+        let code = format!("code-{}", query["state"]);
+        let granted = (query["nonce"].clone(), query["code_challenge"].clone());
+        self.behave(|behaviour| {
+            behaviour.codes.insert(code.clone(), granted);
+        });
+        let mut answer = url::form_urlencoded::Serializer::new(String::new());
+        answer.append_pair("state", &query["state"]).append_pair("code", &code);
+        answer.append_pair("iss", &self.issuer).finish()
+    }
+}
+
+struct World {
+    server: Server,
+    provider: Provider,
+}
+
+/// A browser, as far as cookies go.
+#[derive(Debug, Default, Clone)]
+struct Jar(BTreeMap<String, String>);
+
+impl Jar {
+    fn take(&mut self, answer: &Answer) {
+        for line in answer.headers.get_all("set-cookie") {
+            let line = line.to_str().unwrap();
+            assert!(
+                line.ends_with("; Secure; HttpOnly; SameSite=Lax") && line.contains("; Path=/;"),
+                "{line}"
+            );
+            assert!(!line.to_lowercase().contains("domain"), "{line}");
+            let (name, rest) = line.split_once('=').unwrap();
+            assert!(name.starts_with("__Host-"), "{line}");
+            if line.contains("Max-Age=0;") {
+                self.0.remove(name);
+            } else {
+                self.0.insert(name.to_owned(), rest.split(';').next().unwrap().to_owned());
+            }
+        }
+    }
+
+    fn header(&self) -> String {
+        self.0.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("; ")
+    }
+
+    fn signed_in(&self) -> bool {
+        self.0.contains_key("__Host-ground-control")
+    }
+}
+
+const LOGIN: &str = "/auth/oidc/login";
+
+impl World {
+    async fn start() -> Self {
+        crate::support::provider();
+        let provider = Provider::start().await;
+        let dir = tempfile::tempdir().unwrap();
+        let secret = dir.path().join("client-secret");
+        testbed::files::write(&secret, format!("{SECRET}\n")).unwrap();
+        let settings = [
+            ("OIDC_ISSUER", provider.issuer.as_str()),
+            ("OIDC_CLIENT_ID", "gc"),
+            ("OIDC_CLIENT_SECRET_FILE", secret.to_str().unwrap()),
+            ("OIDC_ROLE_MAP", "platform-admins=system_admin,ops=admin,everyone=viewer"),
+            ("PUBLIC_URL", "https://gc.example.com/"),
+        ];
+        let client = reqwest::Client::builder().redirect(Policy::none()).build().unwrap();
+        let server = Server::start_with(dir, &settings, client).await;
+        Self { server, provider }
+    }
+
+    async fn ask(&self, jar: &mut Jar, method: &str, path: &str, csrf: Option<&str>) -> Answer {
+        let request = self.server.client.request(method.parse().unwrap(), self.server.url(path));
+        let mut request = request.header("cookie", jar.header());
+        if let Some(csrf) = csrf {
+            request = request.header("x-csrf-token", csrf);
+        }
+        let answer = answer(request.send().await.unwrap()).await;
+        jar.take(&answer);
+        answer
+    }
+
+    /// Goes to the provider and comes back with its answer, which is not yet given.
+    async fn began(&self, jar: &mut Jar, path: &str) -> String {
+        let to_provider = self.ask(jar, "GET", path, None).await.expect(303);
+        let location = Url::parse(to_provider.header("location")).unwrap();
+        assert!(location.as_str().starts_with(&format!("{}/auth?", self.provider.issuer)), "{location}");
+        let uri = location.query_pairs().find(|(name, _)| name == "redirect_uri").unwrap().1.into_owned();
+        assert_eq!(uri, "https://gc.example.com/auth/oidc/callback", "never from the Host header");
+        self.provider.consent(&location)
+    }
+
+    async fn back(&self, jar: &mut Jar, answer: &str) -> Answer {
+        self.ask(jar, "GET", &format!("/auth/oidc/callback?{answer}"), None).await
+    }
+
+    async fn login(&self, jar: &mut Jar) -> Answer {
+        let answer = self.began(jar, LOGIN).await;
+        self.back(jar, &answer).await
+    }
+
+    /// Who the browser's session is of: name and role.
+    async fn whoami(&self, jar: &mut Jar) -> (String, String) {
+        let body = self.ask(jar, "GET", "/auth/session", None).await.expect(200).body;
+        (body["username"].as_str().unwrap().to_owned(), body["role"].as_str().unwrap().to_owned())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_login_gives_a_session_with_the_role_of_the_claim() {
+    let world = World::start().await;
+    for (groups, role) in [
+        (json!(["ops", "everyone"]), "admin"),
+        (json!("everyone"), "viewer"),
+        (json!(["everyone", "platform-admins", 7]), "system_admin"),
+    ] {
+        world.provider.claims(json!({ "groups": groups }));
+        let mut jar = Jar::default();
+        let answer = world.login(&mut jar).await.expect(303);
+        assert_eq!(answer.header("location"), "/auth/signed-in");
+        assert!(jar.signed_in());
+        assert_eq!(world.whoami(&mut jar).await, ("jane".to_owned(), role.to_owned()));
+    }
+    let all = world.server.admin("GET", "/api/users", None).await.expect(200);
+    assert_eq!(all.header("x-total-count"), "2", "one person is one account");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_by_cookie_need_the_token_of_the_session() {
+    let world = World::start().await;
+    let (mut jar, mut other) = (Jar::default(), Jar::default());
+    world.login(&mut jar).await.expect(303);
+    world.login(&mut other).await.expect(303);
+    let csrf = async |jar: &mut Jar| {
+        let own = world.ask(jar, "GET", "/auth/session", None).await.expect(200);
+        own.body["csrf_token"].as_str().unwrap().to_owned()
+    };
+    let (token, foreign) = (csrf(&mut jar).await, csrf(&mut other).await);
+    assert_ne!(token, foreign);
+    for bad in [None, Some(""), Some("0"), Some(foreign.as_str())] {
+        let refused = world.ask(&mut jar, "POST", "/api/logout", bad).await.expect(403);
+        assert!(refused.body["message"].as_str().unwrap().contains("X-CSRF-Token"), "{:?}", refused.body);
+    }
+    world.ask(&mut jar, "GET", "/api/groups", None).await.expect(200);
+    // A header that speaks for itself needs no token and leaves the cookie unseen.
+    let basic = world.server.client.post(world.server.url("/api/logout")).header("cookie", jar.header());
+    assert_eq!(basic.basic_auth("admin", Some(ADMIN_PASSWORD)).send().await.unwrap().status(), 204);
+    world.ask(&mut jar, "GET", "/api/groups", None).await.expect(200);
+
+    let kept = jar.clone();
+    world.ask(&mut jar, "POST", "/api/logout", Some(&token)).await.expect(204);
+    assert!(!jar.signed_in(), "the cookie is taken away");
+    world.ask(&mut kept.clone(), "GET", "/api/groups", None).await.expect(401);
+    world.ask(&mut other, "GET", "/api/groups", None).await.expect(200);
+    let bearer = world.server.send(As::Session(&world.server.admin), "GET", "/auth/session", None).await;
+    assert_eq!(bearer.expect(200).body, json!({"username": "admin", "role": "system_admin"}));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_counts_once_and_in_the_browser_that_asked() {
+    let world = World::start().await;
+    let (mut mine, mut theirs) = (Jar::default(), Jar::default());
+    let answer = world.began(&mut mine, LOGIN).await;
+    world.back(&mut Jar::default(), &answer).await.expect(400);
+    world.began(&mut theirs, LOGIN).await;
+    world.back(&mut theirs, &answer).await.expect(400);
+    // A second tab of the same browser harms the first one not.
+    let second = world.began(&mut mine, LOGIN).await;
+    world.back(&mut mine, &answer).await.expect(303);
+    world.back(&mut mine, &answer).await.expect(400);
+    world.back(&mut mine, &second).await.expect(303);
+    for bad in ["", "state=x&code=y", "code=y", &format!("{answer}&code=again")] {
+        let refused = world.back(&mut mine, bad).await.expect(400);
+        assert!(refused.header("content-type").starts_with("text/html"), "{bad}");
+        assert!(refused.header("content-security-policy").starts_with("default-src 'none'"));
+    }
+    assert!(!theirs.signed_in());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_is_not_to_be_trusted_opens_nothing() {
+    let world = World::start().await;
+    let now = jiff::Timestamp::now().as_second();
+    for claims in [
+        json!({"iss": "https://evil.example"}),
+        json!({"aud": "other"}),
+        json!({"aud": ["gc", "other"]}),
+        json!({"azp": "other"}),
+        json!({"nonce": "another"}),
+        json!({"nonce": null}),
+        json!({"exp": now - 600}),
+        json!({"iat": now - 7200}),
+        json!({"sub": null}),
+        json!({"sub": ""}),
+        json!({"sub": "é"}),
+        json!({"sub": "x".repeat(256)}),
+    ] {
+        world.provider.claims(claims.clone());
+        let mut jar = Jar::default();
+        let refused = world.login(&mut jar).await;
+        assert_eq!(refused.status, 403, "{claims}");
+        assert!(!jar.signed_in(), "{claims}");
+    }
+    world.provider.claims(json!({}));
+    // RFC 9207: this provider says who it is, each time.
+    for change in [
+        |answer: &str| answer.split("&iss=").next().unwrap().to_owned(),
+        |answer: &str| answer.replace("127.0.0.1", "127.0.0.2"),
+    ] {
+        let mut jar = Jar::default();
+        let answer = change(&world.began(&mut jar, LOGIN).await);
+        world.back(&mut jar, &answer).await.expect(403);
+    }
+    // A code that the provider does not know.
+    let mut jar = Jar::default();
+    let answer = world.began(&mut jar, LOGIN).await.replace("code=code-", "code=foreign-");
+    world.back(&mut jar, &answer).await.expect(403);
+    assert!(!jar.signed_in());
+    let all = world.server.admin("GET", "/api/users", None).await.expect(200);
+    assert_eq!(all.header("x-total-count"), "1", "nobody was made");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_no_role_is_refused_and_loses_what_was_open() {
+    let world = World::start().await;
+    let mut before = Jar::default();
+    world.login(&mut before).await.expect(303);
+    for groups in [json!([]), json!(["Ops"]), json!({"ops": true}), Value::Null] {
+        world.provider.claims(json!({ "groups": groups }));
+        world.provider.behave(|behaviour| behaviour.userinfo = json!({"sub": "1"}));
+        let mut jar = Jar::default();
+        let refused = world.login(&mut jar).await.expect(403);
+        assert!(refused.header("content-type").starts_with("text/html"));
+        assert!(!jar.signed_in());
+    }
+    world.ask(&mut before, "GET", "/auth/session", None).await.expect(401);
+    let error = "state={s}&error=access_denied&error_description=%3Cscript%3E";
+    let mut jar = Jar::default();
+    let answer = world.began(&mut jar, LOGIN).await;
+    let state = answer.split('&').next().unwrap().trim_start_matches("state=");
+    let issuer: String = url::form_urlencoded::byte_serialize(world.provider.issuer.as_bytes()).collect();
+    let refused = world.back(&mut jar, &format!("{}&iss={issuer}", error.replace("{s}", state))).await;
+    refused.expect(403);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_id_token_lacks_is_asked_of_the_user_information() {
+    let world = World::start().await;
+    world.provider.claims(json!({"groups": null}));
+    world
+        .provider
+        .behave(|behaviour| behaviour.userinfo = json!({"sub": "1", "groups": ["platform-admins"]}));
+    let mut jar = Jar::default();
+    world.login(&mut jar).await.expect(303);
+    assert_eq!(world.whoami(&mut jar).await.1, "system_admin");
+    world
+        .provider
+        .behave(|behaviour| behaviour.userinfo = json!({"sub": "2", "groups": ["platform-admins"]}));
+    world.login(&mut Jar::default()).await.expect(403);
+    world.provider.claims(json!({"groups": ["everyone"]}));
+    let mut jar = Jar::default();
+    world.login(&mut jar).await.expect(303);
+    assert_eq!(world.whoami(&mut jar).await.1, "viewer", "the signed token comes first");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_are_nobodys_proof() {
+    let world = World::start().await;
+    world.provider.claims(json!({"preferred_username": "admin", "groups": ["everyone"]}));
+    let mut jar = Jar::default();
+    world.login(&mut jar).await.expect(303);
+    let (name, role) = world.whoami(&mut jar).await;
+    assert!(name.starts_with("admin+") && role == "viewer", "{name} {role}");
+    let admin = world.server.admin("GET", "/api/users/admin", None).await.expect(200);
+    assert_eq!(admin.body["role"], "system_admin");
+    // There is no password, and none can be given.
+    for password in ["", "!", ADMIN_PASSWORD] {
+        world.server.send(As::Basic(&name, password), "GET", "/api/groups", None).await.expect(401);
+    }
+    let path = format!("/api/users/{name}/password");
+    let set =
+        world.server.admin("PATCH", &path, Some(json!({"new_password": ADMIN_PASSWORD}))).await.expect(409);
+    assert!(set.body["message"].as_str().unwrap().contains(&world.provider.issuer), "{:?}", set.body);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_key_is_found_and_one_that_never_comes_is_not_looked_for_for_ever() {
+    let world = World::start().await;
+    world.login(&mut Jar::default()).await.expect(303);
+    world.provider.behave(|behaviour| behaviour.key = "second".to_owned());
+    world.login(&mut Jar::default()).await.expect(303);
+    // The same name, and another key behind it.
+    world.provider.behave(|behaviour| behaviour.key = "third".to_owned());
+    world.login(&mut Jar::default()).await.expect(303);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_provider_that_is_away_ends_no_start_and_no_other_login() {
+    let world = World::start().await;
+    world.provider.behave(|behaviour| behaviour.down = true);
+    let page = world.ask(&mut Jar::default(), "GET", LOGIN, None).await.expect(503);
+    assert!(page.header("content-type").starts_with("text/html"));
+    world.server.login("admin", ADMIN_PASSWORD).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_begins_logins_without_end_waits() {
+    let world = World::start().await;
+    let mut jar = Jar::default();
+    let mut answers = Vec::new();
+    for _ in 0..130 {
+        answers.push(world.ask(&mut jar, "GET", LOGIN, None).await.status.as_u16());
+    }
+    assert!(answers.contains(&303) && answers.contains(&429), "{answers:?}");
+    world.server.login("admin", ADMIN_PASSWORD).await;
+}
+
+/// What a command line sends its browser to.
+fn cli_query(verifier: &str) -> String {
+    let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(verifier.as_bytes()));
+    let redirect = "http%3A%2F%2F127.0.0.1%3A40123%2Fcallback";
+    format!(
+        "{LOGIN}?redirect_uri={redirect}&state=0123456789abcdef&code_challenge={challenge}&code_challenge_method=S256"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_line_gets_a_code_in_the_url_and_its_session_by_post() {
+    let world = World::start().await;
+    let exchange = async |code: &str, verifier: &str| {
+        let body = json!({"code": code, "code_verifier": verifier});
+        world.server.send(As::Nobody, "POST", "/auth/oidc/token", Some(body)).await
+    };
+    let code = async || {
+        let mut jar = Jar::default();
+        let answer = world.began(&mut jar, &cli_query("verifier")).await;
+        let back = world.back(&mut jar, &answer).await.expect(303);
+        assert!(!jar.signed_in(), "the session is the command line's, not the browser's");
+        let location = Url::parse(back.header("location")).unwrap();
+        assert!(location.as_str().starts_with("http://127.0.0.1:40123/callback?code="), "{location}");
+        let query: BTreeMap<String, String> = location.query_pairs().into_owned().collect();
+        assert_eq!(query["state"], "0123456789abcdef");
+        assert_eq!(query["iss"], "https://gc.example.com");
+        query["code"].clone()
+    };
+    let first = code().await;
+    let session = exchange(&first, "verifier").await.expect(200).body;
+    assert_eq!((&session["username"], &session["role"]), (&json!("jane"), &json!("admin")));
+    let token = session["token"].as_str().unwrap();
+    world.server.send(As::Session(token), "GET", "/api/groups", None).await.expect(200);
+    world.server.send(As::Session(token), "POST", "/api/logout", None).await.expect(204);
+    exchange(&first, "verifier").await.expect(401);
+    let second = code().await;
+    exchange(&second, "another").await.expect(401);
+    exchange(&second, "verifier").await.expect(401);
+    exchange("", "").await.expect(401);
+
+    world.provider.claims(json!({"groups": []}));
+    let mut jar = Jar::default();
+    let answer = world.began(&mut jar, &cli_query("verifier")).await;
+    let back = world.back(&mut jar, &answer).await.expect(303);
+    assert!(
+        back.header("location").contains("/callback?error=access_denied&state="),
+        "{}",
+        back.header("location")
+    );
+
+    for bad in [
+        cli_query("verifier").replace("127.0.0.1", "192.0.2.1"),
+        cli_query("verifier").replace("callback", "elsewhere"),
+        cli_query("verifier").replace("S256", "plain"),
+        format!("{LOGIN}?redirect_uri=https%3A%2F%2Fevil.example%2Fcallback"),
+    ] {
+        world.ask(&mut Jar::default(), "GET", &bad, None).await.expect(400);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_person_sees_who_they_are_and_signs_out() {
+    let world = World::start().await;
+    let mut jar = Jar::default();
+    world.ask(&mut jar, "GET", "/auth/signed-in", None).await.expect(401);
+    world.provider.claims(json!({"preferred_username": "<b>jane</b>"}));
+    world.login(&mut jar).await.expect(303);
+    let page = async || {
+        let request = world.server.client.get(world.server.url("/auth/signed-in"));
+        request.header("cookie", jar.header()).send().await.unwrap().text().await.unwrap()
+    };
+    let html = page().await;
+    assert!(html.contains("b-jane--b") && html.contains(">admin<") && !html.contains("<b>"), "{html}");
+    let csrf =
+        html.split("name=\"csrf_token\" value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    let post = async |body: String| {
+        let request = world.server.client.post(world.server.url("/auth/logout"));
+        request.header("cookie", jar.header()).body(body).send().await.unwrap().status()
+    };
+    assert_eq!(post("csrf_token=wrong".to_owned()).await, 403);
+    assert_eq!(post(String::new()).await, 403);
+    assert_eq!(post(format!("csrf_token={csrf}")).await, 200);
+    assert_eq!(post(format!("csrf_token={csrf}")).await, 401);
+}
