@@ -1,135 +1,200 @@
-//! Reports of satellites: written in batches, bounded, images only when their list has changed.
+//! Reports of satellites: written in batches with few statements, bounded, images only when their list has changed.
+//!
+//! A report that says nothing new is one row of one statement: when it came. What lists show as last seen is that row's
+//! time; the satellite's own row is written only when its state or its interval changes, and by the look for silence.
+
+use std::collections::{BTreeMap, HashMap};
 
 use ground_control_domain::heartbeat::{
-    self, CachedImage, HISTORY, Heartbeat, HeartbeatOutcome, HeartbeatRecord, Report,
+    self, HISTORY, HISTORY_EVERY, HeartbeatOutcome, HeartbeatRecord, Listed,
 };
 use ground_control_domain::satellite::{LifecycleEvent, SatelliteState};
-use ground_control_domain::{Page, Paged, StoreResult, silence};
+use ground_control_domain::{StoreResult, silence};
+use sqlx::{QueryBuilder, Row as _};
 
-use super::{During, SqlStore, count, json, millis, read, read_json, satellites, time};
-use crate::dialect::Connection;
+use super::{During, SqlStore, among, drift, json, millis, pieces, read, time};
+use crate::dialect::{Connection, Driver};
 
 const RECORD: &str = "record heartbeats";
 
+/// What is there of a satellite that reports.
+struct Known {
+    state: SatelliteState,
+    interval: Option<String>,
+    rotated_at: Option<i64>,
+    open_token: bool,
+    kept: Option<Kept>,
+}
+
+/// What is there of its reports.
+struct Kept {
+    reports: i64,
+    images_hash: String,
+    inventory: String,
+    content: String,
+    taken: i64,
+    taken_at: i64,
+}
+
+/// A report as it is to be written.
+struct Row {
+    id: String,
+    now: i64,
+    reports: i64,
+    report: String,
+    images_hash: String,
+    inventory: String,
+    content: String,
+    taken: i64,
+    taken_at: i64,
+    /// The place in the history, where it takes one.
+    slot: Option<i64>,
+}
+
 impl SqlStore {
-    /// [`ground_control_domain::store::Satellites::record_heartbeats`].
+    /// [`ground_control_domain::store::Reports::record_heartbeats`].
     pub(super) async fn record(&self, batch: &[HeartbeatRecord]) -> StoreResult<Vec<HeartbeatOutcome>> {
         let mut outcomes = vec![HeartbeatOutcome::Gone; batch.len()];
-        // The same order everywhere: two replicas that record the same satellites never wait for each other in a circle.
-        let mut order: Vec<usize> = (0..batch.len()).collect();
-        order.sort_by(|a, b| {
-            let key = |n: &usize| batch.get(*n).map(|record| record.satellite.as_str());
-            key(a).cmp(&key(b))
-        });
+        if batch.is_empty() {
+            return Ok(outcomes);
+        }
         let mut tx = self.database.rows(RECORD).await?;
-        for n in order {
-            if let (Some(record), Some(outcome)) = (batch.get(n), outcomes.get_mut(n)) {
-                *outcome = record_one(&mut tx, record).await?;
+        let mut changed = Vec::new();
+        for round in rounds(batch) {
+            for some in pieces(&round) {
+                changed.extend(record_some(&mut tx, batch, some, &mut outcomes).await?);
             }
         }
+        drift::look_again(&mut tx, changed, RECORD).await?;
         tx.commit().await.during(RECORD)?;
         Ok(outcomes)
     }
-
-    /// [`ground_control_domain::store::Satellites::latest_heartbeat`].
-    pub(super) async fn latest(&self, name: &str) -> StoreResult<Option<Heartbeat>> {
-        const OPERATION: &str = "read a satellite's report";
-        let mut snapshot = self.database.snapshot(OPERATION).await?;
-        let (id, _) = satellites::id_of(&mut snapshot, name, OPERATION).await?;
-        let row = sqlx::query!("SELECT received_at, report FROM heartbeats WHERE satellite_id = $1", id)
-            .fetch_optional(&mut *snapshot)
-            .await
-            .during(OPERATION)?;
-        let Some(row) = row else { return Ok(None) };
-        let cached_images = sqlx::query!(
-            "SELECT reference, size_bytes FROM cached_images WHERE satellite_id = $1 ORDER BY reference",
-            id
-        )
-        .fetch_all(&mut *snapshot)
-        .await
-        .during(OPERATION)?
-        .into_iter()
-        .map(|row| CachedImage { reference: row.reference, size_bytes: count(row.size_bytes) })
-        .collect();
-        let report: Report = read_json(OPERATION, &row.report)?;
-        Ok(Some(Heartbeat {
-            received_at: time(OPERATION, row.received_at)?,
-            report: Report { cached_images, ..report },
-        }))
-    }
-
-    /// [`ground_control_domain::store::Satellites::heartbeat_history`].
-    pub(super) async fn history(&self, name: &str) -> StoreResult<Vec<Heartbeat>> {
-        const OPERATION: &str = "read a satellite's past reports";
-        let mut snapshot = self.database.snapshot(OPERATION).await?;
-        let (id, _) = satellites::id_of(&mut snapshot, name, OPERATION).await?;
-        sqlx::query!(
-            "SELECT received_at, report FROM heartbeat_history WHERE satellite_id = $1
-             ORDER BY received_at DESC, slot DESC",
-            id
-        )
-        .fetch_all(&mut *snapshot)
-        .await
-        .during(OPERATION)?
-        .into_iter()
-        .map(|row| {
-            Ok(Heartbeat {
-                received_at: time(OPERATION, row.received_at)?,
-                report: read_json(OPERATION, &row.report)?,
-            })
-        })
-        .collect()
-    }
-
-    /// [`ground_control_domain::store::Satellites::cached_images`].
-    pub(super) async fn images(&self, name: &str, page: Page) -> StoreResult<Paged<CachedImage>> {
-        const OPERATION: &str = "list a satellite's images";
-        let (limit, offset) = (page.limit(), page.offset());
-        let mut snapshot = self.database.snapshot(OPERATION).await?;
-        let (id, _) = satellites::id_of(&mut snapshot, name, OPERATION).await?;
-        let total = sqlx::query_scalar!(
-            r#"SELECT COUNT(*) AS "n!: i64" FROM cached_images WHERE satellite_id = $1"#,
-            id
-        )
-        .fetch_one(&mut *snapshot)
-        .await
-        .during(OPERATION)?;
-        let items = sqlx::query!(
-            "SELECT reference, size_bytes FROM cached_images WHERE satellite_id = $1
-             ORDER BY reference LIMIT $2 OFFSET $3",
-            id,
-            limit,
-            offset
-        )
-        .fetch_all(&mut *snapshot)
-        .await
-        .during(OPERATION)?
-        .into_iter()
-        .map(|row| CachedImage { reference: row.reference, size_bytes: count(row.size_bytes) })
-        .collect();
-        Ok(Paged { items, total: count(total) })
-    }
 }
 
-async fn record_one(connection: &mut Connection, record: &HeartbeatRecord) -> StoreResult<HeartbeatOutcome> {
-    let id = record.satellite.as_str();
-    let known = sqlx::query!(
-        r#"SELECT s.state AS "state!", s.heartbeat_interval AS "interval?", r.rotated_at AS "rotated_at?"
-           FROM satellites s LEFT JOIN robots r ON r.satellite_id = s.id WHERE s.id = $1"#,
-        id
-    )
-    .fetch_optional(&mut *connection)
-    .await
-    .during(RECORD)?;
-    let Some(known) = known else { return Ok(HeartbeatOutcome::Gone) };
-    let state: SatelliteState = read(RECORD, &known.state)?;
-    let Some(next) = state.after(LifecycleEvent::Heartbeat) else {
-        return Ok(refused(state));
-    };
+/// Which reports are written together: no satellite twice, and in the same order everywhere, so that two replicas that record
+/// the same satellites never wait for each other in a circle.
+fn rounds(batch: &[HeartbeatRecord]) -> Vec<Vec<usize>> {
+    let mut order: Vec<(&str, usize)> =
+        batch.iter().enumerate().map(|(n, record)| (record.satellite.as_str(), n)).collect();
+    order.sort_unstable();
+    let (mut rounds, mut last, mut turn) = (Vec::<Vec<usize>>::new(), "", 0);
+    for (satellite, n) in order {
+        turn = if satellite == last { turn + 1 } else { 0 };
+        last = satellite;
+        match rounds.get_mut(turn) {
+            Some(round) => round.push(n),
+            None => rounds.push(vec![n]),
+        }
+    }
+    rounds
+}
 
-    let (now, interval) = (millis(record.received_at), record.interval().or(known.interval.as_deref()));
+/// Records some reports; the satellites whose artifacts are others than before.
+async fn record_some(
+    connection: &mut Connection,
+    batch: &[HeartbeatRecord],
+    some: &[usize],
+    outcomes: &mut [HeartbeatOutcome],
+) -> StoreResult<Vec<String>> {
+    let records: Vec<(usize, &HeartbeatRecord)> =
+        some.iter().filter_map(|n| Some((*n, batch.get(*n)?))).collect();
+    let mut known = look_up(connection, &records).await?;
+    let mut rows = Vec::with_capacity(records.len());
+    let (mut relisted, mut changed) = (Vec::new(), Vec::new());
+    for (n, record) in records {
+        let Some(known) = known.remove(record.satellite.as_str()) else { continue };
+        let outcome = admit(connection, record, &known).await?;
+        if let Some(place) = outcomes.get_mut(n) {
+            *place = outcome;
+        }
+        if !matches!(outcome, HeartbeatOutcome::Recorded { .. }) {
+            continue;
+        }
+        if known.open_token {
+            close_token(connection, record).await?;
+        }
+        let (row, listed, new) = row(record, known.kept)?;
+        if listed {
+            relisted.push(record);
+        }
+        if new {
+            changed.push(record);
+        }
+        rows.push(row);
+    }
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    write(connection, &rows).await?;
+    for record in &relisted {
+        replace_images(connection, record).await?;
+    }
+    for record in &changed {
+        drift::replace_pending(connection, record, RECORD).await?;
+    }
+    Ok(changed.into_iter().chain(relisted).map(|record| record.satellite.as_str().to_owned()).collect())
+}
+
+async fn look_up(
+    connection: &mut Connection,
+    records: &[(usize, &HeartbeatRecord)],
+) -> StoreResult<HashMap<String, Known>> {
+    let mut query = QueryBuilder::<Driver>::new(
+        "SELECT s.id, s.state, s.heartbeat_interval, r.rotated_at,
+                EXISTS (SELECT 1 FROM ztr_tokens t WHERE t.satellite_id = s.id AND t.claimed_at IS NOT NULL
+                            AND t.closed_at IS NULL),
+                h.reports, h.images_hash, h.inventory, h.content, h.kept, h.kept_at
+         FROM satellites s LEFT JOIN robots r ON r.satellite_id = s.id
+              LEFT JOIN heartbeats h ON h.satellite_id = s.id
+         WHERE s.id IN (",
+    );
+    among(&mut query, records.iter().map(|(_, record)| record.satellite.as_str().to_owned()));
+    let rows = query.build().fetch_all(&mut *connection).await.during(RECORD)?;
+    let mut known = HashMap::with_capacity(rows.len());
+    for row in rows {
+        let kept = match row.try_get::<Option<i64>, _>(5).during(RECORD)? {
+            None => None,
+            Some(reports) => Some(Kept {
+                reports,
+                images_hash: row.try_get(6).during(RECORD)?,
+                inventory: row.try_get(7).during(RECORD)?,
+                content: row.try_get(8).during(RECORD)?,
+                taken: row.try_get(9).during(RECORD)?,
+                taken_at: row.try_get(10).during(RECORD)?,
+            }),
+        };
+        let state: String = row.try_get(1).during(RECORD)?;
+        let found = Known {
+            state: read(RECORD, &state)?,
+            interval: row.try_get(2).during(RECORD)?,
+            rotated_at: row.try_get(3).during(RECORD)?,
+            open_token: row.try_get(4).during(RECORD)?,
+            kept,
+        };
+        known.insert(row.try_get(0).during(RECORD)?, found);
+    }
+    Ok(known)
+}
+
+/// Decides whether the satellite may report, and moves it to the state that follows.
+async fn admit(
+    connection: &mut Connection,
+    record: &HeartbeatRecord,
+    known: &Known,
+) -> StoreResult<HeartbeatOutcome> {
+    let Some(next) = known.state.after(LifecycleEvent::Heartbeat) else {
+        return Ok(refused(known.state));
+    };
+    let secret_rotated_at = known.rotated_at.map(|at| time(RECORD, at)).transpose()?;
+    let recorded =
+        HeartbeatOutcome::Recorded { first: known.state == SatelliteState::Pending, secret_rotated_at };
+    let interval = record.interval().or(known.interval.as_deref());
+    if next == known.state && interval == known.interval.as_deref() {
+        return Ok(recorded);
+    }
+    let (id, now) = (record.satellite.as_str(), millis(record.received_at));
     let stale_at = millis(silence::stale_at(record.received_at, interval));
-    let (before, after) = (state.as_str(), next.as_str());
+    let (before, after) = (known.state.as_str(), next.as_str());
     // Only from the state that was decided on: a revocation that came between is not undone.
     let moved = sqlx::query!(
         "UPDATE satellites SET state = $1, last_seen = $2, heartbeat_interval = $3, stale_at = $4
@@ -154,18 +219,7 @@ async fn record_one(connection: &mut Connection, record: &HeartbeatRecord) -> St
             return Ok(refused(state));
         }
     }
-    sqlx::query!(
-        "UPDATE ztr_tokens SET closed_at = $1
-         WHERE satellite_id = $2 AND claimed_at IS NOT NULL AND closed_at IS NULL",
-        now,
-        id
-    )
-    .execute(&mut *connection)
-    .await
-    .during(RECORD)?;
-    keep(connection, record, id, now).await?;
-    let secret_rotated_at = known.rotated_at.map(|at| time(RECORD, at)).transpose()?;
-    Ok(HeartbeatOutcome::Recorded { first: state == SatelliteState::Pending, secret_rotated_at })
+    Ok(recorded)
 }
 
 fn refused(state: SatelliteState) -> HeartbeatOutcome {
@@ -175,65 +229,118 @@ fn refused(state: SatelliteState) -> HeartbeatOutcome {
     }
 }
 
-async fn keep(connection: &mut Connection, record: &HeartbeatRecord, id: &str, now: i64) -> StoreResult<()> {
-    let report = json(RECORD, &record.summary())?;
-    let images = record.images();
-    let images_hash = heartbeat::fingerprint(&images);
-    let kept = sqlx::query!("SELECT reports, images_hash FROM heartbeats WHERE satellite_id = $1", id)
-        .fetch_optional(&mut *connection)
-        .await
-        .during(RECORD)?;
-    let (reports, same_images) = match kept {
-        Some(row) => (row.reports.wrapping_add(1), row.images_hash == images_hash),
-        None => (0, false),
+/// The first report ends the replay of the token that the satellite registered with.
+async fn close_token(connection: &mut Connection, record: &HeartbeatRecord) -> StoreResult<()> {
+    let (id, now) = (record.satellite.as_str(), millis(record.received_at));
+    sqlx::query!(
+        "UPDATE ztr_tokens SET closed_at = $1
+         WHERE satellite_id = $2 AND claimed_at IS NOT NULL AND closed_at IS NULL",
+        now,
+        id
+    )
+    .execute(connection)
+    .await
+    .during(RECORD)
+    .map(drop)
+}
+
+/// The row that follows from a report and from what is there; whether it brings another list of images; whether it says
+/// anything new beside that.
+fn row(record: &HeartbeatRecord, kept: Option<Kept>) -> StoreResult<(Row, bool, bool)> {
+    let (now, content) = (millis(record.received_at), record.content());
+    let new = kept.as_ref().is_none_or(|kept| kept.content != content);
+    let Kept { reports, images_hash, inventory, taken, taken_at, .. } = kept.unwrap_or_else(|| Kept {
+        reports: -1,
+        images_hash: heartbeat::fingerprint(&BTreeMap::new()),
+        inventory: String::new(),
+        content: String::new(),
+        taken: 0,
+        taken_at: i64::MIN,
+    });
+    let (images_hash, inventory, listed) = match record.listed(&inventory) {
+        Listed::Here => {
+            let hash = heartbeat::fingerprint(&record.images());
+            let listed = hash != images_hash;
+            (hash, record.report.inventory_digest.clone(), listed)
+        }
+        Listed::AsBefore | Listed::Missing => (images_hash, inventory, false),
     };
-    sqlx::query!(
-        "INSERT INTO heartbeats (satellite_id, received_at, reports, report, images_hash)
-         VALUES ($1, $2, $3, $4, $5)
-         ON CONFLICT (satellite_id) DO UPDATE SET received_at = excluded.received_at,
-             reports = excluded.reports, report = excluded.report, images_hash = excluded.images_hash",
-        id,
+    let every = i64::try_from(HISTORY_EVERY.as_millis()).unwrap_or(i64::MAX);
+    let due = new || now.saturating_sub(taken_at) >= every;
+    let row = Row {
+        id: record.satellite.as_str().to_owned(),
         now,
-        reports,
-        report,
-        images_hash
-    )
-    .execute(&mut *connection)
-    .await
-    .during(RECORD)?;
-    let slot = reports.rem_euclid(HISTORY);
-    sqlx::query!(
-        "INSERT INTO heartbeat_history (satellite_id, slot, received_at, report) VALUES ($1, $2, $3, $4)
-         ON CONFLICT (satellite_id, slot) DO UPDATE SET
-             received_at = excluded.received_at, report = excluded.report",
-        id,
-        slot,
-        now,
-        report
-    )
-    .execute(&mut *connection)
-    .await
-    .during(RECORD)?;
-    if same_images {
-        return Ok(());
+        reports: reports.wrapping_add(1),
+        report: json(RECORD, &record.summary())?,
+        images_hash,
+        inventory,
+        content,
+        taken: if due { taken.wrapping_add(1) } else { taken },
+        taken_at: if due { now } else { taken_at },
+        slot: due.then(|| taken.rem_euclid(HISTORY)),
+    };
+    Ok((row, listed, new))
+}
+
+async fn write(connection: &mut Connection, rows: &[Row]) -> StoreResult<()> {
+    let mut query = QueryBuilder::<Driver>::new(
+        "INSERT INTO heartbeats (satellite_id, received_at, reports, report, images_hash, inventory, content, kept,
+             kept_at) ",
+    );
+    query.push_values(rows, |mut values, row| {
+        values
+            .push_bind(row.id.clone())
+            .push_bind(row.now)
+            .push_bind(row.reports)
+            .push_bind(row.report.clone());
+        values.push_bind(row.images_hash.clone()).push_bind(row.inventory.clone());
+        values.push_bind(row.content.clone()).push_bind(row.taken).push_bind(row.taken_at);
+    });
+    query.push(
+        " ON CONFLICT (satellite_id) DO UPDATE SET received_at = excluded.received_at,
+             reports = excluded.reports, report = excluded.report, images_hash = excluded.images_hash,
+             inventory = excluded.inventory, content = excluded.content, kept = excluded.kept,
+             kept_at = excluded.kept_at",
+    );
+    query.build().execute(&mut *connection).await.during(RECORD)?;
+    let taken: Vec<(&Row, i64)> = rows.iter().filter_map(|row| Some((row, row.slot?))).collect();
+    for some in pieces(&taken) {
+        let mut query = QueryBuilder::<Driver>::new(
+            "INSERT INTO heartbeat_history (satellite_id, slot, received_at, report) ",
+        );
+        query.push_values(some, |mut values, (row, slot)| {
+            values
+                .push_bind(row.id.clone())
+                .push_bind(*slot)
+                .push_bind(row.now)
+                .push_bind(row.report.clone());
+        });
+        query.push(
+            " ON CONFLICT (satellite_id, slot) DO UPDATE SET
+                 received_at = excluded.received_at, report = excluded.report",
+        );
+        query.build().execute(&mut *connection).await.during(RECORD)?;
     }
+    Ok(())
+}
+
+async fn replace_images(connection: &mut Connection, record: &HeartbeatRecord) -> StoreResult<()> {
+    let id = record.satellite.as_str();
     sqlx::query!("DELETE FROM cached_images WHERE satellite_id = $1", id)
         .execute(&mut *connection)
         .await
         .during(RECORD)?;
-    for (reference, image) in images {
-        let (digest, size) =
-            (heartbeat::digest_of(reference), i64::try_from(image.size_bytes).unwrap_or(i64::MAX));
-        sqlx::query!(
-            "INSERT INTO cached_images (satellite_id, reference, digest, size_bytes) VALUES ($1, $2, $3, $4)",
-            id,
-            reference,
-            digest,
-            size
-        )
-        .execute(&mut *connection)
-        .await
-        .during(RECORD)?;
+    let images: Vec<_> = record.images().into_iter().collect();
+    for some in pieces(&images) {
+        let mut query = QueryBuilder::<Driver>::new(
+            "INSERT INTO cached_images (satellite_id, reference, digest, size_bytes) ",
+        );
+        query.push_values(some, |mut values, (reference, image)| {
+            let size = i64::try_from(image.size_bytes).unwrap_or(i64::MAX);
+            values.push_bind(id.to_owned()).push_bind((*reference).to_owned());
+            values.push_bind(heartbeat::digest_of(reference).to_owned()).push_bind(size);
+        });
+        query.build().execute(&mut *connection).await.during(RECORD)?;
     }
     Ok(())
 }

@@ -3,15 +3,18 @@
 use ground_control_domain::change::Change;
 use ground_control_domain::identity::{self, Enabling};
 use ground_control_domain::satellite::{LifecycleEvent, Satellite, SatelliteState};
-use ground_control_domain::silence::UNTOLD;
+use ground_control_domain::silence::{self, UNTOLD};
 use ground_control_domain::{StoreError, StoreResult};
 use jiff::{SignedDuration, Timestamp};
 
-use super::{During, SqlStore, enrolment, harbor, millis, publications, satellites, withdrawals};
+use super::{During, SqlStore, enrolment, harbor, millis, publications, satellites, time, withdrawals};
 use crate::dialect::Connection;
 
 /// How many satellites become stale in one transaction.
 const BATCH: i64 = 256;
+/// How long before its time a satellite is looked at, in milliseconds: an older program beside this one takes `stale_at` for a
+/// fact, and looks every few seconds.
+const AHEAD: i64 = 15_000;
 
 impl SqlStore {
     /// [`ground_control_domain::store::Identities::revoke_satellite`].
@@ -76,30 +79,32 @@ impl SqlStore {
     }
 
     /// [`ground_control_domain::store::Identities::mark_stale`].
+    ///
+    /// Reports do not write the satellite's own row, so that its `stale_at` is only the time to look at it again.
     pub(super) async fn mark_silent(
         &self,
         now: Timestamp,
         threshold: Option<SignedDuration>,
     ) -> StoreResult<Vec<String>> {
         const OPERATION: &str = "find stale satellites";
-        let mut stale = Vec::new();
+        let (mut stale, mut after) = (Vec::new(), String::new());
         loop {
-            let due = self.silent(now, threshold, OPERATION).await?;
+            let due = self.perhaps_silent(now, threshold, &after, OPERATION).await?;
             let found = due.len();
+            let Some(last) = due.last() else { return Ok(stale) };
+            after.clone_from(&last.id);
             let mut tx = self.database.rows(OPERATION).await?;
-            for (id, name, last_seen) in due {
-                // Only if nothing was heard of it since it was found.
-                let moved = sqlx::query!(
-                    "UPDATE satellites SET state = 'stale'
-                     WHERE id = $1 AND state = 'online' AND (last_seen IS NULL OR last_seen = $2)",
-                    id,
-                    last_seen
-                )
-                .execute(&mut *tx)
-                .await
-                .during(OPERATION)?;
-                if moved.rows_affected() > 0 {
-                    stale.push(name);
+            for one in due {
+                let heard = one.heard.map(|at| time(OPERATION, at)).transpose()?;
+                let ends = match (heard, threshold) {
+                    (None, _) => now,
+                    (Some(heard), None) => silence::stale_at(heard, one.interval.as_deref()),
+                    (Some(heard), Some(threshold)) => heard.checked_add(threshold).unwrap_or(Timestamp::MAX),
+                };
+                if ends > now {
+                    look_later(&mut tx, &one, millis(ends), OPERATION).await?;
+                } else if fall_silent(&mut tx, &one, OPERATION).await? {
+                    stale.push(one.name);
                 }
             }
             tx.commit().await.during(OPERATION)?;
@@ -109,51 +114,103 @@ impl SqlStore {
         }
     }
 
-    /// Satellites that have been silent for too long, in the order in which reports lock them.
-    async fn silent(
+    /// Satellites after `after` that may have been silent for too long, in the order in which reports lock them.
+    async fn perhaps_silent(
         &self,
         now: Timestamp,
         threshold: Option<SignedDuration>,
+        after: &str,
         operation: &'static str,
-    ) -> StoreResult<Vec<(String, String, Option<i64>)>> {
+    ) -> StoreResult<Vec<Silent>> {
         let mut connection = self.database.read(operation).await?;
         let before =
             |silence: SignedDuration| now.checked_sub(silence).map_or(i64::MIN, Timestamp::as_millisecond);
-        // What was recorded before there was an end to silence has none.
-        let (now, untold) = (millis(now), before(UNTOLD));
-        let rows = match threshold {
+        match threshold {
             Some(threshold) => {
                 let heard = before(threshold);
-                sqlx::query!(
-                    "SELECT id, name, last_seen FROM satellites
-                     WHERE state = 'online' AND last_seen <= $1 ORDER BY id LIMIT $2",
+                sqlx::query_as!(
+                    Silent,
+                    r#"SELECT s.id AS "id!", s.name AS "name!", s.heartbeat_interval AS "interval?",
+                              COALESCE(h.received_at, s.last_seen) AS "heard?: i64"
+                       FROM satellites s LEFT JOIN heartbeats h ON h.satellite_id = s.id
+                       WHERE s.state = 'online' AND s.last_seen <= $1 AND s.id > $2 ORDER BY s.id LIMIT $3"#,
                     heard,
+                    after,
                     BATCH
                 )
                 .fetch_all(&mut *connection)
                 .await
-                .during(operation)?
-                .into_iter()
-                .map(|row| (row.id, row.name, row.last_seen))
-                .collect()
+                .during(operation)
             }
-            None => sqlx::query!(
-                "SELECT id, name, last_seen FROM satellites
-                 WHERE state = 'online' AND (stale_at <= $1 OR (stale_at IS NULL AND last_seen <= $2))
-                 ORDER BY id LIMIT $3",
-                now,
-                untold,
-                BATCH
-            )
-            .fetch_all(&mut *connection)
-            .await
-            .during(operation)?
-            .into_iter()
-            .map(|row| (row.id, row.name, row.last_seen))
-            .collect(),
-        };
-        Ok(rows)
+            None => {
+                // What was recorded before there was an end to silence has none.
+                let (soon, untold) = (millis(now).saturating_add(AHEAD), before(UNTOLD));
+                sqlx::query_as!(
+                    Silent,
+                    r#"SELECT s.id AS "id!", s.name AS "name!", s.heartbeat_interval AS "interval?",
+                              COALESCE(h.received_at, s.last_seen) AS "heard?: i64"
+                       FROM satellites s LEFT JOIN heartbeats h ON h.satellite_id = s.id
+                       WHERE s.state = 'online' AND s.id > $1
+                           AND (s.stale_at <= $2 OR (s.stale_at IS NULL AND s.last_seen <= $3))
+                       ORDER BY s.id LIMIT $4"#,
+                    after,
+                    soon,
+                    untold,
+                    BATCH
+                )
+                .fetch_all(&mut *connection)
+                .await
+                .during(operation)
+            }
+        }
     }
+}
+
+/// A satellite that may have been silent for too long.
+struct Silent {
+    id: String,
+    name: String,
+    interval: Option<String>,
+    heard: Option<i64>,
+}
+
+/// It was heard of: the next look is at `ends`.
+async fn look_later(
+    connection: &mut Connection,
+    one: &Silent,
+    ends: i64,
+    operation: &'static str,
+) -> StoreResult<()> {
+    sqlx::query!(
+        "UPDATE satellites SET last_seen = $1, stale_at = $2
+         WHERE id = $3 AND state = 'online' AND (stale_at IS NULL OR stale_at <> $2)",
+        one.heard,
+        ends,
+        one.id
+    )
+    .execute(connection)
+    .await
+    .during(operation)
+    .map(drop)
+}
+
+/// It is stale, unless it was heard of since; whether it is so by this.
+async fn fall_silent(
+    connection: &mut Connection,
+    one: &Silent,
+    operation: &'static str,
+) -> StoreResult<bool> {
+    let moved = sqlx::query!(
+        "UPDATE satellites SET state = 'stale', last_seen = $1
+         WHERE id = $2 AND state = 'online' AND NOT EXISTS (
+             SELECT 1 FROM heartbeats h WHERE h.satellite_id = satellites.id AND h.received_at > $1)",
+        one.heard,
+        one.id
+    )
+    .execute(connection)
+    .await
+    .during(operation)?;
+    Ok(moved.rows_affected() > 0)
 }
 
 /// The state after `event`, or why there is none.

@@ -11,7 +11,7 @@ use ground_control_domain::{Page, Paged, StoreResult};
 use sqlx::{QueryBuilder, Row as _};
 
 use super::satellites::Row;
-use super::{During, count};
+use super::{During, among, count};
 use crate::dialect::{Connection, Driver};
 
 /// A page of the satellites that `filter` chooses, by name.
@@ -28,9 +28,10 @@ pub(super) async fn page(
     let total: i64 = counted.try_get(0).during(operation)?;
 
     let mut query = QueryBuilder::<Driver>::new(
-        "SELECT s.id, s.name, s.region, s.state, c.name AS config_name, s.heartbeat_interval, s.last_seen,
-                s.created_at, s.updated_at
-         FROM satellites s LEFT JOIN configs c ON c.id = s.config_id WHERE ",
+        "SELECT s.id, s.name, s.region, s.state, c.name AS config_name, s.heartbeat_interval,
+                COALESCE(h.received_at, s.last_seen), s.created_at, s.updated_at
+         FROM satellites s LEFT JOIN configs c ON c.id = s.config_id
+              LEFT JOIN heartbeats h ON h.satellite_id = s.id WHERE ",
     );
     let early = total >= EARLY * (page.offset() + page.limit());
     let shape = if early { Shape::Walk } else { Shape::Gather };
@@ -120,6 +121,17 @@ pub(super) fn conditions(query: &mut QueryBuilder<Driver>, filter: &SatelliteFil
     if let Some(state) = filter.state {
         query.push(" AND s.state = ").push_bind(state.as_str());
     }
+    match filter.drift {
+        None => {}
+        Some(true) => {
+            query.push(" AND s.id IN (SELECT d.satellite_id FROM satellite_drift d WHERE d.drift)");
+        }
+        Some(false) => {
+            query.push(
+                " AND NOT EXISTS (SELECT 1 FROM satellite_drift d WHERE d.satellite_id = s.id AND d.drift)",
+            );
+        }
+    }
     if let Some(region) = &filter.region {
         query.push(" AND s.region = ").push_bind(region.clone());
     }
@@ -157,13 +169,4 @@ pub(super) fn conditions(query: &mut QueryBuilder<Driver>, filter: &SatelliteFil
         }
         query.push(")");
     }
-}
-
-/// Binds a list of values and closes its bracket.
-fn among(query: &mut QueryBuilder<Driver>, values: impl Iterator<Item = String>) {
-    let mut list = query.separated(", ");
-    for value in values {
-        list.push_bind(value);
-    }
-    query.push(")");
 }

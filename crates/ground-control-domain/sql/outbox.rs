@@ -309,8 +309,8 @@ impl Outbox for SqlStore {
             .during(OPERATION)?;
         }
         if !told {
-            // Locks the group, and so comes before the intent: who deletes a group takes them in this order, too.
-            publications::keep_list(&mut tx, &claimed.document, source, OPERATION).await?;
+            // Locks the group or its members, and so comes before the intent: what people change takes them in this order, too.
+            publications::keep(&mut tx, &claimed.document, source, OPERATION).await?;
         }
         finish(&mut tx, claimed, OPERATION).await?;
         let row = sqlx::query_as!(

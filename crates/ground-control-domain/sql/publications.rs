@@ -2,12 +2,12 @@
 
 use async_trait::async_trait;
 use ground_control_domain::desired::{Position, Publication};
-use ground_control_domain::document::DocumentKey;
+use ground_control_domain::document::{DocumentKey, DocumentKind};
 use ground_control_domain::store::{DocumentSource, Publications};
 use ground_control_domain::{StoreError, StoreResult};
 use jiff::Timestamp;
 
-use super::{During, SqlStore, count, json, outbox, read, read_json};
+use super::{During, SqlStore, count, drift, json, outbox, read, read_json};
 use crate::dialect::Connection;
 
 /// Takes the next number for a publication or a shutting out. Last in a transaction: from here on until it ends everybody
@@ -35,13 +35,23 @@ pub(super) async fn shut_out(
         .map(drop)
 }
 
-/// Keeps the list that a group's document was published with.
-pub(super) async fn keep_list(
+/// Keeps what a document was published with, and has looked again at the satellites that it concerns.
+pub(super) async fn keep(
     connection: &mut Connection,
     document: &DocumentKey,
     source: &DocumentSource,
     operation: &'static str,
 ) -> StoreResult<()> {
+    if document.kind == DocumentKind::Satellite {
+        let id = sqlx::query_scalar!(
+            "SELECT id FROM satellites WHERE name = $1 AND state <> 'deleted'",
+            document.name
+        )
+        .fetch_optional(&mut *connection)
+        .await
+        .during(operation)?;
+        return drift::look_again(connection, id.into_iter().collect(), operation).await;
+    }
     let DocumentSource::Group(listed) = source else { return Ok(()) };
     let group = sqlx::query_scalar!("SELECT id FROM artifact_groups WHERE name = $1", document.name)
         .fetch_optional(&mut *connection)
@@ -70,7 +80,7 @@ pub(super) async fn keep_list(
         .await
         .during(operation)?;
     }
-    Ok(())
+    drift::enqueue_group(connection, &group, operation).await
 }
 
 #[async_trait]

@@ -4,7 +4,6 @@ use async_trait::async_trait;
 use fleet_protocol::{Region, SatelliteName};
 use ground_control_domain::change::Change;
 use ground_control_domain::document::{DocumentKey, DocumentKind};
-use ground_control_domain::heartbeat::{CachedImage, Heartbeat, HeartbeatOutcome, HeartbeatRecord};
 use ground_control_domain::identity;
 use ground_control_domain::label::Labels;
 use ground_control_domain::satellite::{
@@ -19,7 +18,7 @@ use serde_json::Value;
 
 use super::{
     During, SqlStore, configs, groups, harbor, labels, lifecycle, listing, millis, outbox, publications,
-    read, time, unless_taken, withdrawals,
+    read, reports, time, unless_taken, withdrawals,
 };
 use crate::dialect::Connection;
 
@@ -80,9 +79,10 @@ pub(super) async fn load(
 ) -> StoreResult<Satellite> {
     let row = sqlx::query_as!(
         Row,
-        r#"SELECT s.id, s.name, s.region, s.state, c.name AS "config_name?", s.heartbeat_interval, s.last_seen,
-                  s.created_at, s.updated_at
+        r#"SELECT s.id, s.name, s.region, s.state, c.name AS "config_name?", s.heartbeat_interval,
+                  COALESCE(h.received_at, s.last_seen) AS "last_seen?: i64", s.created_at, s.updated_at
            FROM satellites s LEFT JOIN configs c ON c.id = s.config_id
+                LEFT JOIN heartbeats h ON h.satellite_id = s.id
            WHERE s.name = $1 AND s.state <> 'deleted'"#,
         name
     )
@@ -284,10 +284,7 @@ impl Satellites for SqlStore {
             .await
             .during(OPERATION)?;
         labels::forget(&mut tx, &id, OPERATION).await?;
-        sqlx::query!("DELETE FROM cached_images WHERE satellite_id = $1", id)
-            .execute(&mut *tx)
-            .await
-            .during(OPERATION)?;
+        reports::forget(&mut tx, &id, OPERATION).await?;
         outbox::enqueue(&mut tx, &DocumentKey::satellite(name), now, OPERATION).await?;
         publications::shut_out(&mut tx, &id, OPERATION).await?;
         tx.tell(Change::Satellite(name.to_owned()));
@@ -417,21 +414,5 @@ impl Satellites for SqlStore {
         repositories.sort();
         repositories.dedup();
         Ok(repositories)
-    }
-
-    async fn record_heartbeats(&self, batch: &[HeartbeatRecord]) -> StoreResult<Vec<HeartbeatOutcome>> {
-        self.record(batch).await
-    }
-
-    async fn latest_heartbeat(&self, name: &str) -> StoreResult<Option<Heartbeat>> {
-        self.latest(name).await
-    }
-
-    async fn heartbeat_history(&self, name: &str) -> StoreResult<Vec<Heartbeat>> {
-        self.history(name).await
-    }
-
-    async fn cached_images(&self, name: &str, page: Page) -> StoreResult<Paged<CachedImage>> {
-        self.images(name, page).await
     }
 }

@@ -6,7 +6,7 @@
 //! What queries may use: `$1` parameters, text, bigint and boolean columns, `ON CONFLICT … DO UPDATE`, `RETURNING`; no
 //! arrays, no JSON operators, no clock. Nullability is told in the column's name (`"name!"`, `"name?"`) where the two
 //! databases would infer it differently. All are checked while the program is compiled, except those of `listing` and
-//! `selection`, which follow from a selector.
+//! `selection`, which follow from a selector, and those of many rows (`heartbeats`, `senders`, `drift`, `rollouts`).
 //!
 //! Two kinds of transaction: what people change takes the `fleet` lock, so that such changes stand in one line as on
 //! SQLite; what satellites do (claims, heartbeats, attestation) locks its own rows only. Rows of one satellite are locked in
@@ -17,6 +17,7 @@ mod agents;
 mod attestation;
 mod authorities;
 mod configs;
+mod drift;
 mod enrolment;
 mod external_logins;
 mod following;
@@ -35,9 +36,12 @@ mod publications;
 mod registration;
 mod renewal;
 mod replication;
+mod reports;
 mod revisions;
+mod rollouts;
 mod satellites;
 mod selection;
+mod senders;
 mod sources;
 mod tokens;
 pub(crate) mod transaction;
@@ -49,9 +53,10 @@ use async_trait::async_trait;
 use ground_control_domain::change::Change;
 use ground_control_domain::{Store, StoreError, StoreResult};
 use jiff::Timestamp;
+use sqlx::QueryBuilder;
 use tokio::sync::broadcast;
 
-use crate::dialect::{self, Database};
+use crate::dialect::{self, Database, Driver};
 
 /// How many changes wait for a slow reader before it is told that some are lost.
 pub(crate) const CHANGES: usize = 1024;
@@ -155,6 +160,29 @@ fn read_json<T: serde::de::DeserializeOwned>(operation: &'static str, text: &str
 /// A value to be kept as JSON.
 fn json<T: serde::Serialize>(operation: &'static str, value: &T) -> StoreResult<String> {
     serde_json::to_string(value).map_err(|error| StoreError::corrupt(operation, error))
+}
+
+/// The longest statement, in rows.
+const LONGEST: usize = 128;
+
+/// Cuts rows into pieces of a few lengths, powers of two, so that statements of so many rows are few and each is remembered.
+fn pieces<T>(rows: &[T]) -> impl Iterator<Item = &[T]> {
+    let mut rest = rows;
+    std::iter::from_fn(move || {
+        let length = (1 << rest.len().checked_ilog2()?).min(LONGEST);
+        let (piece, others) = rest.split_at(length);
+        rest = others;
+        Some(piece)
+    })
+}
+
+/// Binds a list of values and closes its bracket.
+fn among(query: &mut QueryBuilder<Driver>, values: impl Iterator<Item = String>) {
+    let mut list = query.separated(", ");
+    for value in values {
+        list.push_bind(value);
+    }
+    query.push(")");
 }
 
 /// A count, which no database answers as a negative.

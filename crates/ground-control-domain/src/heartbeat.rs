@@ -1,16 +1,26 @@
 //! What satellites report: one latest report, a bounded history, and the images they hold.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use jiff::Timestamp;
 
 pub use fleet_protocol::Heartbeat as Report;
 pub use fleet_protocol::heartbeat::CachedImage;
+use fleet_protocol::heartbeat::FetchingArtifact;
 
 use crate::SatelliteId;
+use crate::identity::IdentityRecord;
+use crate::satellite::{LifecycleEvent, Robot};
 
 /// How many reports the history of one satellite keeps.
 pub const HISTORY: i64 = 64;
+
+/// How often the history takes a report that says nothing new; one that does is always taken.
+pub const HISTORY_EVERY: Duration = Duration::from_secs(5 * 60);
+
+/// The most artifacts under way that are kept of one report.
+const MAX_PENDING: usize = 1000;
 
 /// The most images that are kept of one report.
 pub const MAX_IMAGES: usize = 10_000;
@@ -33,6 +43,60 @@ pub struct Heartbeat {
     pub received_at: Timestamp,
     /// The report. In a history its list of images is empty.
     pub report: Report,
+}
+
+/// What is known of who sends a report, before it is recorded.
+#[derive(Debug, Clone)]
+pub struct Sender {
+    /// What an SVID is compared with.
+    pub identity: IdentityRecord,
+    /// Its robot, which has no secret before the first registration.
+    pub robot: Robot,
+    /// How often it says that it reports.
+    pub interval: Option<String>,
+    /// Whether the token that it registered with is still answered.
+    pub open_token: bool,
+    /// What is kept of its last report; `None` before the first.
+    pub kept: Option<KeptReport>,
+}
+
+/// By what the next report is known to be news.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptReport {
+    /// [`HeartbeatRecord::content`].
+    pub content: String,
+    /// The digest that the satellite gave with the list of images that is kept; empty where it gave none.
+    pub inventory: String,
+    /// [`fingerprint`] of the images that are kept.
+    pub images_hash: String,
+}
+
+impl Sender {
+    /// Whether the report says anything but that the satellite is still there.
+    pub fn hears_news(&self, record: &HeartbeatRecord) -> bool {
+        let Some(kept) = &self.kept else { return true };
+        let moves = self.identity.state.after(LifecycleEvent::Heartbeat) != Some(self.identity.state);
+        let interval = record.interval().is_some_and(|interval| Some(interval) != self.interval.as_deref());
+        moves
+            || interval
+            || self.open_token
+            || record.content() != kept.content
+            || match record.listed(&kept.inventory) {
+                Listed::Here => fingerprint(&record.images()) != kept.images_hash,
+                Listed::AsBefore | Listed::Missing => false,
+            }
+    }
+}
+
+/// Where a report's list of images is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listed {
+    /// In the report.
+    Here,
+    /// It is the one that is kept.
+    AsBefore,
+    /// It is another one, and not in the report: the satellite is to be asked for it.
+    Missing,
 }
 
 /// What became of one report of a batch.
@@ -71,9 +135,95 @@ impl HeartbeatRecord {
         Some(self.report.state_report_interval.as_str()).filter(|text| storable(text, MAX_INTERVAL))
     }
 
+    /// Where the list of images is, where the one that is kept came with the digest `kept`.
+    pub fn listed(&self, kept: &str) -> Listed {
+        let digest = self.report.inventory_digest.as_str();
+        if digest.is_empty() {
+            Listed::Here
+        } else if digest == kept {
+            Listed::AsBefore
+        } else if digest.len() <= MAX_DIGEST && self.report.lists_images() {
+            Listed::Here
+        } else {
+            Listed::Missing
+        }
+    }
+
+    /// Tells apart what reports say: figures that change all the time, the images, and how far artifacts under way are, do not
+    /// count.
+    pub fn content(&self) -> String {
+        let fetching = self.report.fetching.iter();
+        let report = Report {
+            memory_used_bytes: 0,
+            storage_used_bytes: 0,
+            cpu_percent: 0.0,
+            request_created_time: None,
+            last_sync_duration_ms: 0,
+            fetching: fetching
+                .map(|one| FetchingArtifact { bytes: 0, total_bytes: 0, ..one.clone() })
+                .collect(),
+            ..self.summary()
+        };
+        let text = serde_json::to_string(&report).unwrap_or_default();
+        oci::Digest::sha256(text.as_bytes()).to_string()
+    }
+
+    /// The wanted digests that are not there yet, and whether they are `fetching` or `failed`; at most a thousand.
+    pub fn pending(&self) -> BTreeSet<(String, &'static str)> {
+        let fetching = self.report.fetching.iter().filter_map(|one| Some((one.digest?, "fetching")));
+        let failed = self.report.failed.iter().filter_map(|one| Some((one.digest?, "failed")));
+        failed.chain(fetching).take(MAX_PENDING).map(|(digest, state)| (digest.to_string(), state)).collect()
+    }
+
     /// The report as it is kept beside its images.
     pub fn summary(&self) -> Report {
-        Report { cached_images: Vec::new(), ..self.report.clone() }
+        // Field by field, so that a long list is not copied to be thrown away.
+        let Report {
+            name,
+            activity,
+            state_report_interval,
+            latest_state_digest,
+            latest_config_digest,
+            memory_used_bytes,
+            storage_used_bytes,
+            cpu_percent,
+            request_created_time,
+            last_sync_duration_ms,
+            image_count,
+            cached_images: _,
+            inventory_digest,
+            registry_username,
+            generation,
+            fetching,
+            failed,
+            conflicts,
+            config_refusals,
+            document_errors,
+            version,
+        } = &self.report;
+        Report {
+            name: name.clone(),
+            activity: activity.clone(),
+            state_report_interval: state_report_interval.clone(),
+            latest_state_digest: latest_state_digest.clone(),
+            latest_config_digest: latest_config_digest.clone(),
+            memory_used_bytes: *memory_used_bytes,
+            storage_used_bytes: *storage_used_bytes,
+            cpu_percent: *cpu_percent,
+            request_created_time: *request_created_time,
+            last_sync_duration_ms: *last_sync_duration_ms,
+            image_count: *image_count,
+            cached_images: Vec::new(),
+            inventory_digest: inventory_digest.clone(),
+            registry_username: registry_username.clone(),
+            generation: *generation,
+            fetching: fetching.clone(),
+            failed: failed.clone(),
+            conflicts: conflicts.clone(),
+            config_refusals: config_refusals.clone(),
+            document_errors: document_errors.clone(),
+            version: version.clone(),
+        }
     }
 }
 
@@ -96,6 +246,9 @@ pub fn digest_of(reference: &str) -> &str {
 
 /// The longest reference that is kept: a host, a repository of 255 characters, a tag and a digest.
 const MAX_REFERENCE: usize = 1024;
+
+/// The longest digest of an inventory: that of `sha512`.
+const MAX_DIGEST: usize = 7 + 128;
 
 /// PostgreSQL's text cannot hold NUL, and no list may grow without bound.
 fn storable(text: &str, most: usize) -> bool {
@@ -136,5 +289,32 @@ mod tests {
         assert_eq!(fingerprint(&a.images()), fingerprint(&b.images()));
         assert_ne!(fingerprint(&a.images()), fingerprint(&record(&[("a", 1), ("b", 3)]).images()));
         assert_ne!(fingerprint(&a.images()), fingerprint(&record(&[]).images()));
+    }
+
+    #[test]
+    fn only_what_says_something_is_news() {
+        let mut record = record(&[("a@sha256:1", 1)]);
+        let content = record.content();
+        record.report.cpu_percent = 3.0;
+        record.report.memory_used_bytes = 9;
+        record.report.cached_images.clear();
+        assert_eq!(record.content(), content);
+        record.report.activity = "fetching".into();
+        assert_ne!(record.content(), content);
+    }
+
+    #[test]
+    fn a_list_that_did_not_change_need_not_come() {
+        let mut record = record(&[("a@sha256:1", 1)]);
+        assert_eq!(record.listed("anything"), Listed::Here, "others always list");
+        let digest = fleet_protocol::inventory::digest(&record.report.cached_images);
+        record.report.inventory_digest = digest.clone();
+        assert_eq!(record.listed(""), Listed::Here);
+        assert_eq!(record.listed(&digest), Listed::AsBefore);
+        record.report.cached_images.clear();
+        assert_eq!(record.listed(&digest), Listed::AsBefore);
+        assert_eq!(record.listed("sha256:other"), Listed::Missing);
+        record.report.inventory_digest = "x".repeat(1000);
+        assert_eq!(record.listed("sha256:other"), Listed::Missing);
     }
 }

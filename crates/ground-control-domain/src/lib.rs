@@ -26,6 +26,7 @@ mod page;
 pub mod replication;
 pub mod resolution;
 pub mod revision;
+pub mod rollout;
 pub mod rule;
 pub mod satellite;
 pub mod secret;

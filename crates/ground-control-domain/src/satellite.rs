@@ -169,6 +169,8 @@ pub struct SatelliteFilter {
     pub region: Option<String>,
     /// Only those whose labels meet this.
     pub selector: Option<Selector>,
+    /// Only those whose artifacts differ from what they shall have, or only the others.
+    pub drift: Option<bool>,
 }
 
 /// What a satellite's HTTP Basic credentials are checked against.

@@ -15,6 +15,8 @@ mod limits;
 mod outbox;
 mod publications;
 mod replication;
+mod reports;
+mod rollouts;
 mod satellites;
 mod tokens;
 mod users;
@@ -37,6 +39,8 @@ pub use limits::Limits;
 pub use outbox::{DocumentSource, GroupSource, Outbox, SatelliteSource};
 pub use publications::Publications;
 pub use replication::Replication;
+pub use reports::Reports;
+pub use rollouts::Rollouts;
 pub use satellites::{RotateSecret, Satellites};
 pub use tokens::Tokens;
 pub use users::Users;
@@ -50,6 +54,8 @@ pub trait Store:
     + Limits
     + ExternalLogins
     + Satellites
+    + Reports
+    + Rollouts
     + Identities
     + SiteRobots
     + Groups

@@ -31,6 +31,9 @@ const CONNECTIONS: u32 = 10;
 /// The advisory lock of what people change; any number, as long as every version keeps it.
 const FLEET: i64 = 0x6763_666c_6565_7400;
 
+/// The advisory lock of whoever looks how what satellites hold differs from what they shall have.
+const DRIFT: i64 = 0x6763_6472_6966_7400;
+
 /// What an error of the database means.
 pub(crate) enum Fate {
     /// Another one holds the lock, or the server has no room: later.
@@ -168,4 +171,9 @@ pub(crate) async fn claim(
     )
     .fetch_all(connection)
     .await
+}
+
+/// One transaction at a time from here to its end, over all replicas.
+pub(crate) async fn lock_drift(connection: &mut Connection) -> Result<(), sqlx::Error> {
+    sqlx::query!("SELECT pg_advisory_xact_lock($1)", DRIFT).execute(connection).await.map(drop)
 }

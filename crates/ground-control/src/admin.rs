@@ -57,7 +57,7 @@ async fn metrics(State(admin): State<Admin>) -> Response {
     let (app, now) = (&admin.app, Timestamp::now());
     app.metrics.set_publisher(&app.publisher.status(), now);
     app.metrics.set_waiting_polls(app.desired.waiting());
-    app.metrics.set_satellites(admin.fleet.counts().await.as_deref());
+    app.metrics.set_satellites(admin.fleet.counts().await.as_ref());
     if let Some(identities) = &app.identities {
         let ends = identities.own.current().map(|current| current.svid.leaf().not_after);
         app.metrics.set_svid(identities.provider.as_str(), ends, now);

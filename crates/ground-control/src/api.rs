@@ -20,6 +20,7 @@ mod openapi;
 mod page;
 mod people;
 mod registration;
+mod rollouts;
 mod satellites;
 mod spire;
 mod state;
@@ -105,6 +106,7 @@ pub fn router(state: AppState, registry: Router, listener: Listener) -> Router {
         .route("/api/groups/{group}/revisions", get(groups::revisions))
         .route("/api/groups/{group}/revisions/{revision}", get(groups::revision))
         .route("/api/groups/{group}/revisions/{revision}/restore", post(groups::restore))
+        .route("/api/groups/{group}/rollout", get(rollouts::of_group))
         .route("/api/groups/{group}/selector", put(groups::select))
         .route("/api/groups/{group}/satellites", get(groups::satellites))
         .route("/api/configs", get(configs::list).post(configs::create))
@@ -117,6 +119,7 @@ pub fn router(state: AppState, registry: Router, listener: Listener) -> Router {
         .route("/api/satellites/{satellite}", get(satellites::one).delete(satellites::delete))
         .route("/api/satellites/{satellite}/accounts", get(accounts::of_satellite))
         .route("/api/satellites/{satellite}/approve", post(registration::approve))
+        .route("/api/satellites/{satellite}/artifacts", get(rollouts::of_satellite))
         .route("/api/satellites/{satellite}/enable", post(registration::enable))
         .route("/api/satellites/{satellite}/images", get(satellites::images))
         .route("/api/satellites/{satellite}/labels", patch(satellites::label))

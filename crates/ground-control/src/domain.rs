@@ -3,5 +3,5 @@
 pub use ground_control_domain::{
     ConfigId, Entity, GroupId, MAX_PAGE_SIZE, Page, Paged, SatelliteId, StoreError, StoreResult, TokenId,
     UserId, change, config, desired, document, external, group, harbor, heartbeat, identity, label, limit,
-    replication, resolution, revision, rule, satellite, secret, token, user, webhook, ztr,
+    replication, resolution, revision, rollout, rule, satellite, secret, token, user, webhook, ztr,
 };

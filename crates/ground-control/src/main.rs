@@ -42,14 +42,20 @@ fn main() -> ExitCode {
 /// Keys of authorities and passwords will be in this process's memory: they are not to be found in a core file, and nobody
 /// else of the same account looks into it. Before anything secret is read; what the system does not allow is returned.
 fn harden() -> Vec<String> {
-    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     let core =
         setrlimit(Resource::Core, none).err().map(|error| format!("core files not turned off: {error}"));
     let traceable = set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .err()
         .map(|error| format!("process left traceable: {error}"));
-    [core, traceable].into_iter().flatten().collect()
+    // Each satellite that waits is an open file.
+    let files = getrlimit(Resource::Nofile);
+    let more = Rlimit { current: files.maximum, maximum: files.maximum };
+    let files = setrlimit(Resource::Nofile, more)
+        .err()
+        .map(|error| format!("limit of open files not raised: {error}"));
+    [core, traceable, files].into_iter().flatten().collect()
 }
 
 async fn serve(config: &Config, log: LogControl) -> ExitCode {

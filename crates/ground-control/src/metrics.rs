@@ -26,7 +26,7 @@ use prometheus_client::metrics::info::Info;
 
 use self::catalogue::Catalogue;
 use crate::domain::harbor::SiteCounts;
-use crate::domain::satellite::SatelliteState;
+use crate::domain::rollout::Census;
 use crate::publish;
 
 pub use catalogue::Described;
@@ -60,6 +60,7 @@ struct Values {
     failing: Gauge,
     lag_seconds: Gauge<f64, AtomicU64>,
     satellites: Family<Labels<1>, Gauge>,
+    drifting: Family<Labels<1>, Gauge>,
     waiting_polls: Gauge,
     sites: Family<Labels<1>, Gauge>,
     condemned_robots: Gauge,
@@ -143,6 +144,13 @@ impl Values {
                 "ground_control_satellites",
                 &["state"],
                 "Satellites by state, at most ten seconds old; absent while the database does not answer",
+                Family::default(),
+            ),
+            drifting: all.add(
+                "ground_control_satellites_drifting",
+                &["drift"],
+                "Satellites (true) that lack an artifact they shall have or hold one that nobody wants, and the others; as old as \
+                 the states",
                 Family::default(),
             ),
             waiting_polls: all.add(
@@ -304,13 +312,18 @@ impl Metrics {
         self.values.lag_seconds.set(age.max(0.0));
     }
 
-    /// How many satellites are in which state; `None` where nobody knows.
-    pub(crate) fn set_satellites(&self, counts: Option<&[(SatelliteState, u64)]>) {
-        let Some(counts) = counts else {
+    /// How many satellites are in which state, and how many drift; `None` where nobody knows.
+    pub(crate) fn set_satellites(&self, census: Option<&Census>) {
+        let Some(census) = census else {
             self.values.satellites.clear();
+            self.values.drifting.clear();
             return;
         };
-        for (state, count) in counts {
+        let all: u64 = census.states.iter().map(|(_, count)| count).sum();
+        for (drift, count) in [("true", census.drifting), ("false", all.saturating_sub(census.drifting))] {
+            self.values.drifting.get_or_create(&[("drift", drift.into())]).set(signed(count));
+        }
+        for (state, count) in &census.states {
             let gauge = self.values.satellites.get_or_create(&[("state", state.as_str().into())]);
             gauge.set(signed(*count));
         }

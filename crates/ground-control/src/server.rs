@@ -240,6 +240,7 @@ pub async fn start_with(config: &Config, log: LogControl) -> Result<Running, Sta
         tasks.spawn(jobs::collect_garbage(blobs.clone(), metrics.clone(), stop_tasks.clone()));
     }
     tasks.spawn(state.desired.clone().run(stop_tasks.clone()));
+    tasks.spawn(jobs::follow_rollouts(state.clone(), stop_tasks.clone()));
     tasks.spawn(jobs::wake_publisher(state.clone(), stop_tasks.clone()));
     if let Some(lease) = lease {
         tasks.spawn(lease.keep(stop_tasks.clone()));
@@ -392,6 +393,7 @@ impl Running {
         if tokio::time::timeout(Duration::from_secs(10), self.tasks.wait()).await.is_err() {
             tracing::warn!("background work did not end in time, the next start continues it");
         }
+        self.state.heartbeats.flush().await;
         self.state.store.close().await;
         tracing::info!("stopped");
     }

@@ -11,9 +11,9 @@ use std::sync::Arc;
 pub use ground_control_domain::Store;
 pub use ground_control_domain::store::{
     Configs, DocumentSource, Followed, Following, GroupSource, Groups, Limits, Look, Outbox, Publications,
-    Replication, RotateSecret, SatelliteSource, Satellites, Tokens, Users, Webhooks,
+    Replication, Reports, Rollouts, RotateSecret, SatelliteSource, Satellites, Tokens, Users, Webhooks,
 };
-pub use heartbeats::HeartbeatRecorder;
+pub use heartbeats::{Credential, Fold, HeartbeatRecorder, Incoming, Taken};
 pub use location::{Location, LocationError};
 
 use crate::domain::StoreResult;

@@ -51,6 +51,8 @@ mod registration;
 mod reports;
 #[path = "store/revisions.rs"]
 mod revisions;
+#[path = "store/rollouts.rs"]
+mod rollouts;
 #[path = "store/tokens.rs"]
 mod tokens;
 
@@ -147,6 +149,11 @@ suite! {
     reports::the_history_is_bounded,
     reports::images_are_replaced_and_paged,
     reports::many_reports_share_a_commit,
+    reports::what_says_nothing_new_is_one_row,
+    reports::a_list_comes_when_it_is_another,
+    rollouts::drift_is_what_differs,
+    rollouts::a_rollout_tells_who_has_it_and_who_not,
+    rollouts::drift_agrees_with_the_sets,
     harbor::a_site_is_claimed_once_and_settles,
     harbor::a_token_is_spent_only_for_a_robot_that_is_ready,
     harbor::a_source_that_asks_again_gets_another_robot,

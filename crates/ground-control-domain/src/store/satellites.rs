@@ -4,7 +4,6 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::heartbeat::{CachedImage, Heartbeat, HeartbeatOutcome, HeartbeatRecord};
 use crate::satellite::{NewSatellite, Robot, Satellite, SatelliteFilter};
 use crate::secret::Hashed;
 use crate::ztr::{ClaimAttempt, ClaimGrant, ClaimRefusal};
@@ -74,18 +73,4 @@ pub trait Satellites {
     /// deleted excepted), its own state, its groups' states and its configuration. Sorted; empty for a satellite that
     /// is not admitted.
     async fn pullable(&self, satellite: &SatelliteId) -> StoreResult<Vec<String>>;
-
-    /// Records authenticated reports, all in one transaction; the outcomes are in the order given.
-    ///
-    /// The first report ends the replay of the token that the satellite registered with.
-    async fn record_heartbeats(&self, batch: &[HeartbeatRecord]) -> StoreResult<Vec<HeartbeatOutcome>>;
-
-    /// The latest report of the satellite called `name`; `None` before the first.
-    async fn latest_heartbeat(&self, name: &str) -> StoreResult<Option<Heartbeat>>;
-
-    /// The last reports of the satellite called `name`, newest first, at most [`crate::heartbeat::HISTORY`].
-    async fn heartbeat_history(&self, name: &str) -> StoreResult<Vec<Heartbeat>>;
-
-    /// The images that the satellite called `name` reported last, by reference.
-    async fn cached_images(&self, name: &str, page: Page) -> StoreResult<Paged<CachedImage>>;
 }

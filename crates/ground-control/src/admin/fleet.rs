@@ -1,12 +1,13 @@
-//! How many satellites are in which state, asked of the database no more often than it matters.
+//! How many satellites are in which state and how many drift, asked of the database no more often than it matters.
 
 use std::time::Duration;
 
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use crate::domain::satellite::{SatelliteFilter, SatelliteState};
-use crate::domain::{Page, StoreResult};
+use crate::domain::StoreResult;
+use crate::domain::rollout::Census;
+use crate::domain::satellite::SatelliteState;
 use crate::store::SharedStore;
 
 /// For how long an answer is good: scrapes come every fifteen seconds or more, and may come from many.
@@ -14,14 +15,12 @@ const GOOD_FOR: Duration = Duration::from_secs(10);
 /// How long the database may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-type Counts = Vec<(SatelliteState, u64)>;
-
-/// Counts satellites, and remembers.
+/// Census satellites, and remembers.
 #[derive(Debug)]
 pub(super) struct Fleet {
     store: SharedStore,
     /// When was asked last, and what came of it; held while asking, so that one asks for all.
-    last: Mutex<Option<(Instant, Option<Counts>)>>,
+    last: Mutex<Option<(Instant, Option<Census>)>>,
 }
 
 impl Fleet {
@@ -30,7 +29,7 @@ impl Fleet {
     }
 
     /// `None` where the database did not answer; a failure is remembered like an answer.
-    pub(super) async fn counts(&self) -> Option<Counts> {
+    pub(super) async fn counts(&self) -> Option<Census> {
         let mut last = self.last.lock().await;
         if let Some((at, counts)) = last.as_ref()
             && at.elapsed() < GOOD_FOR
@@ -52,14 +51,13 @@ impl Fleet {
         counts
     }
 
-    async fn count(&self) -> StoreResult<Counts> {
-        let mut counts = Vec::with_capacity(SatelliteState::ALL.len());
-        // Deleted ones are in no list.
+    async fn count(&self) -> StoreResult<Census> {
+        let mut census = self.store.census().await?;
         for state in SatelliteState::ALL.into_iter().filter(|state| *state != SatelliteState::Deleted) {
-            let filter = SatelliteFilter { state: Some(state), ..SatelliteFilter::default() };
-            let page = self.store.satellites(filter, Page::new(1, 1)).await?;
-            counts.push((state, page.total));
+            if census.states.iter().all(|(known, _)| *known != state) {
+                census.states.push((state, 0));
+            }
         }
-        Ok(counts)
+        Ok(census)
     }
 }

@@ -20,6 +20,7 @@ use crate::domain::identity::{Admission, NameRecord, Shown, admit};
 use crate::domain::satellite::Robot;
 use crate::domain::secret::Hashed;
 use crate::identity::{Identities, Provider};
+use crate::store::Credential;
 
 /// Put into the requests of the one listener that verifies client certificates as SVIDs. On every other listener a
 /// certificate says nothing about a satellite, whoever signed it.
@@ -92,6 +93,24 @@ impl SatelliteSvid {
         }
     }
 
+    /// The epoch in its serial number. Only those of our own authority carry one; one of its certificates without it is of no
+    /// life.
+    pub(crate) fn epoch(&self, identities: &Identities) -> Option<i64> {
+        let own = identities.provider == Provider::Builtin;
+        own.then(|| identity::authority::epoch_of(&self.leaf.serial).unwrap_or(-1))
+    }
+
+    /// Notes that it was used by its satellite.
+    pub(crate) async fn used(
+        &self,
+        state: &AppState,
+        satellite: &SatelliteId,
+        now: Timestamp,
+    ) -> Result<(), ApiError> {
+        let key = STANDARD.encode(&self.leaf.public_key);
+        Ok(state.store.identity_used(satellite, &key, now).await?)
+    }
+
     /// Looks the satellite up and decides; `None` where nobody knows it. The first use of a new SVID is noted.
     pub(crate) async fn admitted(
         &self,
@@ -99,18 +118,12 @@ impl SatelliteSvid {
         now: Timestamp,
     ) -> Result<Option<Admitted>, ApiError> {
         let known = state.store.name_record(self.name.as_str()).await?;
-        // Only serial numbers of our own authority carry the epoch; one of its certificates without it is of no life.
-        let epoch = state
-            .identities
-            .as_ref()
-            .filter(|identities| identities.provider == Provider::Builtin)
-            .map(|_| identity::authority::epoch_of(&self.leaf.serial).unwrap_or(-1));
+        let epoch = state.identities.as_ref().and_then(|identities| self.epoch(identities));
         let shown = Shown { region: self.region.as_str(), epoch };
         match (admit(&known, &shown), known) {
             (Admission::Admitted, NameRecord::Known(record)) => {
                 if record.awaits_use {
-                    let key = STANDARD.encode(&self.leaf.public_key);
-                    state.store.identity_used(&record.satellite, &key, now).await?;
+                    self.used(state, &record.satellite, now).await?;
                 }
                 Ok(Some(Admitted { satellite: record.satellite, name: record.name }))
             }
@@ -123,6 +136,82 @@ impl SatelliteSvid {
     }
 }
 
+/// Why nobody knows a satellite that showed a good SVID.
+fn unregistered() -> ApiError {
+    ApiError::unauthorized_because("the satellite is not registered; GET /satellites/spiffe-ztr does that")
+}
+
+/// The satellite that reports: as [`SatelliteCaller`], except that the database has not been asked about an SVID yet. It is
+/// asked for many reports at once.
+#[derive(Debug)]
+pub(crate) enum Reporter {
+    Svid(Box<SatelliteSvid>),
+    /// With the secret that was presented, as it is kept.
+    Robot(Box<Robot>, Hashed),
+}
+
+impl Reporter {
+    /// The satellite's name, by what it showed.
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Self::Svid(svid) => svid.name.as_str(),
+            Self::Robot(robot, _) => &robot.satellite_name,
+        }
+    }
+
+    /// What its report is admitted by.
+    pub(crate) fn credential(&self, state: &AppState) -> Credential {
+        match self {
+            Self::Svid(svid) => Credential::Svid {
+                region: svid.region.as_str().to_owned(),
+                epoch: state.identities.as_ref().and_then(|identities| svid.epoch(identities)),
+            },
+            Self::Robot(robot, _) => Credential::Robot(robot.satellite.clone()),
+        }
+    }
+
+    /// Why its report was not admitted.
+    pub(crate) async fn refusal(&self, state: &AppState, now: Timestamp) -> ApiError {
+        let again = || ApiError::unavailable("the satellite changes at this moment, try again");
+        match self {
+            Self::Svid(svid) => match svid.admitted(state, now).await {
+                Ok(Some(_)) => again(),
+                Ok(None) => unregistered(),
+                Err(refusal) => refusal,
+            },
+            Self::Robot(robot, _) => match state.store.name_record(&robot.satellite_name).await {
+                Ok(NameRecord::Known(record)) if record.satellite == robot.satellite => {
+                    if record.state.admits() {
+                        again()
+                    } else {
+                        ApiError::forbidden("the satellite is not admitted")
+                    }
+                }
+                Ok(_) => ApiError::unauthorized(),
+                Err(error) => error.into(),
+            },
+        }
+    }
+}
+
+impl FromRequestParts<AppState> for Reporter {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+        if let Some(identities) = &state.identities
+            && let Some(svid) = SatelliteSvid::of(parts, identities, Timestamp::now())?
+        {
+            return Ok(Self::Svid(Box::new(svid)));
+        }
+        let SatelliteCaller { proof: Proof::Secret(robot, presented), .. } =
+            SatelliteCaller::from_request_parts(parts, state).await?
+        else {
+            return Err(ApiError::unauthorized());
+        };
+        Ok(Self::Robot(robot, presented))
+    }
+}
+
 impl FromRequestParts<AppState> for SatelliteCaller {
     type Rejection = ApiError;
 
@@ -131,12 +220,7 @@ impl FromRequestParts<AppState> for SatelliteCaller {
         if let Some(identities) = &state.identities
             && let Some(svid) = SatelliteSvid::of(parts, identities, now)?
         {
-            let unknown = || {
-                ApiError::unauthorized_because(
-                    "the satellite is not registered; GET /satellites/spiffe-ztr does that",
-                )
-            };
-            let Admitted { satellite, name } = svid.admitted(state, now).await?.ok_or_else(unknown)?;
+            let Admitted { satellite, name } = svid.admitted(state, now).await?.ok_or_else(unregistered)?;
             return Ok(Self { satellite, name, proof: Proof::Svid });
         }
         let Credentials::Basic { username, password } = Credentials::of(&parts.headers) else {

@@ -5,7 +5,7 @@ use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::response::{IntoResponse as _, Response};
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -133,14 +133,21 @@ impl From<Page> for crate::domain::Page {
     }
 }
 
-/// A page of a list as an answer: a JSON array, with `X-Total-Count` and `Link` beside it.
-pub(crate) fn paged<T: Serialize>(path: &str, page: Page, list: Paged<T>) -> Response {
-    let mut response = Json(list.items).into_response();
-    let headers = response.headers_mut();
-    headers.insert(HeaderName::from_static("x-total-count"), HeaderValue::from(list.total));
-    if let Some(link) = page.link(path, list.total).and_then(|link| HeaderValue::from_str(&link).ok()) {
+/// What stands beside a page of a list of `total`: `X-Total-Count` and `Link`.
+pub(crate) fn page_headers(path: &str, page: Page, total: u64) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(HeaderName::from_static("x-total-count"), HeaderValue::from(total));
+    if let Some(link) = page.link(path, total).and_then(|link| HeaderValue::from_str(&link).ok()) {
         headers.insert(header::LINK, link);
     }
+    headers
+}
+
+/// A page of a list as an answer: a JSON array, with [`page_headers`] beside it.
+pub(crate) fn paged<T: Serialize>(path: &str, page: Page, list: Paged<T>) -> Response {
+    let headers = page_headers(path, page, list.total);
+    let mut response = Json(list.items).into_response();
+    response.headers_mut().extend(headers);
     response
 }
 

@@ -1,6 +1,6 @@
 //! The satellites' side: registration by one-time token, and heartbeats.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::extract::State;
 use axum::http::request::Parts;
@@ -8,11 +8,11 @@ use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
 use fleet_protocol::heartbeat::REFRESH_CREDENTIALS;
 use fleet_protocol::{Heartbeat, HeartbeatAnswer, StateConfig, ZtrRequest};
-use http::{HeaderMap, StatusCode};
+use http::HeaderMap;
 use jiff::Timestamp;
 use secrecy::ExposeSecret as _;
 
-use super::caller::{Proof, SatelliteCaller};
+use super::caller::Reporter;
 use super::credentials::state_config;
 use super::error::ApiError;
 use super::extract::{Body, Segment};
@@ -21,12 +21,14 @@ use super::state::AppState;
 use super::wait;
 use crate::auth::source_of;
 use crate::central::InUse;
-use crate::domain::heartbeat::{HeartbeatOutcome, HeartbeatRecord};
 use crate::domain::secret::Purpose;
 use crate::domain::ztr::{ClaimRefusal, Claimant};
+use crate::store::{Fold, Incoming, Taken};
 
 /// Characters of a token and of a nonce: 128 bits in hexadecimal.
 const HEX: usize = 32;
+/// How long a heartbeat waits that left a list of images out which is not known here.
+const LIST_SOON: Duration = Duration::from_secs(1);
 
 /// `POST /satellites/ztr`: the token and a nonce of the device, in the body and not in a URL.
 pub(crate) async fn register(
@@ -92,49 +94,63 @@ fn is_hex(text: &str) -> bool {
 pub(crate) async fn heartbeat(
     State(state): State<AppState>,
     Extension(turn): Extension<Turn>,
-    caller: SatelliteCaller,
+    reporter: Reporter,
     headers: HeaderMap,
     Body(report): Body<Heartbeat>,
 ) -> Result<Response, ApiError> {
     let (now, begun) = (Timestamp::now(), Instant::now());
     let preference = wait::preferred(&headers);
     drop(headers);
-    let (robot, secret) = match caller.proof {
-        Proof::Secret(robot, presented) => (Some(*robot), Some(presented)),
-        Proof::Svid => (state.store.robot(&caller.name).await?, None),
-    };
-    let registry_username = report.registry_username.clone();
     let known = report.generation;
-    let record = HeartbeatRecord { satellite: caller.satellite.clone(), received_at: now, report };
-    match state.heartbeats.record(record).await? {
-        HeartbeatOutcome::Recorded { first, .. } => {
-            if first {
-                tracing::info!(satellite = %caller.name, "satellite online");
-            }
-        }
-        HeartbeatOutcome::Refused => {
-            return Err(ApiError::new(StatusCode::FORBIDDEN, "the satellite is not admitted"));
-        }
-        HeartbeatOutcome::Gone => return Err(ApiError::unauthorized()),
-    }
-    let mut answer = HeartbeatAnswer::default();
-    let shown =
-        InUse { by_svid: secret.is_none(), secret: secret.as_ref(), registry_username: &registry_username };
-    if state.registry.issuer.are_stale(robot.as_ref(), shown, now).await {
-        answer.events.push(REFRESH_CREDENTIALS.to_owned());
-    }
-    drop((robot, secret, registry_username));
+    let (taken, name, answer) = fold(&state, reporter, report, now).await?;
     let folded = Instant::now();
     if let Some(preference) = preference {
         turn.give_back();
-        let until = begun + preference.duration();
-        wait::for_news(&state, &caller.satellite, &caller.name, known, until).await?;
+        // Whoever has to send its list is asked for it soon.
+        let wait = preference.duration();
+        let until = begun + if taken.list_missing { wait.min(LIST_SOON) } else { wait };
+        wait::for_news(&state, &taken.satellite, &name, known, until).await?;
     }
-    answer.desired = state.desired.tell(&caller.name);
+    let mut answer = *answer;
+    answer.desired = state.desired.tell(&name);
     let mut response = Json(answer).into_response();
     if let Some(preference) = preference {
         response.headers_mut().insert(wait::PREFERENCE_APPLIED, preference.applied());
         response.extensions_mut().insert(Waited(folded.elapsed()));
     }
     Ok(response)
+}
+
+/// Takes what a heartbeat says; what of its answer does not wait.
+async fn fold(
+    state: &AppState,
+    reporter: Reporter,
+    report: Heartbeat,
+    now: Timestamp,
+) -> Result<(Box<Taken>, Box<str>, Box<HeartbeatAnswer>), ApiError> {
+    let (name, registry_username) = (reporter.name().to_owned(), report.registry_username.clone());
+    let incoming =
+        Incoming { name: name.clone(), credential: reporter.credential(state), received_at: now, report };
+    let Fold::Taken(taken) = state.heartbeats.record(incoming).await? else {
+        return Err(reporter.refusal(state, now).await);
+    };
+    if taken.first {
+        tracing::info!(satellite = %name, "satellite online");
+    }
+    let (robot, secret) = match &reporter {
+        Reporter::Svid(svid) => {
+            if taken.awaits_use {
+                svid.used(state, &taken.satellite, now).await?;
+            }
+            (&taken.robot, None)
+        }
+        Reporter::Robot(robot, presented) => (&**robot, Some(presented)),
+    };
+    let mut answer =
+        HeartbeatAnswer { inventory_digest: taken.inventory.clone(), ..HeartbeatAnswer::default() };
+    let shown = InUse { by_svid: secret.is_none(), secret, registry_username: &registry_username };
+    if state.registry.issuer.are_stale(Some(robot), shown, now).await {
+        answer.events.push(REFRESH_CREDENTIALS.to_owned());
+    }
+    Ok((taken, name.into(), Box::new(answer)))
 }

@@ -33,11 +33,13 @@ pub enum Job {
     Sweep,
     /// Keeps the webhook policies at Harbor.
     Webhooks,
+    /// Looks at the members of groups whose lists were published.
+    Rollouts,
 }
 
 impl Job {
     /// Every job.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Publisher,
         Self::Stale,
         Self::Withdrawal,
@@ -47,6 +49,7 @@ impl Job {
         Self::Robots,
         Self::Sweep,
         Self::Webhooks,
+        Self::Rollouts,
     ];
 
     /// The value of the label `job`.
@@ -61,6 +64,7 @@ impl Job {
             Self::Robots => "robots",
             Self::Sweep => "sweep",
             Self::Webhooks => "webhooks",
+            Self::Rollouts => "rollouts",
         }
     }
 

@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::domain::satellite::SatelliteState;
 
 /// The lines of `docs/operations.md` that describe metrics: name, kind, labels.
 fn documented() -> BTreeSet<(String, String, String)> {
@@ -81,11 +82,16 @@ fn jobs_tell_how_they_ended() {
 #[test]
 fn what_nobody_knows_is_not_told() {
     let metrics = Metrics::default();
-    metrics.set_satellites(Some(&[(SatelliteState::Online, 7), (SatelliteState::Stale, 0)]));
+    let states = vec![(SatelliteState::Online, 7), (SatelliteState::Stale, 0)];
+    metrics.set_satellites(Some(&Census { states, drifting: 3 }));
     let text = metrics.encode().unwrap();
     assert!(text.contains("ground_control_satellites{state=\"online\"} 7\n"), "{text}");
+    assert!(text.contains("ground_control_satellites_drifting{drift=\"true\"} 3\n"), "{text}");
     metrics.set_satellites(None);
-    assert!(!metrics.encode().unwrap().contains("ground_control_satellites{"));
+    let text = metrics.encode().unwrap();
+    assert!(
+        !text.contains("ground_control_satellites{") && !text.contains("ground_control_satellites_drifting{")
+    );
 }
 
 #[test]

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::AppState;
 use crate::domain::change::Change;
+use crate::domain::document::DocumentKind;
 use crate::metrics::{Job, Metrics};
 use crate::store::SharedStore;
 
@@ -15,6 +16,10 @@ use crate::store::SharedStore;
 const COLLECT_EVERY: Duration = Duration::from_secs(15 * 60);
 /// How often ended sessions and old failures are removed.
 const PURGE_EVERY: Duration = Duration::from_secs(10 * 60);
+/// How often is looked for members of groups to look at, without being told.
+const LOOK_AT_MEMBERS_EVERY: Duration = Duration::from_secs(30);
+/// The pause between some members of a group and the next.
+const BETWEEN_MEMBERS: Duration = Duration::from_millis(20);
 /// How often is looked for satellites that have fallen silent.
 const LOOK_FOR_SILENCE_EVERY: Duration = Duration::from_secs(5);
 
@@ -32,6 +37,39 @@ pub(super) async fn collect_garbage(blobs: blob_store::Store, metrics: Metrics, 
         match outcome {
             Ok(report) => tracing::info!(?report, "garbage collected"),
             Err(error) => tracing::warn!(%error, "garbage not collected, tried again later"),
+        }
+    }
+}
+
+/// Looks again at the members of groups whose lists were published, some at a time and never all day: whoever reports meanwhile
+/// does not wait for it.
+pub(super) async fn follow_rollouts(state: AppState, stop: CancellationToken) {
+    let mut changes = state.store.changes();
+    loop {
+        let run = state.metrics.job(Job::Rollouts);
+        let outcome = loop {
+            match state.store.look_at_members().await {
+                Ok(true) if !stop.is_cancelled() => tokio::time::sleep(BETWEEN_MEMBERS).await,
+                outcome => break outcome,
+            }
+        };
+        run.ended(outcome.is_ok());
+        if let Err(error) = outcome {
+            tracing::warn!(%error, "members of groups not looked at, tried again");
+        }
+        let again = tokio::time::sleep(LOOK_AT_MEMBERS_EVERY);
+        tokio::pin!(again);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = &mut again => break,
+                change = changes.recv() => match change {
+                    Ok(Change::Published(document)) if document.kind != DocumentKind::Group => {}
+                    Ok(Change::Published(_) | Change::Lost) | Err(RecvError::Lagged(_)) => break,
+                    Ok(_) => {}
+                    Err(RecvError::Closed) => return,
+                },
+            }
         }
     }
 }

@@ -16,6 +16,9 @@ use super::error::StartError;
 /// fills the usual 128 in no time, and whoever finds the queue full tries again after a second, then two, then four.
 const BACKLOG: u32 = 4096;
 
+/// Connections of one listener: every satellite holds one for as long as it is online.
+const CONNECTIONS: usize = 16_384;
+
 /// Binds the address that `variable` named.
 pub(super) async fn bind(
     variable: &'static str,
@@ -69,7 +72,7 @@ impl Listeners {
         router: Router,
         proxies: TrustedProxies,
     ) {
-        let limits = Limits { drain: self.drain, ..Limits::default() };
+        let limits = Limits { connections: CONNECTIONS, drain: self.drain, ..Limits::default() };
         let shutdown = self.stop.clone().cancelled_owned();
         self.tasks.spawn(listen::serve_behind(proxies, socket, tls, router, limits, shutdown));
     }

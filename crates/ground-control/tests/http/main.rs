@@ -17,6 +17,7 @@ mod program;
 mod registration;
 mod registry;
 mod roles;
+mod rollouts;
 mod spiffe;
 mod spire;
 mod support;

@@ -3,9 +3,9 @@
 use ground_control::desired::Hub;
 use ground_control::domain::SatelliteId;
 use ground_control::domain::heartbeat::{CachedImage, HISTORY, HeartbeatOutcome, HeartbeatRecord, Report};
-use ground_control::domain::satellite::SatelliteState;
+use ground_control::domain::satellite::{Satellite, SatelliteState};
 use ground_control::metrics::Metrics;
-use ground_control::store::HeartbeatRecorder;
+use ground_control::store::{Credential, Fold, HeartbeatRecorder, Incoming};
 
 use crate::fixture::{Fixture, at, page, satellite};
 
@@ -99,26 +99,98 @@ pub(crate) async fn images_are_replaced_and_paged(fixture: Fixture) {
     }
 }
 
+fn incoming(satellite: &Satellite, seconds: i64, activity: &str) -> Incoming {
+    let mut report = record(&satellite.id, seconds, &[]).report;
+    report.activity = activity.into();
+    Incoming {
+        name: satellite.name.clone(),
+        credential: Credential::Robot(satellite.id.clone()),
+        received_at: at(seconds),
+        report,
+    }
+}
+
 pub(crate) async fn many_reports_share_a_commit(fixture: Fixture) {
     let store = fixture.ready().await;
     let mut satellites = Vec::new();
     for n in 0..20 {
-        satellites.push(satellite(&store, &format!("edge-{n:02}"), &[]).await.id);
+        satellites.push(satellite(&store, &format!("edge-{n:02}"), &[]).await);
     }
     let recorder = HeartbeatRecorder::start(store.clone(), Hub::new(store.clone()), Metrics::default());
     let reports = (0..400i64).map(|n| {
         let recorder = recorder.clone();
-        let record = record(&satellites[(n % 20) as usize], n, &[]);
-        async move { recorder.record(record).await }
+        let incoming = incoming(&satellites[(n % 20) as usize], n, &format!("report {n}"));
+        async move { recorder.record(incoming).await }
     });
     for outcome in futures_util::future::join_all(reports).await {
-        assert!(matches!(outcome, Ok(HeartbeatOutcome::Recorded { .. })), "{outcome:?}");
+        assert!(matches!(outcome, Ok(Fold::Taken(_))), "{outcome:?}");
     }
     for n in 0..20 {
         let history = store.heartbeat_history(&format!("edge-{n:02}")).await.unwrap();
         assert_eq!(history.len(), 20);
     }
+    // Who is not who they say is told so, and by whom nothing is known.
+    let mut other = incoming(&satellites[0], 500, "other");
+    other.credential = Credential::Robot(satellites[1].id.clone());
+    assert!(matches!(recorder.record(other).await, Ok(Fold::NotAdmitted)));
+    let mut unknown = incoming(&satellites[0], 500, "unknown");
+    unknown.name = "edge-99".into();
+    assert!(matches!(recorder.record(unknown).await, Ok(Fold::NotAdmitted)));
+    store.revoke_satellite("edge-01", at(501)).await.unwrap();
+    assert!(matches!(recorder.record(incoming(&satellites[1], 502, "revoked")).await, Ok(Fold::NotAdmitted)));
     // What cannot be written is told to everyone who waits for it.
     store.close().await;
-    assert!(recorder.record(record(&satellites[0], 999, &[])).await.is_err());
+    assert!(recorder.record(incoming(&satellites[0], 999, "closed")).await.is_err());
+}
+
+pub(crate) async fn what_says_nothing_new_is_one_row(fixture: Fixture) {
+    let store = fixture.ready().await;
+    let one = satellite(&store, "edge-01", &[]).await;
+    let recorder = HeartbeatRecorder::start(store.clone(), Hub::new(store.clone()), Metrics::default());
+    let Ok(Fold::Taken(first)) = recorder.record(incoming(&one, 10, "idle")).await else { panic!() };
+    assert!(first.first && first.inventory.is_none());
+    for n in 11..20 {
+        let Ok(Fold::Taken(again)) = recorder.record(incoming(&one, n, "idle")).await else { panic!() };
+        assert!(!again.first);
+    }
+    recorder.flush().await;
+    assert_eq!(store.satellite("edge-01").await.unwrap().last_seen, Some(at(19)));
+    assert_eq!(store.latest_heartbeat("edge-01").await.unwrap().unwrap().received_at, at(19));
+    assert_eq!(store.heartbeat_history("edge-01").await.unwrap().len(), 1);
+    // The history goes on, slowly.
+    let later = 20 + 5 * 60;
+    assert!(recorder.record(incoming(&one, later, "idle")).await.is_ok());
+    recorder.flush().await;
+    assert_eq!(store.heartbeat_history("edge-01").await.unwrap().len(), 2);
+    // It was heard of: the silence ends three of its intervals later.
+    assert!(store.mark_stale(at(later + 89), None).await.unwrap().is_empty());
+    assert_eq!(store.mark_stale(at(later + 90), None).await.unwrap(), ["edge-01"]);
+}
+
+pub(crate) async fn a_list_comes_when_it_is_another(fixture: Fixture) {
+    let store = fixture.ready().await;
+    let one = satellite(&store, "edge-01", &[]).await;
+    let recorder = HeartbeatRecorder::start(store.clone(), Hub::new(store.clone()), Metrics::default());
+    let send = async |seconds: i64, images: &[(&str, u64)], listed: bool| {
+        let mut incoming = incoming(&one, seconds, "idle");
+        let images = record(&one.id, seconds, images).report.cached_images;
+        incoming.report.inventory_digest = fleet_protocol::inventory::digest(&images);
+        let digest = incoming.report.inventory_digest.clone();
+        if listed {
+            incoming.report.cached_images = images;
+        }
+        let Ok(Fold::Taken(taken)) = recorder.record(incoming).await else { panic!() };
+        (taken.inventory == Some(digest), taken.list_missing)
+    };
+    let count = async || store.cached_images("edge-01", page(1, 10)).await.unwrap().total;
+    let (a, b) = ([("h/a:1@sha256:aa", 1)], [("h/a:1@sha256:aa", 1), ("h/b:1@sha256:bb", 2)]);
+    assert_eq!(send(1, &a, false).await, (false, true), "nothing is known yet");
+    assert_eq!((send(2, &a, true).await, count().await), ((true, false), 1));
+    assert_eq!((send(3, &a, false).await, count().await), ((true, false), 1));
+    assert_eq!((send(4, &b, false).await, count().await), ((false, true), 1), "the old list stays");
+    assert_eq!((send(5, &b, true).await, count().await), ((true, false), 2));
+    // Others always list.
+    assert!(recorder.record(incoming(&one, 6, "idle")).await.is_ok());
+    recorder.flush().await;
+    assert_eq!(count().await, 0);
 }

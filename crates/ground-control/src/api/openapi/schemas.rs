@@ -392,6 +392,36 @@ pub(super) fn all() -> Value {
                 "reference": text(), "digest": maybe("string"), "size_bytes": number(),
             })),
         ),
+        (
+            "Rollout",
+            object(json!({
+                "group_name": text(), "digest": maybe("string"), "published_at": maybe("string"),
+                "artifacts": number(),
+                "settling": {
+                    "type": "boolean", "description": "Whether satellites are still looked at since the list was published.",
+                },
+                "totals": object(json!({
+                    "wanted": number(), "current": number(), "fetching": number(), "failed": number(),
+                    "waiting": number(), "unreachable": number(),
+                })),
+                "satellites": {"type": "array", "items": object(json!({
+                    "satellite": text(),
+                    "state": {"enum": ["pending", "awaiting_approval", "online", "stale", "revoked"]},
+                    "progress": {"enum": ["current", "fetching", "failed", "waiting", "unreachable"]},
+                    "reason": maybe("string"), "since": maybe("string"), "bytes": number(),
+                    "total_bytes": number(), "last_seen": maybe("string"),
+                }))},
+            })),
+        ),
+        (
+            "SatelliteArtifact",
+            object(json!({
+                "group_name": maybe("string"), "repository": text(), "tag": texts(), "digest": maybe("string"),
+                "state": {"enum": ["there", "fetching", "failed", "wanted", "unresolved", "undesired"]},
+                "bytes": maybe("integer"), "total_bytes": maybe("integer"), "reason": maybe("string"),
+                "since": maybe("string"), "attempts": maybe("integer"),
+            })),
+        ),
         ("ZtrRequest", object(json!({"token": hex(), "nonce": hex()}))),
         (
             "StateConfig",
@@ -411,6 +441,11 @@ pub(super) fn all() -> Value {
                     "cached_images": {"type": ["array", "null"], "items": object(json!({
                         "reference": text(), "size_bytes": number(),
                     }))},
+                    "inventory_digest": {
+                        "type": "string", "description": "Of all images: where it has not changed, they need not be listed.",
+                    },
+                    "registry_username": text(), "generation": number(),
+                    "fetching": {"type": "array", "items": {"type": "object"}},
                     "failed": {"type": "array", "items": {"type": "object"}},
                     "conflicts": {"type": "array", "items": {"type": "object"}},
                     "config_refusals": texts(), "document_errors": {"type": "array", "items": {"type": "object"}},
@@ -418,7 +453,27 @@ pub(super) fn all() -> Value {
                 }),
             ),
         ),
-        ("HeartbeatAnswer", partly(&[], json!({"events": texts()}))),
+        (
+            "HeartbeatAnswer",
+            partly(
+                &[],
+                json!({
+                    "events": texts(),
+                    "desired": {
+                        "type": "object",
+                        "description": "Manifest digests of what is published for the satellite; absent before anything is.",
+                        "properties": {
+                            "generation": number(), "state": maybe("string"), "config": maybe("string"),
+                            "groups": {"type": "object", "additionalProperties": {"type": "string"}},
+                        },
+                    },
+                    "inventory_digest": {
+                        "type": "string",
+                        "description": "Of the list of images that is kept, for who sends one: where it is another, the list is to be sent.",
+                    },
+                }),
+            ),
+        ),
         (
             "TokenForm",
             partly(

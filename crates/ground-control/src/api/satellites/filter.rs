@@ -1,4 +1,4 @@
-//! Which satellites a list is asked for: `?label=env%3Dprod&region=eu&state=online&group=shops`.
+//! Which satellites a list is asked for: `?label=env%3Dprod&region=eu&state=online&group=shops&drift=true`.
 
 use axum::extract::FromRequestParts;
 use http::request::Parts;
@@ -20,7 +20,7 @@ pub(crate) struct Filter {
 impl Filter {
     fn parse(query: &str) -> Result<Self, ApiError> {
         let mut labels: Vec<String> = Vec::new();
-        let (mut region, mut state, mut group) = (None, None, None);
+        let (mut region, mut state, mut group, mut drift) = (None, None, None, None);
         let mut again = Serializer::new(String::new());
         for (name, value) in parse(query.as_bytes()).filter(|(_, value)| !value.is_empty()) {
             let place = match name.as_ref() {
@@ -32,6 +32,7 @@ impl Filter {
                 "region" => &mut region,
                 "state" => &mut state,
                 "group" => &mut group,
+                "drift" => &mut drift,
                 _ => continue,
             };
             again.append_pair(&name, &value);
@@ -53,7 +54,13 @@ impl Filter {
                 })
             })
             .transpose()?;
-        Ok(Self { chosen: SatelliteFilter { state, group, region, selector }, query: again.finish() })
+        let drift = drift
+            .map(|text: String| {
+                text.parse()
+                    .map_err(|_| ApiError::bad_request(format!("{text:?} is no drift: use true or false")))
+            })
+            .transpose()?;
+        Ok(Self { chosen: SatelliteFilter { state, group, region, selector, drift }, query: again.finish() })
     }
 
     /// The path of the list with this filter.
@@ -117,7 +124,8 @@ mod tests {
         assert!(filter.clone().in_state(SatelliteState::Stale).is_err());
         assert_eq!(filter.in_group("shops".into()).unwrap().group.as_deref(), Some("shops"));
         assert_eq!(Filter::parse("page=3").unwrap(), Filter::default());
-        for bad in ["label=a%20b", "label=,", "state=gone", "state=deleted", "region=a&region=b"] {
+        for bad in ["label=a%20b", "label=,", "state=gone", "state=deleted", "drift=yes", "region=a&region=b"]
+        {
             assert!(Filter::parse(bad).is_err(), "{bad}");
         }
     }
