@@ -184,6 +184,10 @@ fn build() -> Value {
                 "state": {"name": "state", "in": "query",
                           "schema": {"enum": ["pending", "awaiting_approval", "online", "stale", "revoked"]}},
                 "group": {"name": "group", "in": "query", "schema": {"type": "string"}},
+                "drift": {"name": "drift", "in": "query", "schema": {"type": "boolean"},
+                          "description": "Whether it lacks an artifact that it shall have, or holds one that nobody wants."},
+                "progress": {"name": "progress", "in": "query",
+                             "schema": {"enum": ["current", "fetching", "failed", "waiting", "unreachable"]}},
             },
             "schemas": schemas::all(),
         },
@@ -196,7 +200,7 @@ fn describe(Operation(method, path, summary, who, body, status, gives, failures)
         .filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'))
         .map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}))
         .collect();
-    if matches!(gives, Gives::Page(_)) {
+    if matches!(gives, Gives::Page(_) | Gives::One("Rollout")) {
         parameters.extend(
             ["page", "page_size"].map(|name| json!({"$ref": format!("#/components/parameters/{name}")})),
         );
@@ -207,11 +211,15 @@ fn describe(Operation(method, path, summary, who, body, status, gives, failures)
             ("region", ""),
             ("state", "/api/satellites/active /api/satellites/stale"),
             ("group", "/api/groups/{group}/satellites"),
+            ("drift", ""),
         ] {
             if !elsewhere.split(' ').any(|list| list == *path) {
                 parameters.push(json!({"$ref": format!("#/components/parameters/{name}")}));
             }
         }
+    }
+    if matches!(gives, Gives::One("Rollout")) {
+        parameters.push(json!({"$ref": "#/components/parameters/progress"}));
     }
     if *path == "/service/token" && body.is_none() {
         let field = |name: &str, schema: Value| json!({"name": name, "in": "query", "schema": schema});

@@ -106,6 +106,7 @@ pub(crate) async fn the_database_chooses_what_the_selector_matches(fixture: Fixt
                 group: group.map(Into::into),
                 region: region.map(Into::into),
                 selector: Some(selector.clone()),
+                drift: None,
             };
             // Page by page: each tells the length of the whole.
             let mut found = Vec::new();

@@ -194,7 +194,8 @@ pub(crate) async fn drift_agrees_with_the_sets(fixture: Fixture) {
             (usize::from(rand::rng().random::<bool>()), usize::from(rand::rng().random::<bool>()));
         let name = format!("edge-{}", which + 1);
         let group_name = format!("g{group}");
-        match rand::rng().random_range(0..4) {
+        let step = rand::rng().random_range(0..4);
+        match step {
             0 => {
                 lists[group] = some();
                 let list: Vec<&str> = lists[group].iter().copied().collect();
