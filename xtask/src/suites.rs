@@ -43,11 +43,24 @@ const ENGINES: [Needed; 6] = [
     BUSYBOX,
     SKOPEO,
 ];
+const RSYSLOG: Needed = Needed { program: "/usr/sbin/rsyslogd", package: "rsyslog" };
+const RSYSLOG_TLS: Needed = Needed { program: "/usr/share/doc/rsyslog-openssl", package: "rsyslog-openssl" };
 const FAKETIME: Needed = Needed { program: "/usr/share/doc/libfaketime", package: "libfaketime" };
 const CURL: Needed = Needed { program: "curl", package: "curl" };
 const OPENSSL: Needed = Needed { program: "openssl", package: "openssl" };
-const COMPONENTS: [Needed; 8] =
-    [ENGINES[0], ENGINES[1], ENGINES[2], ENGINES[3], BUSYBOX, SKOPEO, REGISTRY, POSTGRES];
+const COMPONENTS: [Needed; 10] = [
+    ENGINES[0],
+    ENGINES[1],
+    ENGINES[2],
+    ENGINES[3],
+    BUSYBOX,
+    SKOPEO,
+    REGISTRY,
+    POSTGRES,
+    RSYSLOG,
+    RSYSLOG_TLS,
+];
+/// A browser, and what the identity provider runs on.
 /// A browser, and what the identity provider runs on.
 const BROWSER: [Needed; 4] = [
     Needed { program: "chromium", package: "chromium" },
@@ -107,8 +120,8 @@ pub(crate) const SUITES: [Suite; 12] = [
     },
     Suite {
         name: "components",
-        about: "the container engines, databases and registries that other suites use",
-        needs: "root; Debian: docker.io containerd runc podman skopeo busybox-static docker-registry postgresql",
+        about: "the container engines, databases and registries that other suites use; the audit on its way to rsyslog",
+        needs: "root; Debian: docker.io containerd runc podman skopeo busybox-static docker-registry postgresql rsyslog rsyslog-openssl",
         packages: &COMPONENTS,
         root: true,
         postgres: false,
@@ -208,6 +221,8 @@ fn suite_of(package: &str, target: &str, kind: &str) -> &'static str {
         ("testbed", "spire_client") => "identity",
         ("testbed", target) if kind == "test" && target.starts_with("spire") => "spire",
         ("testbed", "components") => "components",
+        // It needs rsyslog.
+        ("ground-control", "audit_sinks") => "components",
         ("container-runtimes", "real_parsers") => "components",
         ("testbed", "conformance_binaries") => "registry",
         ("registry-server", target) if kind == "test" && target.starts_with("conformance") => "registry",

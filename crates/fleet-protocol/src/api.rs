@@ -2,6 +2,7 @@
 //!
 //! Keys are snake_case, times RFC 3339, what is absent is `null`, an empty list `[]`.
 
+mod audit;
 mod tokens;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use self::audit::AuditEntry;
 use crate::heartbeat::{CachedImage, Heartbeat};
 use crate::registration::exposed;
 use crate::rule::Pattern;

@@ -1,6 +1,7 @@
 //! Node agents that attested to the built-in authority, and what they may ask for.
 
 use ground_control_domain::StoreResult;
+use ground_control_domain::audit::{Action, Event};
 use ground_control_domain::identity::{AgentEntry, AttestAttempt, NodeAgent};
 use jiff::Timestamp;
 
@@ -99,7 +100,7 @@ impl SqlStore {
         const OPERATION: &str = "renew a node agent";
         let expires_at = millis(expires_at);
         let mut tx = self.database.rows(OPERATION).await?;
-        sqlx::query!(
+        let renewed = sqlx::query!(
             "UPDATE node_agents SET
                  previous_key = CASE WHEN public_key = $2 THEN previous_key
                                      WHEN previous_key = $2 THEN public_key
@@ -113,7 +114,10 @@ impl SqlStore {
         .execute(&mut *tx)
         .await
         .during(OPERATION)?;
-        tx.commit().await.during(OPERATION)
+        if renewed.rows_affected() == 0 {
+            return Ok(());
+        }
+        self.commit(tx, &Event::new(Action::AgentRenewed, "agent", spiffe_id), OPERATION).await
     }
 
     /// [`ground_control_domain::store::Identities::agent_used`].

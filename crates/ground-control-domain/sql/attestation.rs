@@ -1,5 +1,6 @@
 //! Attestation to the built-in authority: join tokens are claimed, SVIDs are shown.
 
+use ground_control_domain::audit::{Action, Event};
 use ground_control_domain::identity::{
     AttestAttempt, IdentityKeys, IssueGrant, IssueRefusal, JoinDecision, JoinToken,
 };
@@ -56,7 +57,12 @@ impl SqlStore {
                 keep_keys(&mut tx, &id, &keys, now, attempt.expires_at, OPERATION).await?;
             }
         }
-        tx.commit().await.during(OPERATION)?;
+        let event = Event::new(Action::SatelliteAttested, "satellite", &satellite.name).with("again", again);
+        let event = match &attempt.agent {
+            Some(agent) => event.with("agent", agent.as_str()),
+            None => event,
+        };
+        self.commit(tx, &event, OPERATION).await?;
         Ok(Ok(IssueGrant {
             satellite: SatelliteId::from(id),
             name: satellite.name,

@@ -1,6 +1,7 @@
 //! The certificate authorities of the built-in authority.
 
 use ground_control_domain::StoreResult;
+use ground_control_domain::audit::{Action, Event};
 use ground_control_domain::identity::AuthorityRecord;
 
 use super::{During, SqlStore, millis, time};
@@ -61,18 +62,28 @@ impl SqlStore {
         .execute(&mut *tx)
         .await
         .during(OPERATION)?;
-        tx.commit().await.during(OPERATION)?;
-        Ok(added.rows_affected() > 0)
+        if added.rows_affected() == 0 {
+            return Ok(false);
+        }
+        let event = Event::new(Action::AuthorityCreated, "authority", &record.id)
+            .with("trust_domain", record.trust_domain)
+            .with("signs_from", record.signs_from.to_string())
+            .with("expires_at", record.expires_at.to_string());
+        self.commit(tx, &event, OPERATION).await?;
+        Ok(true)
     }
 
     /// [`ground_control_domain::store::Identities::remove_authority`].
     pub(super) async fn forget_authority(&self, id: &str) -> StoreResult<()> {
         const OPERATION: &str = "forget an authority";
         let mut tx = self.database.rows(OPERATION).await?;
-        sqlx::query!("DELETE FROM authorities WHERE id = $1", id)
+        let removed = sqlx::query!("DELETE FROM authorities WHERE id = $1", id)
             .execute(&mut *tx)
             .await
             .during(OPERATION)?;
-        tx.commit().await.during(OPERATION)
+        if removed.rows_affected() == 0 {
+            return Ok(());
+        }
+        self.commit(tx, &Event::new(Action::AuthorityRemoved, "authority", id), OPERATION).await
     }
 }

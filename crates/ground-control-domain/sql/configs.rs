@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use fleet_protocol::ConfigName;
+use ground_control_domain::audit::{Action, Event};
 use ground_control_domain::config::{self, Config, DEFAULT_CONFIG};
 use ground_control_domain::document::DocumentKey;
 use ground_control_domain::store::Configs;
@@ -58,6 +59,19 @@ pub(super) async fn id_of(
         .ok_or_else(|| StoreError::not_found(Entity::Config, name))
 }
 
+/// The settings that a merge patch names, without their values.
+fn named(patch: &Value) -> Vec<String> {
+    let keys = |value: &Value| value.as_object().map(|all| all.keys().cloned().collect::<Vec<_>>());
+    let mut names = Vec::new();
+    for section in keys(patch).unwrap_or_default() {
+        match keys(&patch[&section]).filter(|keys| !keys.is_empty()) {
+            Some(keys) => names.extend(keys.iter().map(|key| format!("{section}.{key}"))),
+            None => names.push(section),
+        }
+    }
+    names
+}
+
 #[async_trait]
 impl Configs for SqlStore {
     async fn ensure_default_config(&self, now: Timestamp) -> StoreResult<bool> {
@@ -86,7 +100,7 @@ impl Configs for SqlStore {
         .await
         .map_err(|error| unless_taken(error, OPERATION, || StoreError::exists(Entity::Config, name)))?;
         outbox::enqueue(&mut tx, &DocumentKey::config(name), now, OPERATION).await?;
-        tx.commit().await.during(OPERATION)?;
+        self.commit(tx, &Event::new(Action::ConfigCreated, "config", name), OPERATION).await?;
         let created_at = time(OPERATION, now_millis)?;
         Ok(Config { id, name: name.to_owned(), document, created_at, updated_at: created_at })
     }
@@ -109,7 +123,8 @@ impl Configs for SqlStore {
             .await
             .during(OPERATION)?;
         outbox::enqueue(&mut tx, &DocumentKey::config(name), now, OPERATION).await?;
-        tx.commit().await.during(OPERATION)?;
+        let event = Event::new(Action::ConfigChanged, "config", name).with("changed", named(&patch));
+        self.commit(tx, &event, OPERATION).await?;
         Ok(Config { document, updated_at: time(OPERATION, now_millis)?, ..before })
     }
 
@@ -134,7 +149,7 @@ impl Configs for SqlStore {
         }
         sqlx::query!("DELETE FROM configs WHERE id = $1", id).execute(&mut *tx).await.during(OPERATION)?;
         outbox::enqueue(&mut tx, &DocumentKey::config(name), now, OPERATION).await?;
-        tx.commit().await.during(OPERATION)
+        self.commit(tx, &Event::new(Action::ConfigDeleted, "config", name), OPERATION).await
     }
 
     async fn config(&self, name: &str) -> StoreResult<Config> {

@@ -1,6 +1,7 @@
 //! How a satellite comes by its identity: an administrator registers it, or it introduces itself.
 
 use fleet_protocol::{Region, SatelliteName};
+use ground_control_domain::audit::{Action, Event};
 use ground_control_domain::document::DocumentKey;
 use ground_control_domain::identity::{self, AutoRegister, AutoRegistered, NewRegistration};
 use ground_control_domain::satellite::{LifecycleEvent, Satellite, SatelliteState};
@@ -41,7 +42,12 @@ impl SqlStore {
         let mut tx = self.database.fleet(OPERATION).await?;
         let is_new = register(&mut tx, new, now, OPERATION).await?;
         let satellite = satellites::load(&mut tx, &new.name, OPERATION).await?;
-        tx.commit().await.during(OPERATION)?;
+        let event = Event::new(Action::SatelliteRegistered, "satellite", &new.name)
+            .with("new", is_new)
+            .with("region", new.region.as_str())
+            .with("groups", new.groups.clone())
+            .with("attestation", new.method.as_str());
+        self.commit(tx, &event, OPERATION).await?;
         Ok((satellite, is_new))
     }
 
@@ -85,7 +91,10 @@ impl SqlStore {
             .await?;
         outbox::enqueue(&mut tx, &DocumentKey::satellite(name), now, OPERATION).await?;
         let satellite = satellites::load(&mut tx, name, OPERATION).await?;
-        tx.commit().await.during(OPERATION)?;
+        let event = Event::new(Action::SatelliteIntroduced, "satellite", name)
+            .with("region", region)
+            .with("state", state.as_str());
+        self.commit(tx, &event, OPERATION).await?;
         Ok(AutoRegistered::Created(satellite))
     }
 }

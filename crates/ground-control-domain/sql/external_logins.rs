@@ -1,16 +1,18 @@
 //! Logins by OpenID Connect.
 
 use async_trait::async_trait;
+use ground_control_domain::audit::{Action, Event};
 use ground_control_domain::change::Change;
 use ground_control_domain::external::{
     CliLogin, ExternalPerson, LOGINS, LOGINS_OF_A_SOURCE, NewCode, PendingLogin,
 };
 use ground_control_domain::secret::Hashed;
 use ground_control_domain::store::ExternalLogins;
-use ground_control_domain::user::{NO_PASSWORD, NewUser, User};
+use ground_control_domain::user::{NO_PASSWORD, NewUser, Role, User};
 use ground_control_domain::{StoreError, StoreResult};
 use jiff::Timestamp;
 
+use super::transaction::Writing;
 use super::users::{Row, insert};
 use super::{During, SqlStore, millis};
 use crate::dialect::Connection;
@@ -97,27 +99,35 @@ impl ExternalLogins for SqlStore {
         const OPERATION: &str = "sign somebody in";
         // Most have been here before: a login locks their own rows and wakes nobody.
         let mut tx = self.database.rows(OPERATION).await?;
-        if let Some(user) = again(&mut tx, &person, now, OPERATION).await? {
+        if let Some((user, before)) = again(&mut tx, &person, now, OPERATION).await? {
             tx.tell(Change::Accounts);
-            tx.commit().await.during(OPERATION)?;
+            self.signed_in(tx, &user, before, OPERATION).await?;
             return Ok(user);
         }
         drop(tx);
         let mut tx = self.database.fleet(OPERATION).await?;
         // Of two first logins at once the second one is none any more.
-        let user = match again(&mut tx, &person, now, OPERATION).await? {
-            Some(user) => user,
-            None => first_login(&mut tx, &person, now, OPERATION).await?,
+        let (user, before) = match again(&mut tx, &person, now, OPERATION).await? {
+            Some(known) => known,
+            None => {
+                let user = first_login(&mut tx, &person, now, OPERATION).await?;
+                tx.tell(Change::Accounts);
+                let event = Event::new(Action::UserCreated, "user", &user.username)
+                    .with("role", user.role.as_str())
+                    .with("issuer", person.issuer.as_str());
+                self.commit(tx, &event, OPERATION).await?;
+                return Ok(user);
+            }
         };
         tx.tell(Change::Accounts);
-        tx.commit().await.during(OPERATION)?;
+        self.signed_in(tx, &user, before, OPERATION).await?;
         Ok(user)
     }
 
     async fn turn_away(&self, issuer: &str, subject: &str) -> StoreResult<()> {
         const OPERATION: &str = "end somebody's sessions";
         let mut tx = self.database.rows(OPERATION).await?;
-        sqlx::query!(
+        let sessions = sqlx::query!(
             "DELETE FROM sessions WHERE user_id IN (
                  SELECT i.user_id FROM user_identities i WHERE i.issuer = $1 AND i.subject = $2)",
             issuer,
@@ -126,7 +136,7 @@ impl ExternalLogins for SqlStore {
         .execute(&mut *tx)
         .await
         .during(OPERATION)?;
-        sqlx::query!(
+        let tokens = sqlx::query!(
             "DELETE FROM api_tokens WHERE user_id IN (
                  SELECT i.user_id FROM user_identities i WHERE i.issuer = $1 AND i.subject = $2)",
             issuer,
@@ -145,7 +155,14 @@ impl ExternalLogins for SqlStore {
         .await
         .during(OPERATION)?;
         tx.tell(Change::Accounts);
-        tx.commit().await.during(OPERATION)
+        if sessions.rows_affected() + tokens.rows_affected() == 0 {
+            return tx.commit().await.during(OPERATION);
+        }
+        let event = Event::new(Action::UserTurnedAway, "identity", subject)
+            .with("issuer", issuer)
+            .with("sessions", sessions.rows_affected())
+            .with("api_tokens", tokens.rows_affected());
+        self.commit(tx, &event, OPERATION).await
     }
 
     async fn keep_code(&self, code: NewCode, now: Timestamp) -> StoreResult<()> {
@@ -214,13 +231,32 @@ impl ExternalLogins for SqlStore {
     }
 }
 
-/// The account of whoever was here before, with the role of today.
+impl SqlStore {
+    /// Commits a login, which is a change where it brings another role.
+    async fn signed_in(
+        &self,
+        tx: Writing,
+        user: &User,
+        before: Role,
+        operation: &'static str,
+    ) -> StoreResult<()> {
+        if user.role == before {
+            return tx.commit().await.during(operation);
+        }
+        let event = Event::new(Action::UserRoleSet, "user", &user.username)
+            .with("from", before.as_str())
+            .with("to", user.role.as_str());
+        self.commit(tx, &event, operation).await
+    }
+}
+
+/// The account of whoever was here before, with the role of today, and the role that it had.
 async fn again(
     connection: &mut Connection,
     person: &ExternalPerson,
     now: Timestamp,
     operation: &'static str,
-) -> StoreResult<Option<User>> {
+) -> StoreResult<Option<(User, Role)>> {
     let known = sqlx::query_as!(
         Row,
         "SELECT u.id, u.username, u.role, u.created_at
@@ -248,8 +284,8 @@ async fn again(
     .execute(connection)
     .await
     .during(operation)?;
-    user.role = person.role;
-    Ok(Some(user))
+    let before = std::mem::replace(&mut user.role, person.role);
+    Ok(Some((user, before)))
 }
 
 /// Makes the account, under the first of its names that nobody has.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use async_trait::async_trait;
 use fleet_protocol::{GroupName, Pattern};
+use ground_control_domain::audit::{Action, Event};
 use ground_control_domain::document::DocumentKey;
 use ground_control_domain::group::{self, Artifact, Group};
 use ground_control_domain::label::Selector;
@@ -243,6 +244,15 @@ pub(super) async fn replace(
     })
 }
 
+/// What a revision changed.
+pub(super) fn revised(event: Event, made: &Revision) -> Event {
+    event
+        .with("revision", made.number)
+        .with("added", made.added)
+        .with("removed", made.removed)
+        .with("changed", made.changed)
+}
+
 #[async_trait]
 impl Groups for SqlStore {
     async fn sync_group(
@@ -255,9 +265,15 @@ impl Groups for SqlStore {
         const OPERATION: &str = "replace a group's list";
         let mut tx = self.database.fleet(OPERATION).await?;
         let before = load(&mut tx, name, OPERATION).await?;
+        let unchanged = before.as_ref().is_some_and(|group| group.artifacts == artifacts);
         let by = revisions::Origin { author, restored_from: None };
         let group = replace(&mut tx, name, before, artifacts, &by, now, OPERATION).await?;
-        tx.commit().await.during(OPERATION)?;
+        if unchanged {
+            return Ok(group);
+        }
+        let made = revisions::latest(&mut tx, group.id.as_str(), OPERATION).await?.revision;
+        let event = revised(Event::new(Action::GroupSynced, "group", name), &made);
+        self.commit(tx, &event, OPERATION).await?;
         Ok(group)
     }
 
@@ -343,10 +359,15 @@ impl Groups for SqlStore {
         };
         let id = before.id.clone();
         let earlier = revisions::load(&mut tx, id.as_str(), number, OPERATION).await?;
+        let unchanged = before.artifacts == earlier.artifacts;
         let by = revisions::Origin { author, restored_from: Some(number) };
         replace(&mut tx, name, Some(before), earlier.artifacts, &by, now, OPERATION).await?;
         let made = revisions::latest(&mut tx, id.as_str(), OPERATION).await?;
-        tx.commit().await.during(OPERATION)?;
+        if unchanged {
+            return Ok(made);
+        }
+        let event = Event::new(Action::GroupRestored, "group", name).with("from", number);
+        self.commit(tx, &revised(event, &made.revision), OPERATION).await?;
         Ok(made)
     }
 
@@ -376,7 +397,8 @@ impl Groups for SqlStore {
             .during(OPERATION)?;
         selection::reselected(&mut tx, id, selector.as_ref(), now, OPERATION).await?;
         harbor::check_fixed(&mut tx, Some(id), None, OPERATION).await?;
-        tx.commit().await.during(OPERATION)?;
+        let event = Event::new(Action::GroupSelectorSet, "group", name).with("selector", text);
+        self.commit(tx, &event, OPERATION).await?;
         Ok(Group { selector, ..before })
     }
 
@@ -390,6 +412,6 @@ impl Groups for SqlStore {
             .await
             .during(OPERATION)?;
         outbox::enqueue(&mut tx, &DocumentKey::group(name), now, OPERATION).await?;
-        tx.commit().await.during(OPERATION)
+        self.commit(tx, &Event::new(Action::GroupDeleted, "group", name), OPERATION).await
     }
 }

@@ -1,5 +1,6 @@
 //! Robots of Harbor on their way to a satellite: which one it is given, and which ones end.
 
+use ground_control_domain::audit::{Action, Event};
 use ground_control_domain::harbor::{HandOut, HandedOut, Wish};
 use ground_control_domain::satellite::SatelliteState;
 use ground_control_domain::secret::Hashed;
@@ -64,6 +65,13 @@ async fn unused(
     .fetch_optional(connection)
     .await
     .during(operation)
+}
+
+/// What the audit tells of a robot that is handed out.
+fn handed(action: Action, out: &HandedOut) -> Event {
+    Event::new(action, "satellite", &out.satellite_name)
+        .with("account", out.username.as_str())
+        .with("again", out.again)
 }
 
 /// What becomes of the robots that were handed out before.
@@ -146,7 +154,7 @@ impl SqlStore {
             && let Some(ready) = unused(&mut tx, &satellite, OPERATION).await?
             && let Some(out) = ready.handed_out(satellite_name.clone(), again)
         {
-            tx.commit().await.during(OPERATION)?;
+            self.commit(tx, &handed(Action::SatelliteClaimed, &out), OPERATION).await?;
             return Ok(Ok(HandOut::Given(out)));
         }
         let ready = prepared(&mut tx, &satellite, OPERATION).await?;
@@ -164,7 +172,7 @@ impl SqlStore {
             _ => Before::Ends,
         };
         hand_out(&mut tx, &satellite, &out.robot, before, now_millis, OPERATION).await?;
-        tx.commit().await.during(OPERATION)?;
+        self.commit(tx, &handed(Action::SatelliteClaimed, &out), OPERATION).await?;
         Ok(Ok(HandOut::Given(out)))
     }
 
@@ -188,6 +196,7 @@ impl SqlStore {
             && let Some(ready) = unused(&mut tx, id, OPERATION).await?
             && let Some(out) = ready.handed_out(locked.name.clone(), true)
         {
+            self.commit(tx, &handed(Action::SatelliteCredentialsIssued, &out), OPERATION).await?;
             return Ok(HandOut::Given(out));
         }
         let ready = prepared(&mut tx, id, OPERATION).await?;
@@ -197,7 +206,7 @@ impl SqlStore {
             return Ok(HandOut::NotReady);
         };
         hand_out(&mut tx, id, &out.robot, Before::LastUsed, now_millis, OPERATION).await?;
-        tx.commit().await.during(OPERATION)?;
+        self.commit(tx, &handed(Action::SatelliteCredentialsIssued, &out), OPERATION).await?;
         Ok(HandOut::Given(out))
     }
 
@@ -234,7 +243,7 @@ impl SqlStore {
             return Ok(HandOut::NotReady);
         };
         hand_out(&mut tx, id, &out.robot, Before::Stays(&shown), now_millis, OPERATION).await?;
-        tx.commit().await.during(OPERATION)?;
+        self.commit(tx, &handed(Action::SatelliteCredentialsIssued, &out), OPERATION).await?;
         Ok(HandOut::Given(out))
     }
 

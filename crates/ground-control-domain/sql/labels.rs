@@ -1,5 +1,6 @@
 //! Labels of satellites.
 
+use ground_control_domain::audit::{Action, Event};
 use ground_control_domain::label::Labels;
 use ground_control_domain::{StoreError, StoreResult, label};
 use jiff::Timestamp;
@@ -47,30 +48,37 @@ impl SqlStore {
         let (id, _) = satellites::id_of(&mut tx, satellite, OPERATION).await?;
         let before = of(&mut tx, &id, OPERATION).await?;
         let after = label::patched(&before, patch).map_err(StoreError::invalid)?;
-        if after != before {
-            forget(&mut tx, &id, OPERATION).await?;
-            for (name, value) in &after {
-                sqlx::query!(
-                    "INSERT INTO satellite_labels (satellite_id, name, value) VALUES ($1, $2, $3)",
-                    id,
-                    name,
-                    value
-                )
-                .execute(&mut *tx)
-                .await
-                .during(OPERATION)?;
-            }
-            let subject = (id.as_str(), satellite);
-            selection::relabelled(&mut tx, subject, &after, now, OPERATION).await?;
-            harbor::check_fixed(&mut tx, None, Some(&id), OPERATION).await?;
-            let now = millis(now);
-            sqlx::query!("UPDATE satellites SET updated_at = $1 WHERE id = $2", now, id)
-                .execute(&mut *tx)
-                .await
-                .during(OPERATION)?;
+        if after == before {
+            return satellites::load(&mut tx, satellite, OPERATION).await;
         }
+        forget(&mut tx, &id, OPERATION).await?;
+        for (name, value) in &after {
+            sqlx::query!(
+                "INSERT INTO satellite_labels (satellite_id, name, value) VALUES ($1, $2, $3)",
+                id,
+                name,
+                value
+            )
+            .execute(&mut *tx)
+            .await
+            .during(OPERATION)?;
+        }
+        let subject = (id.as_str(), satellite);
+        selection::relabelled(&mut tx, subject, &after, now, OPERATION).await?;
+        harbor::check_fixed(&mut tx, None, Some(&id), OPERATION).await?;
+        let now = millis(now);
+        sqlx::query!("UPDATE satellites SET updated_at = $1 WHERE id = $2", now, id)
+            .execute(&mut *tx)
+            .await
+            .during(OPERATION)?;
+        let names: Vec<&String> = after.keys().chain(before.keys()).collect();
+        let mut changed: Vec<String> =
+            names.into_iter().filter(|name| after.get(*name) != before.get(*name)).cloned().collect();
+        changed.sort();
+        changed.dedup();
+        let event = Event::new(Action::SatelliteLabelled, "satellite", satellite).with("changed", changed);
         let satellite = satellites::load(&mut tx, satellite, OPERATION).await?;
-        tx.commit().await.during(OPERATION)?;
+        self.commit(tx, &event, OPERATION).await?;
         Ok(satellite)
     }
 }

@@ -1,5 +1,6 @@
 //! A satellite's life as an administrator and its own silence change it.
 
+use ground_control_domain::audit::{Action, Event};
 use ground_control_domain::change::Change;
 use ground_control_domain::identity::{self, Enabling};
 use ground_control_domain::satellite::{LifecycleEvent, Satellite, SatelliteState};
@@ -34,7 +35,8 @@ impl SqlStore {
         let satellite = satellites::load(&mut tx, name, OPERATION).await?;
         publications::shut_out(&mut tx, &id, OPERATION).await?;
         tx.tell(Change::Satellite(name.to_owned()));
-        tx.commit().await.during(OPERATION)?;
+        let event = Event::new(Action::SatelliteRevoked, "satellite", name).with("was", state.as_str());
+        self.commit(tx, &event, OPERATION).await?;
         Ok(satellite)
     }
 
@@ -44,6 +46,10 @@ impl SqlStore {
         let mut tx = self.database.fleet(OPERATION).await?;
         let (id, state) = satellites::id_of(&mut tx, name, OPERATION).await?;
         let after = moved(name, state, LifecycleEvent::Enable)?;
+        let by = match &how {
+            Enabling::Registration(_) => "registration",
+            Enabling::Token { .. } => "token",
+        };
         match how {
             Enabling::Registration(new) if new.name == name => {
                 enrolment::register(&mut tx, &new, now, OPERATION).await?;
@@ -61,7 +67,8 @@ impl SqlStore {
         }
         let satellite = satellites::load(&mut tx, name, OPERATION).await?;
         tx.tell(Change::Satellite(name.to_owned()));
-        tx.commit().await.during(OPERATION)?;
+        let event = Event::new(Action::SatelliteEnabled, "satellite", name).with("by", by);
+        self.commit(tx, &event, OPERATION).await?;
         Ok(satellite)
     }
 
@@ -74,7 +81,7 @@ impl SqlStore {
         set_state(&mut tx, &id, after, None, millis(now), OPERATION).await?;
         satellites::changed(&mut tx, &id, name, now, OPERATION).await?;
         let satellite = satellites::load(&mut tx, name, OPERATION).await?;
-        tx.commit().await.during(OPERATION)?;
+        self.commit(tx, &Event::new(Action::SatelliteApproved, "satellite", name), OPERATION).await?;
         Ok(satellite)
     }
 

@@ -1,6 +1,7 @@
 //! The outbox: intents to publish, what was published, and what is to be removed.
 
 use async_trait::async_trait;
+use ground_control_domain::audit::{Action, Event};
 use ground_control_domain::change::Change;
 use ground_control_domain::desired::{Named, Written};
 use ground_control_domain::document::{Claimed, DocumentKey, OutboxLag, Published, Superseded};
@@ -472,7 +473,8 @@ impl Outbox for SqlStore {
         const OPERATION: &str = "ask for every document again";
         let mut tx = self.database.fleet(OPERATION).await?;
         let asked = enqueue_all(&mut tx, now, OPERATION).await?;
-        tx.commit().await.during(OPERATION)?;
+        let event = Event::new(Action::DocumentsRepublished, "documents", "all").with("documents", asked);
+        self.commit(tx, &event, OPERATION).await?;
         Ok(asked)
     }
 
@@ -496,7 +498,9 @@ impl Outbox for SqlStore {
         .await
         .during(OPERATION)?;
         enqueue_all(&mut tx, now, OPERATION).await?;
-        tx.commit().await.during(OPERATION)?;
+        let event =
+            Event::new(Action::RegistryUrlChanged, "registry", "url").with("from", before).with("to", url);
+        self.commit(tx, &event, OPERATION).await?;
         Ok(true)
     }
 

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use ground_control_domain::audit::{Action, Event};
 use ground_control_domain::satellite::{Robot, SatelliteState};
 use ground_control_domain::secret::Hashed;
 use ground_control_domain::store::RotateSecret;
@@ -82,7 +83,9 @@ impl SqlStore {
         .execute(&mut *tx)
         .await
         .during(OPERATION)?;
-        tx.commit().await.during(OPERATION)?;
+        let event = Event::new(Action::SatelliteClaimed, "satellite", &satellite_name)
+            .with("again", again != ClaimDecision::First);
+        self.commit(tx, &event, OPERATION).await?;
         Ok(Ok(ClaimGrant {
             satellite: SatelliteId::from(satellite),
             satellite_name,
@@ -147,8 +150,16 @@ impl SqlStore {
         .execute(&mut *tx)
         .await
         .during(OPERATION)?;
-        tx.commit().await.during(OPERATION)?;
-        Ok(rotated.rows_affected() > 0)
+        if rotated.rows_affected() == 0 {
+            return Ok(false);
+        }
+        let name = sqlx::query_scalar!("SELECT name FROM satellites WHERE id = $1", satellite)
+            .fetch_one(&mut *tx)
+            .await
+            .during(OPERATION)?;
+        let event = Event::new(Action::SatelliteCredentialsIssued, "satellite", &name);
+        self.commit(tx, &event, OPERATION).await?;
+        Ok(true)
     }
 
     /// [`ground_control_domain::store::Identities::grant_secret`].
@@ -179,7 +190,8 @@ impl SqlStore {
         .execute(&mut *tx)
         .await
         .during(OPERATION)?;
-        tx.commit().await.during(OPERATION)?;
+        let event = Event::new(Action::SatelliteCredentialsIssued, "satellite", &locked.name);
+        self.commit(tx, &event, OPERATION).await?;
         Ok(true)
     }
 

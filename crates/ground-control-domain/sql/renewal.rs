@@ -1,5 +1,6 @@
 //! Renewal of SVIDs: nonces that are good once, and the keys that vouch for new ones.
 
+use ground_control_domain::audit::{Action, Event};
 use ground_control_domain::identity::{IssueGrant, IssueRefusal, RenewAttempt, RenewalRecord, may_renew};
 use ground_control_domain::satellite::SatelliteState;
 use ground_control_domain::secret::Hashed;
@@ -130,8 +131,14 @@ impl SqlStore {
                 Ok(grant)
             }
         };
-        // A refusal consumes the nonce, too.
-        tx.commit().await.during(OPERATION)?;
+        match &outcome {
+            Ok(grant) => {
+                let event = Event::new(Action::SatelliteRenewed, "satellite", &grant.name);
+                self.commit(tx, &event, OPERATION).await?;
+            }
+            // A refusal consumes the nonce, too.
+            Err(_) => tx.commit().await.during(OPERATION)?,
+        }
         Ok(outcome)
     }
 }

@@ -1,6 +1,7 @@
 //! Secrets of replication adapters, and what comes with them.
 
 use async_trait::async_trait;
+use ground_control_domain::audit::{Action, Event};
 use ground_control_domain::group::Artifact;
 use ground_control_domain::replication::{self, Replicated, ReplicationSecret};
 use ground_control_domain::secret::Hashed;
@@ -35,7 +36,8 @@ impl Replication for SqlStore {
         .execute(&mut *tx)
         .await
         .during(OPERATION)?;
-        tx.commit().await.during(OPERATION)
+        let event = Event::new(Action::GroupReplicationSecretSet, "group", group);
+        self.commit(tx, &event, OPERATION).await
     }
 
     async fn remove_replication_secret(&self, group: &str) -> StoreResult<bool> {
@@ -46,8 +48,12 @@ impl Replication for SqlStore {
             .execute(&mut *tx)
             .await
             .during(OPERATION)?;
-        tx.commit().await.during(OPERATION)?;
-        Ok(gone.rows_affected() > 0)
+        if gone.rows_affected() == 0 {
+            return Ok(false);
+        }
+        let event = Event::new(Action::GroupReplicationSecretRemoved, "group", group);
+        self.commit(tx, &event, OPERATION).await?;
+        Ok(true)
     }
 
     async fn replication_secret(&self, group: &str) -> StoreResult<Option<ReplicationSecret>> {
@@ -110,6 +116,7 @@ impl Replication for SqlStore {
             .await?
             .ok_or_else(|| StoreError::corrupt(OPERATION, "a secret without its group"))?;
         let list = replication::merge(&before.artifacts, &artifacts);
+        let unchanged = before.artifacts == list;
         let by = revisions::Origin { author: replication::AUTHOR, restored_from: None };
         let group = groups::replace(&mut tx, &name, Some(before), list, &by, now, OPERATION).await?;
         let used_at = millis(now);
@@ -117,7 +124,13 @@ impl Replication for SqlStore {
             .execute(&mut *tx)
             .await
             .during(OPERATION)?;
-        tx.commit().await.during(OPERATION)?;
+        if unchanged {
+            tx.commit().await.during(OPERATION)?;
+        } else {
+            let made = revisions::latest(&mut tx, group.id.as_str(), OPERATION).await?.revision;
+            let event = groups::revised(Event::new(Action::GroupReplicated, "group", &name), &made);
+            self.commit(tx, &event, OPERATION).await?;
+        }
         Ok(Replicated::Merged(Box::new(group)))
     }
 }

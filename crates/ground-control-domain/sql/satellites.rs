@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use fleet_protocol::{Region, SatelliteName};
+use ground_control_domain::audit::{Action, Event};
 use ground_control_domain::change::Change;
 use ground_control_domain::document::{DocumentKey, DocumentKind};
 use ground_control_domain::identity;
@@ -241,7 +242,10 @@ impl Satellites for SqlStore {
         insert_token(&mut tx, id.as_str(), &new.token, now, new.token_expires_at, OPERATION).await?;
         outbox::enqueue(&mut tx, &DocumentKey::satellite(&new.name), now, OPERATION).await?;
         let satellite = load(&mut tx, &new.name, OPERATION).await?;
-        tx.commit().await.during(OPERATION)?;
+        let event = Event::new(Action::SatelliteCreated, "satellite", &new.name)
+            .with("groups", new.groups)
+            .with("config", new.config_name);
+        self.commit(tx, &event, OPERATION).await?;
         Ok(satellite)
     }
 
@@ -288,7 +292,7 @@ impl Satellites for SqlStore {
         outbox::enqueue(&mut tx, &DocumentKey::satellite(name), now, OPERATION).await?;
         publications::shut_out(&mut tx, &id, OPERATION).await?;
         tx.tell(Change::Satellite(name.to_owned()));
-        tx.commit().await.during(OPERATION)
+        self.commit(tx, &Event::new(Action::SatelliteDeleted, "satellite", name), OPERATION).await
     }
 
     async fn join_group(&self, satellite: &str, group: &str, now: Timestamp) -> StoreResult<()> {
@@ -296,11 +300,13 @@ impl Satellites for SqlStore {
         let mut tx = self.database.fleet(OPERATION).await?;
         let (id, _) = id_of(&mut tx, satellite, OPERATION).await?;
         let group_id = groups::id_of(&mut tx, group, OPERATION).await?;
-        if join(&mut tx, &id, &group_id, now, OPERATION).await? {
-            harbor::check_fixed(&mut tx, None, Some(&id), OPERATION).await?;
-            changed(&mut tx, &id, satellite, now, OPERATION).await?;
+        if !join(&mut tx, &id, &group_id, now, OPERATION).await? {
+            return Ok(());
         }
-        tx.commit().await.during(OPERATION)
+        harbor::check_fixed(&mut tx, None, Some(&id), OPERATION).await?;
+        changed(&mut tx, &id, satellite, now, OPERATION).await?;
+        let event = Event::new(Action::SatelliteJoinedGroup, "satellite", satellite).with("group", group);
+        self.commit(tx, &event, OPERATION).await
     }
 
     async fn leave_group(&self, satellite: &str, group: &str, now: Timestamp) -> StoreResult<()> {
@@ -329,10 +335,12 @@ impl Satellites for SqlStore {
                 .execute(&mut *tx)
                 .await
                 .during(OPERATION)?;
-        if left.rows_affected() > 0 {
-            changed(&mut tx, &id, satellite, now, OPERATION).await?;
+        if left.rows_affected() == 0 {
+            return Ok(());
         }
-        tx.commit().await.during(OPERATION)
+        changed(&mut tx, &id, satellite, now, OPERATION).await?;
+        let event = Event::new(Action::SatelliteLeftGroup, "satellite", satellite).with("group", group);
+        self.commit(tx, &event, OPERATION).await
     }
 
     async fn assign_config(&self, satellite: &str, config: &str, now: Timestamp) -> StoreResult<()> {
@@ -348,10 +356,13 @@ impl Satellites for SqlStore {
         .execute(&mut *tx)
         .await
         .during(OPERATION)?;
-        if assigned.rows_affected() > 0 {
-            changed(&mut tx, &id, satellite, now, OPERATION).await?;
+        if assigned.rows_affected() == 0 {
+            return Ok(());
         }
-        tx.commit().await.during(OPERATION)
+        changed(&mut tx, &id, satellite, now, OPERATION).await?;
+        let event =
+            Event::new(Action::SatelliteConfigAssigned, "satellite", satellite).with("config", config);
+        self.commit(tx, &event, OPERATION).await
     }
 
     async fn claim_token(

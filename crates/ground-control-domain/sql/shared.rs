@@ -5,16 +5,18 @@
 //!
 //! What queries may use: `$1` parameters, text, bigint and boolean columns, `ON CONFLICT … DO UPDATE`, `RETURNING`; no
 //! arrays, no JSON operators, no clock. Nullability is told in the column's name (`"name!"`, `"name?"`) where the two
-//! databases would infer it differently. All are checked while the program is compiled, except those of `listing` and
-//! `selection`, which follow from a selector, and those of many rows (`heartbeats`, `senders`, `drift`, `rollouts`).
+//! databases would infer it differently. All are checked while the program is compiled, except those of `listing`,
+//! `selection` and `audit`, which follow from a selector or a filter, and those of many rows (`heartbeats`, `senders`,
+//! `drift`, `rollouts`).
 //!
 //! Two kinds of transaction: what people change takes the `fleet` lock, so that such changes stand in one line as on
 //! SQLite; what satellites do (claims, heartbeats, attestation) locks its own rows only. Rows of one satellite are locked in
 //! one order, so that nobody waits in a circle: its own, its registration tokens, its join tokens, its keys, its robot, its
-//! registration, its agents.
+//! registration, its agents. The audit's row comes after all of them: its number is taken under a lock that all share.
 
 mod agents;
 mod attestation;
+mod audit;
 mod authorities;
 mod configs;
 mod drift;
@@ -49,7 +51,10 @@ mod users;
 mod webhooks;
 mod withdrawals;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
+use ground_control_domain::audit::Actor;
 use ground_control_domain::change::Change;
 use ground_control_domain::{Store, StoreError, StoreResult};
 use jiff::Timestamp;
@@ -61,14 +66,26 @@ use crate::dialect::{self, Database, Driver};
 /// How many changes wait for a slow reader before it is told that some are lost.
 pub(crate) const CHANGES: usize = 1024;
 
-/// Ground Control's store on one database.
-#[derive(Debug)]
+/// Ground Control's store on one database, for one actor.
+#[derive(Debug, Clone)]
 pub(crate) struct SqlStore {
-    pub(crate) database: Database,
+    database: Arc<Database>,
+    /// Whose changes these are.
+    actor: Arc<Actor>,
+}
+
+impl SqlStore {
+    pub(crate) fn new(database: Database) -> Self {
+        Self { database: Arc::new(database), actor: Arc::new(Actor::system()) }
+    }
 }
 
 #[async_trait]
 impl Store for SqlStore {
+    fn acting_for(&self, actor: Actor) -> Arc<dyn Store> {
+        Arc::new(Self { actor: Arc::new(actor), ..self.clone() })
+    }
+
     async fn ping(&self) -> StoreResult<()> {
         const OPERATION: &str = "ping the database";
         let mut connection = self.database.read(OPERATION).await?;

@@ -1,6 +1,7 @@
 //! Tokens that people make for programs.
 
 use async_trait::async_trait;
+use ground_control_domain::audit::{Action, Event};
 use ground_control_domain::change::Change;
 use ground_control_domain::secret::Hashed;
 use ground_control_domain::store::Tokens;
@@ -70,6 +71,12 @@ async fn by_id(
     row.map(|row| row.token(operation)).transpose()
 }
 
+/// What happened to a token, by its owner's and its own name.
+fn named(action: Action, token: &ApiToken) -> Event {
+    Event::new(action, "token", &format!("{}/{}", token.owner.username, token.name))
+        .with("id", token.id.as_str())
+}
+
 #[async_trait]
 impl Tokens for SqlStore {
     async fn create_api_token(&self, token: NewToken, now: Timestamp) -> StoreResult<ApiToken> {
@@ -106,9 +113,14 @@ impl Tokens for SqlStore {
         if made.rows_affected() == 0 {
             return Err(StoreError::not_found(Entity::User, owner));
         }
-        let made = by_id(&mut tx, id_text, "", OPERATION).await?;
-        tx.commit().await.during(OPERATION)?;
-        made.ok_or_else(|| StoreError::not_found(Entity::Token, id.as_str()))
+        let made = by_id(&mut tx, id_text, "", OPERATION)
+            .await?
+            .ok_or_else(|| StoreError::not_found(Entity::Token, id.as_str()))?;
+        let event = named(Action::TokenCreated, &made)
+            .with("scopes", made.scopes.to_string())
+            .with("expires_at", made.expires_at.to_string());
+        self.commit(tx, &event, OPERATION).await?;
+        Ok(made)
     }
 
     async fn api_tokens(&self, owner: Option<&UserId>, page: Page) -> StoreResult<Paged<ApiToken>> {
@@ -196,7 +208,7 @@ impl Tokens for SqlStore {
             .await
             .during(OPERATION)?;
         tx.tell(Change::Accounts);
-        tx.commit().await.during(OPERATION)?;
+        self.commit(tx, &named(Action::TokenDeleted, &token), OPERATION).await?;
         Ok(token)
     }
 
@@ -209,6 +221,7 @@ impl Tokens for SqlStore {
             .await
             .during(OPERATION)?;
         tx.tell(Change::Accounts);
-        tx.commit().await.during(OPERATION)
+        let event = Event::new(Action::UserPasswordSet, "user", username).with("api_tokens", "ended");
+        self.commit(tx, &event, OPERATION).await
     }
 }

@@ -1,6 +1,7 @@
 //! People's accounts, sessions and lockout.
 
 use async_trait::async_trait;
+use ground_control_domain::audit::{Action, Event};
 use ground_control_domain::change::Change;
 use ground_control_domain::secret::Hashed;
 use ground_control_domain::store::Users;
@@ -57,13 +58,17 @@ pub(super) async fn insert(
     Ok(User { id, username: new.username.clone(), role: new.role, created_at: time(operation, created_at)? })
 }
 
+fn created(user: &User) -> Event {
+    Event::new(Action::UserCreated, "user", &user.username).with("role", user.role.as_str())
+}
+
 #[async_trait]
 impl Users for SqlStore {
     async fn create_user(&self, user: NewUser, now: Timestamp) -> StoreResult<User> {
         const OPERATION: &str = "create a user";
         let mut tx = self.database.fleet(OPERATION).await?;
         let user = insert(&mut tx, &user, now, OPERATION).await?;
-        tx.commit().await.during(OPERATION)?;
+        self.commit(tx, &created(&user), OPERATION).await?;
         Ok(user)
     }
 
@@ -77,8 +82,8 @@ impl Users for SqlStore {
         if users > 0 {
             return Ok(false);
         }
-        insert(&mut tx, &user, now, OPERATION).await?;
-        tx.commit().await.during(OPERATION)?;
+        let user = insert(&mut tx, &user, now, OPERATION).await?;
+        self.commit(tx, &created(&user), OPERATION).await?;
         Ok(true)
     }
 
@@ -155,7 +160,7 @@ impl Users for SqlStore {
         another_system_admin(&mut tx, username, &row.role, OPERATION).await?;
         sqlx::query!("DELETE FROM users WHERE id = $1", row.id).execute(&mut *tx).await.during(OPERATION)?;
         tx.tell(Change::Accounts);
-        tx.commit().await.during(OPERATION)
+        self.commit(tx, &Event::new(Action::UserDeleted, "user", username), OPERATION).await
     }
 
     async fn set_role(&self, username: &str, role: Role, now: Timestamp) -> StoreResult<User> {
@@ -172,6 +177,9 @@ impl Users for SqlStore {
         .during(OPERATION)?
         .ok_or_else(|| StoreError::not_found(Entity::User, username))?;
         only_here(&mut tx, username, "its role follows from what it is there", OPERATION).await?;
+        if row.role == text {
+            return row.user(OPERATION);
+        }
         if role != Role::SystemAdmin {
             another_system_admin(&mut tx, username, &row.role, OPERATION).await?;
         }
@@ -180,7 +188,10 @@ impl Users for SqlStore {
             .await
             .during(OPERATION)?;
         tx.tell(Change::Accounts);
-        tx.commit().await.during(OPERATION)?;
+        let event = Event::new(Action::UserRoleSet, "user", username)
+            .with("from", row.role.as_str())
+            .with("to", role.as_str());
+        self.commit(tx, &event, OPERATION).await?;
         Ok(User { role, ..row.user(OPERATION)? })
     }
 
@@ -189,7 +200,7 @@ impl Users for SqlStore {
         let mut tx = self.database.fleet(OPERATION).await?;
         replace_password(&mut tx, username, password_hash, now, OPERATION).await?;
         tx.tell(Change::Accounts);
-        tx.commit().await.during(OPERATION)
+        self.commit(tx, &Event::new(Action::UserPasswordSet, "user", username), OPERATION).await
     }
 
     async fn create_session(&self, session: NewSession, now: Timestamp) -> StoreResult<()> {
@@ -211,7 +222,13 @@ impl Users for SqlStore {
         if opened.rows_affected() == 0 {
             return Err(StoreError::not_found(Entity::User, user));
         }
-        tx.commit().await.during(OPERATION)
+        let username = sqlx::query_scalar!("SELECT username FROM users WHERE id = $1", user)
+            .fetch_one(&mut *tx)
+            .await
+            .during(OPERATION)?;
+        let event = Event::new(Action::UserLoggedIn, "user", &username);
+        let event = event.with("expires_at", session.expires_at.to_string());
+        self.commit(tx, &event, OPERATION).await
     }
 
     async fn session(&self, token: &Hashed, now: Timestamp) -> StoreResult<Option<Session>> {
@@ -239,11 +256,19 @@ impl Users for SqlStore {
         const OPERATION: &str = "end a session";
         let token = token.as_str();
         let mut tx = self.database.rows(OPERATION).await?;
-        sqlx::query!("DELETE FROM sessions WHERE token_hash = $1", token)
-            .execute(&mut *tx)
+        let ended = sqlx::query_scalar!(
+            r#"DELETE FROM sessions WHERE token_hash = $1 RETURNING user_id AS "user_id!""#,
+            token
+        )
+        .fetch_optional(&mut *tx)
+        .await
+        .during(OPERATION)?;
+        let Some(user) = ended else { return Ok(()) };
+        let username = sqlx::query_scalar!("SELECT username FROM users WHERE id = $1", user)
+            .fetch_one(&mut *tx)
             .await
             .during(OPERATION)?;
-        tx.commit().await.during(OPERATION)
+        self.commit(tx, &Event::new(Action::UserLoggedOut, "user", &username), OPERATION).await
     }
 
     async fn login_failures(&self, subject: &str) -> StoreResult<Option<LoginFailures>> {

@@ -8,6 +8,7 @@
 //! Not here: HTTP, password hashing, the registry, and how a document becomes an OCI artifact
 //! (`fleet_protocol::state_image`).
 
+pub mod audit;
 pub mod change;
 pub mod config;
 pub mod desired;

@@ -1,9 +1,11 @@
 //! The contract of the database.
 //!
 //! Every method that changes something is one transaction, the intents to publish that follow from it included:
-//! either the change and its outbox rows are there, or neither. Times are given by the caller, so that a decision
+//! either the change, its outbox rows and its row of the audit are there, or none of them. What changes nothing, because it
+//! is so already, is no change and has no row. Times are given by the caller, so that a decision
 //! in a transaction and the one the caller made before it see the same moment.
 
+mod audit;
 mod configs;
 mod external_logins;
 mod following;
@@ -22,12 +24,16 @@ mod tokens;
 mod users;
 mod webhooks;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use tokio::sync::broadcast;
 
 use crate::StoreResult;
+use crate::audit::Actor;
 use crate::change::Change;
 
+pub use audit::AuditTrail;
 pub use configs::Configs;
 pub use external_logins::ExternalLogins;
 pub use following::{Followed, Following, Look};
@@ -66,10 +72,15 @@ pub trait Store:
     + Outbox
     + Publications
     + Leases
+    + AuditTrail
     + std::fmt::Debug
     + Send
     + Sync
 {
+    /// The same store, whose changes are recorded in the audit as those of `actor`; those of the store as it was opened are
+    /// Ground Control's own. Cheap: made for each request.
+    fn acting_for(&self, actor: Actor) -> Arc<dyn Store>;
+
     /// Whether the database answers, for readiness.
     async fn ping(&self) -> StoreResult<()>;
 

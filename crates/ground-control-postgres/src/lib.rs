@@ -20,5 +20,5 @@ use secrecy::SecretString;
 /// Connects to the database at `url` (`postgres://user:password@host:port/database?sslmode=…`) and brings its tables
 /// up to date.
 pub async fn open(url: &SecretString) -> StoreResult<Arc<dyn Store>> {
-    Ok(Arc::new(shared::SqlStore { database: dialect::Database::open(url).await? }))
+    Ok(Arc::new(shared::SqlStore::new(dialect::Database::open(url).await?)))
 }

@@ -18,5 +18,5 @@ use ground_control_domain::{Store, StoreResult};
 
 /// Opens the file at `path`, creates it (readable by its owner only) if it is not there, and brings its tables up to date.
 pub async fn open(path: &Path) -> StoreResult<Arc<dyn Store>> {
-    Ok(Arc::new(shared::SqlStore { database: dialect::Database::open(path).await? }))
+    Ok(Arc::new(shared::SqlStore::new(dialect::Database::open(path).await?)))
 }

@@ -4,6 +4,8 @@
 //! store, which writes the intent to publish in the same transaction; the handler only wakes the publisher.
 
 mod accounts;
+mod acting;
+mod audit;
 mod browser;
 mod caller;
 mod configs;
@@ -40,6 +42,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use self::caller::VerifiesSvids;
 use crate::identity::builtin;
 
+pub(crate) use acting::unnamed_satellite;
 pub use error::ApiError;
 pub(crate) use extract::Body;
 pub(crate) use health::readiness;
@@ -98,6 +101,7 @@ pub fn router(state: AppState, registry: Router, listener: Listener) -> Router {
     let small = if listener == Listener::Web { small } else { small.merge(by_identity) }.merge(first);
     let small = small.layer(DefaultBodyLimit::max(SMALL_BODY));
     let usual = Router::new()
+        .route("/api/audit", get(audit::list))
         .route("/api/groups", get(groups::list))
         .route("/api/groups/satellite", post(groups::add_satellite).delete(groups::remove_satellite))
         .route("/api/groups/{group}", get(groups::one).delete(groups::delete))
@@ -139,7 +143,8 @@ pub fn router(state: AppState, registry: Router, listener: Listener) -> Router {
         .route("/health", get(health::live))
         .route("/health/ready", get(health::ready))
         .route("/openapi.json", get(openapi::document));
-    let (metrics, proxies) = (state.metrics.clone(), state.proxies.clone());
+    let around = middleware::Around { metrics: state.metrics.clone(), refusals: state.refusals.clone() };
+    let proxies = state.proxies.clone();
     let api = Router::new()
         .merge(small)
         .merge(usual)
@@ -156,7 +161,7 @@ pub fn router(state: AppState, registry: Router, listener: Listener) -> Router {
         .merge(registry)
         .fallback(middleware::no_route)
         .layer(CatchPanicLayer::custom(middleware::panicked))
-        .layer(from_fn_with_state(metrics, middleware::context))
+        .layer(from_fn_with_state(around, middleware::context))
         .layer(from_fn_with_state(proxies, limits::source));
     if listener == Listener::Svid { router.layer(Extension(VerifiesSvids)) } else { router }
 }

@@ -22,6 +22,7 @@ use async_trait::async_trait;
 use fleet_protocol::RegistryCredentials;
 use jiff::Timestamp;
 
+use crate::domain::audit::Actor;
 use crate::domain::satellite::Robot;
 use crate::domain::secret::Hashed;
 use crate::domain::ztr::{ClaimRefusal, Claimant};
@@ -152,7 +153,7 @@ pub struct Claimed {
     pub credentials: RegistryCredentials,
 }
 
-/// Who hands out the registry's accounts to satellites.
+/// Who hands out the registry's accounts to satellites. What is handed out is recorded as asked for `by` that actor.
 #[async_trait]
 pub trait CredentialIssuer: Send + Sync + std::fmt::Debug {
     /// Whether satellites without an SVID can be given an account.
@@ -167,6 +168,7 @@ pub trait CredentialIssuer: Send + Sync + std::fmt::Debug {
     /// [`IssueError`]; a token that is not good is [`ClaimRefusal`].
     async fn claim(
         &self,
+        by: Actor,
         token: Hashed,
         claimant: Claimant,
         now: Timestamp,
@@ -178,6 +180,7 @@ pub trait CredentialIssuer: Send + Sync + std::fmt::Debug {
     /// [`IssueError`].
     async fn grant(
         &self,
+        by: Actor,
         satellite: &SatelliteId,
         name: &str,
         now: Timestamp,
@@ -189,11 +192,12 @@ pub trait CredentialIssuer: Send + Sync + std::fmt::Debug {
     /// [`IssueError`].
     async fn renew(
         &self,
+        by: Actor,
         satellite: &SatelliteId,
         name: &str,
         now: Timestamp,
     ) -> Result<RegistryCredentials, IssueError> {
-        self.grant(satellite, name, now).await
+        self.grant(by, satellite, name, now).await
     }
 
     /// Fresh credentials for a satellite that has presented a secret of its robot.
@@ -202,6 +206,7 @@ pub trait CredentialIssuer: Send + Sync + std::fmt::Debug {
     /// [`IssueError`].
     async fn rotate(
         &self,
+        by: Actor,
         satellite: SatelliteId,
         name: &str,
         presented: Hashed,

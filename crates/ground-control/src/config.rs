@@ -2,7 +2,7 @@
 //!
 //! Nothing else in the program looks at the environment. [`Config::parse`] is a function of its arguments, so
 //! tests feed it a map. A mistake of any kind — a value that does not parse, an unknown flag, settings that
-//! contradict each other, a part that is not there yet — ends the start and names the variable.
+//! contradict each other — ends the start and names the variable.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -19,6 +19,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use crate::auth::PasswordPolicy;
 use crate::store::Location;
 
+mod audit;
 mod flags;
 mod listen;
 mod oidc;
@@ -26,8 +27,9 @@ mod registry;
 mod spiffe;
 mod value;
 
+pub use audit::{AuditConfig, SyslogConfig, SyslogNetwork, SyslogTarget};
 pub use flags::Command;
-use flags::{Flags, NOT_SUPPORTED_YET, variable_of};
+use flags::{Flags, variable_of};
 pub use listen::{AdminListener, TlsFiles, WebListener};
 pub use oidc::OidcConfig;
 pub(crate) use oidc::is_secure;
@@ -112,8 +114,12 @@ pub struct Config {
     pub passwords: PasswordPolicy,
     /// Logins by OpenID Connect.
     pub oidc: Option<Box<OidcConfig>>,
+    /// Where the audit is sent on to, and how much of it is kept.
+    pub audit: AuditConfig,
     /// JSON logs; unset means JSON except on a terminal.
     pub json_logging: Option<bool>,
+    /// The collector that gets spans, without a slash at the end.
+    pub traces: Option<String>,
     /// Least level that is logged.
     pub log_level: tracing::Level,
     /// How long a stop waits for requests under way.
@@ -180,14 +186,6 @@ impl Config {
         }
         all.extend(arguments);
         let matches = command.try_get_matches_from(all).map_err(|error| clap_error(&error))?;
-        for (variable, _) in NOT_SUPPORTED_YET {
-            if let Some(value) = matches.get_one::<String>(variable)
-                && !value.is_empty()
-                && value::boolean(value) != Ok(false)
-            {
-                return Err(ConfigError::of(variable, "not supported yet, leave it unset"));
-            }
-        }
         let flags = Flags::from_arg_matches(&matches).map_err(|error| clap_error(&error))?;
         Self::check(flags, warnings)
     }
@@ -292,6 +290,11 @@ impl Config {
             api_rate_limit: flags.api_rate_limit.unwrap_or(500),
             passwords,
             oidc,
+            audit: AuditConfig::check(flags.audit, unsecure, &mut warnings)?,
+            traces: flags
+                .otel_exporter_otlp_endpoint
+                .map(|url| audit::collector("OTEL_EXPORTER_OTLP_ENDPOINT", &url, unsecure))
+                .transpose()?,
             json_logging: flags.json_logging,
             log_level: flags.log_level.unwrap_or(tracing::Level::INFO),
             shutdown_timeout: flags.shutdown_timeout.unwrap_or(Duration::from_secs(30)),

@@ -2,15 +2,26 @@
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use ground_control::config::{Command, Config, ConfigError};
 use ground_control::log::{Filter, LogControl};
 use ground_control::server::{self, Republished};
+use otlp::SpanExport;
+use otlp::messages::Resource;
 use secrecy::ExposeSecret as _;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Layer as _, fmt, reload};
 
 /// Exit code of a start or a run that failed.
 const FAILED: u8 = 1;
+/// How long the last spans may take to be sent.
+const FLUSH: Duration = Duration::from_secs(3);
 
 fn main() -> ExitCode {
     // The whole tree uses one provider; nothing installed another before.
@@ -20,7 +31,7 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(error) => return refuse(&error),
     };
-    let log = start_log(&config);
+    let (log, spans) = start_log(&config);
     for warning in hardening.iter().chain(&config.warnings) {
         tracing::warn!("{warning}");
     }
@@ -33,7 +44,14 @@ fn main() -> ExitCode {
     };
     runtime.block_on(async {
         match config.command {
-            Command::Serve => serve(&config, log).await,
+            Command::Serve => {
+                let traces = Traces::start(&config, spans);
+                let code = serve(&config, log).await;
+                if let Some(traces) = traces {
+                    traces.finish().await;
+                }
+                code
+            }
             Command::Republish => republish(&config).await,
         }
     })
@@ -122,27 +140,62 @@ async fn republish(config: &Config) -> ExitCode {
     }
 }
 
-/// Starts the log; the answer changes it while the program runs.
-fn start_log(config: &Config) -> LogControl {
+/// Starts the log, and what takes spans where they are wanted; the first answer changes the log while the program runs.
+fn start_log(config: &Config) -> (LogControl, Option<SpanExport>) {
     let terminal = std::io::stderr().is_terminal();
     let filter = Filter::level(config.log_level);
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter.to_env_filter()).with_writer(std::io::stderr);
-    if config.json_logging.unwrap_or(!terminal) {
-        let builder = builder
-            .json()
-            .flatten_event(true)
-            .with_current_span(true)
-            .with_span_list(false)
-            .with_filter_reloading();
-        let handle = builder.reload_handle();
-        builder.init();
-        LogControl::new(filter, move |next| handle.reload(next).map_err(|error| error.to_string()))
+    let (reloaded, handle) = reload::Layer::new(filter.to_env_filter());
+    // Whatever is logged: a quiet log is no reason for a trace with holes. Libraries' spans are theirs.
+    let own = |metadata: &tracing::Metadata<'_>| {
+        *metadata.level() <= tracing::Level::INFO && metadata.target().starts_with("ground_control")
+    };
+    let (layer, export) = match &config.traces {
+        None => (None, None),
+        Some(_) => {
+            let (layer, export) = otlp::spans();
+            (Some(layer.with_filter(filter_fn(own))), Some(export))
+        }
+    };
+    let lines = fmt::layer().with_writer(std::io::stderr);
+    let lines = if config.json_logging.unwrap_or(!terminal) {
+        lines.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed()
     } else {
-        let builder = builder.with_ansi(terminal).with_filter_reloading();
-        let handle = builder.reload_handle();
-        builder.init();
-        LogControl::new(filter, move |next| handle.reload(next).map_err(|error| error.to_string()))
+        lines.with_ansi(terminal).boxed()
+    };
+    tracing_subscriber::registry().with(lines.with_filter(reloaded)).with(layer).init();
+    let log = LogControl::new(filter, move |next| handle.reload(next).map_err(|error| error.to_string()));
+    (log, export)
+}
+
+/// Spans on their way to the collector.
+struct Traces {
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Traces {
+    fn start(config: &Config, export: Option<SpanExport>) -> Option<Self> {
+        let (export, endpoint) = (export?, config.traces.as_ref()?);
+        let exporter = match ground_control::audit::exporter(endpoint) {
+            Ok(exporter) => exporter,
+            Err(error) => {
+                tracing::error!(%error, "no spans are sent");
+                return None;
+            }
+        };
+        let instance = std::process::id().to_string();
+        let resource = Resource::service("ground-control", env!("CARGO_PKG_VERSION"), &instance);
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(export.run(exporter, resource, stop.clone()));
+        Some(Self { stop, task })
+    }
+
+    /// Sends what is left, within a moment.
+    async fn finish(self) {
+        self.stop.cancel();
+        if tokio::time::timeout(FLUSH, self.task).await.is_err() {
+            tracing::warn!("spans not sent in time are lost");
+        }
     }
 }
 

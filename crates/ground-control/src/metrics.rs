@@ -25,6 +25,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 
 use self::catalogue::Catalogue;
+use crate::audit::SinkStatus;
 use crate::domain::harbor::SiteCounts;
 use crate::domain::rollout::Census;
 use crate::publish;
@@ -69,6 +70,10 @@ struct Values {
     commit_seconds: Histogram,
     heartbeats_lost: Family<Labels<1>, Counter>,
     svid_seconds: Family<Labels<1>, Gauge>,
+    audit_refusals_dropped: Counter,
+    audit_lag: Family<Labels<1>, Gauge>,
+    audit_lost: Family<Labels<1>, Counter>,
+    audit_up: Family<Labels<1>, Gauge>,
     process: process::Process,
 }
 
@@ -200,6 +205,30 @@ impl Values {
                 "ground_control_svid_remaining_seconds",
                 &["provider"],
                 "Time until our own SVID ends; 0 where there is none at present, absent without SPIFFE",
+                Family::default(),
+            ),
+            audit_refusals_dropped: all.add(
+                "ground_control_audit_refusals_dropped",
+                &[],
+                "Refusals that have no row of their own in the audit, because too many different ones came at once",
+                Counter::default(),
+            ),
+            audit_lag: all.add(
+                "ground_control_audit_sink_lag_rows",
+                &["sink"],
+                "Rows of the audit that wait to be sent on",
+                Family::default(),
+            ),
+            audit_lost: all.add(
+                "ground_control_audit_sink_lost_rows",
+                &["sink"],
+                "Rows of the audit that were given up before they were sent on",
+                Family::default(),
+            ),
+            audit_up: all.add(
+                "ground_control_audit_sink_up",
+                &["sink"],
+                "Whether a sink of the audit takes rows: 1, or 0 while it is away",
                 Family::default(),
             ),
             process: process::Process::new(all),
@@ -340,6 +369,19 @@ impl Metrics {
             self.values.sites.get_or_create(&[("state", state.into())]).set(signed(count));
         }
         self.values.condemned_robots.set(signed(counts.condemned));
+    }
+
+    /// A refusal is only counted.
+    pub(crate) fn refusal_dropped(&self) {
+        self.values.audit_refusals_dropped.inc();
+    }
+
+    /// How a sink of the audit is doing.
+    pub(crate) fn set_audit_sink(&self, status: &SinkStatus) {
+        let labels = [("sink", Cow::Borrowed(status.sink))];
+        self.values.audit_lag.get_or_create(&labels).set(signed(status.lag));
+        self.values.audit_lost.get_or_create(&labels).inner().store(status.lost, Ordering::Relaxed);
+        self.values.audit_up.get_or_create(&labels).set(i64::from(status.ok));
     }
 
     /// Until when our own SVID is good; `None` where there is none at present.

@@ -25,6 +25,7 @@ use self::listeners::{Listeners, admin_limits, bind};
 use self::open::{OpenRegistry, open_database, publisher};
 use crate::admin;
 use crate::api::{self, AppState, Hooks, Listener, RequestLimits};
+use crate::audit::{self, Refusals, Statuses};
 use crate::auth::{People, PeopleSettings, RegistryTokens, Robots};
 use crate::central::{RegistryKind, SiteGate};
 use crate::config::{Config, IdentitySource, RegistryConfig};
@@ -180,6 +181,8 @@ pub async fn start_with(config: &Config, log: LogControl) -> Result<Running, Sta
         hints: Hints::default(),
         hooks: Arc::new(hooks),
         identities: identities.clone(),
+        refusals: Refusals::new(metrics.clone()),
+        sinks: Statuses::default(),
         metrics: metrics.clone(),
         draining: CancellationToken::new(),
     };
@@ -269,7 +272,12 @@ pub async fn start_with(config: &Config, log: LogControl) -> Result<Running, Sta
         );
         tasks.spawn(policies.run(stop_tasks.clone()));
     }
-    tasks.spawn(jobs::purge(state.clone(), stop_tasks.clone()));
+    let retention = (config.audit.retention_rows, signed(config.audit.retention));
+    tasks.spawn(jobs::purge(state.clone(), retention, stop_tasks.clone()));
+    tasks.spawn(state.refusals.clone().run(Arc::clone(&state.store), stop_tasks.clone()));
+    for follower in audit::followers(&config.audit, &config.data_dir, &state)? {
+        tasks.spawn(follower.run(stop_tasks.clone()));
+    }
     let threshold = config.stale_threshold.map(signed);
     tasks.spawn(jobs::mark_stale(Arc::clone(&state.store), threshold, metrics.clone(), stop_tasks.clone()));
     tasks.spawn(state.lifecycle.clone().withdraw(metrics, stop_tasks.clone()));

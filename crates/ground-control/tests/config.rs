@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::time::Duration;
 
-use ground_control::config::{Command, Config, ConfigError, IdentitySource, RegistryConfig, SpireAdmin};
+use ground_control::config::{
+    Command, Config, ConfigError, IdentitySource, RegistryConfig, SpireAdmin, SyslogNetwork, SyslogTarget,
+};
 use ground_control::domain::identity::AutoRegister;
 use ground_control::store::Location;
 use secrecy::ExposeSecret as _;
@@ -142,19 +144,6 @@ fn settings_that_contradict_each_other_end_the_start() {
     ] {
         environment(good).unwrap();
     }
-}
-
-#[test]
-fn parts_that_are_not_there_yet_end_the_start_unless_they_are_off() {
-    let (variable, value) = ("AUDIT_LOG_ENABLED", "true");
-    let message = environment(&[(variable, value)]).unwrap_err();
-    assert!(message.starts_with(&format!("{variable}: not supported yet")), "{message}");
-    let flag = format!("--{}={value}", variable.to_lowercase().replace('_', "-"));
-    let message = parse(&[&flag], &[], &[]).unwrap_err().to_string();
-    assert!(message.starts_with(&format!("{variable}: not supported yet")), "{message}");
-    environment(&[("SPIFFE_SERVER_ENABLED", "false"), ("HARBOR_URL", ""), ("AUDIT_LOG_ENABLED", "0")])
-        .unwrap();
-    environment(&[("REGISTRY_BACKEND", "builtin")]).unwrap();
 }
 
 /// Logins by OpenID Connect, with all that they need.
@@ -547,5 +536,58 @@ fn the_operators_listener_is_on_loopback_unless_somebody_names_another() {
     for bad in ["9090", "false", "localhost:9090", ":9090"] {
         let error = environment(&[("ADMIN_LISTEN", bad)]).unwrap_err();
         assert!(error.starts_with("ADMIN_LISTEN"), "{error}");
+    }
+}
+
+#[test]
+fn the_audit_is_sent_on_where_it_is_asked_for() {
+    let config = environment(&[]).unwrap().audit;
+    assert!(config.syslog.is_none() && config.collector.is_none());
+    let on = ("AUDIT_LOG_ENABLED", "true");
+    let syslog = environment(&[on]).unwrap().audit.syslog.unwrap();
+    assert_eq!(syslog.tag, "harbor-audit");
+    let SyslogTarget::File { path, max_size, max_backups, compress, .. } = syslog.target else {
+        panic!("no file")
+    };
+    assert_eq!((path.to_str(), max_size, max_backups, compress), (Some("./audit.log"), 100_000_000, 7, true));
+    let network = ("AUDIT_SYSLOG_TARGET", "network");
+    let tls = [
+        on,
+        network,
+        ("AUDIT_SYSLOG_NETWORK", "tls"),
+        ("AUDIT_SYSLOG_ADDRESS", "logs.example.com"),
+        ("AUDIT_SYSLOG_TLS_CERT_FILE", "/c"),
+        ("AUDIT_SYSLOG_TLS_KEY_FILE", "/k"),
+    ];
+    let target = environment(&tls).unwrap().audit.syslog.unwrap().target;
+    let client = Some(("/c".into(), "/k".into()));
+    let expected = SyslogNetwork::Tls { authorities: None, client };
+    assert_eq!(
+        target,
+        SyslogTarget::Network { network: expected, host: "logs.example.com".to_owned(), port: 6514 }
+    );
+    let off = environment(&tls[1..]).unwrap();
+    assert!(off.audit.syslog.is_none());
+    assert!(off.warnings.iter().any(|warning| warning.contains("AUDIT_LOG_ENABLED")), "{:?}", off.warnings);
+    for (more, named) in [
+        (&[network][..], "AUDIT_SYSLOG_ADDRESS"),
+        (&[network, ("AUDIT_SYSLOG_ADDRESS", "host:x")], "AUDIT_SYSLOG_ADDRESS"),
+        (&[("AUDIT_SYSLOG_TARGET", "printer")], "AUDIT_SYSLOG_TARGET"),
+        (&[("AUDIT_SYSLOG_NETWORK", "sctp")], "AUDIT_SYSLOG_NETWORK"),
+        (&[("AUDIT_SYSLOG_TAG", "a b")], "AUDIT_SYSLOG_TAG"),
+        (&[("AUDIT_SYSLOG_TLS_CA_FILE", "/c")], "AUDIT_SYSLOG_TLS_CA_FILE"),
+        (&tls[1..5], "AUDIT_SYSLOG_TLS_KEY_FILE"),
+        (&[("AUDIT_SYSLOG_FILE_MAX_SIZE_MB", "0")], "AUDIT_SYSLOG_FILE_MAX_SIZE_MB"),
+        (&[("AUDIT_SYSLOG_FILE_MAX_BACKUPS", "-1")], "AUDIT_SYSLOG_FILE_MAX_BACKUPS"),
+        (&[("AUDIT_SYSLOG_FILE_COMPRESS", "perhaps")], "AUDIT_SYSLOG_FILE_COMPRESS"),
+        (&[("AUDIT_OTEL_ENDPOINT", "collector:4318")], "AUDIT_OTEL_ENDPOINT"),
+        (&[("AUDIT_OTEL_ENDPOINT", "http://otel.example.com:4318")], "AUDIT_OTEL_ENDPOINT"),
+        (&[("AUDIT_RETENTION_DAYS", "0")], "AUDIT_RETENTION_DAYS"),
+        (&[("AUDIT_SINK_BACKLOG", "many")], "AUDIT_SINK_BACKLOG"),
+        (&[("AUDIT_LOG_ENABLED", "yes")], "AUDIT_LOG_ENABLED"),
+        (&[("AUDIT_TRUST_FORWARDED_HEADERS", "true")], "AUDIT_TRUST_FORWARDED_HEADERS"),
+    ] {
+        let message = environment(more).unwrap_err();
+        assert!(message.contains(named), "{more:?}: {message}");
     }
 }

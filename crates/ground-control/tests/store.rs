@@ -17,6 +17,8 @@
 mod agents;
 #[path = "store/attestation.rs"]
 mod attestation;
+#[path = "store/audit.rs"]
+mod audit;
 #[path = "store/changes.rs"]
 mod changes;
 #[path = "store/external_logins.rs"]
@@ -74,18 +76,19 @@ macro_rules! suite {
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn postgresql() {
             let Some(server) = fixture::Server::start().await else { return };
+            // Each made in a function of its own, and run by one loop: all of them at once would not fit on the stack.
+            type Case = (&'static str, fn(Fixture) -> BoxFuture<'static, ()>);
+            let cases: &[Case] =
+                &[$((stringify!($module::$case), |fixture| $module::$case(fixture).boxed()),)*];
             let mut failed = Vec::new();
-            $(
+            for (name, case) in cases {
                 let fixture = server.database().await;
                 let location = fixture.location.clone();
-                // Made in a function of its own: all of them at once would not fit on the stack.
-                let run: fn(Fixture) -> BoxFuture<'static, ()> = |fixture| $module::$case(fixture).boxed();
-                let case = tokio::spawn(run(fixture));
-                if case.await.is_err() {
-                    failed.push(stringify!($module::$case));
+                if tokio::spawn(case(fixture)).await.is_err() {
+                    failed.push(name);
                 }
                 server.remove(&location).await;
-            )*
+            }
             assert!(failed.is_empty(), "failed on PostgreSQL: {failed:?}");
         }
     };
@@ -191,6 +194,13 @@ suite! {
     agents::an_agent_gets_what_it_serves,
     agents::an_agent_goes_with_the_last_that_needs_it,
     agents::a_banned_agent_attests_anew_after_enabling,
+    audit::a_change_is_recorded_as_its_actors,
+    audit::a_satellite_is_known_by_its_secret,
+    audit::a_change_and_its_row_are_one,
+    audit::a_follower_misses_no_row,
+    audit::rows_are_chosen_and_paged,
+    audit::the_trail_is_bounded,
+    audit::a_sink_has_one_holder,
     outbox::a_change_and_its_intent_are_one,
     outbox::a_newer_change_is_not_swallowed,
     outbox::two_publishers_never_claim_the_same,

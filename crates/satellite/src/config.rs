@@ -147,6 +147,8 @@ pub struct Site {
     pub platforms: PlatformFilter,
     /// JSON log lines rather than text; `None` lets a terminal decide.
     pub json_logging: Option<bool>,
+    /// The collector that gets spans.
+    pub traces: Option<Url>,
     /// How long running pulls may take to end at shutdown.
     pub shutdown_timeout: Duration,
     /// Time between two scrubs (every stored byte is read and its digest checked).

@@ -10,11 +10,13 @@ use std::time::Duration;
 use fleet_protocol::attestation::{AttestRequest, RenewRequest, RenewalNonce, SvidAnswer};
 use fleet_protocol::heartbeat::{Heartbeat, HeartbeatAnswer};
 use fleet_protocol::registration::{RegistryCredentials, StateConfig, ZtrRequest};
+use otlp::TraceContext;
 use registry_client::{Endpoint, Scheme};
 use reqwest::header::HeaderMap;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
+use tracing::Instrument as _;
 use url::Url;
 
 use crate::config::TlsTrust;
@@ -305,6 +307,28 @@ impl GroundControl {
     }
 
     async fn answer(
+        &self,
+        call: RequestBuilder,
+        operation: &'static str,
+    ) -> Result<(Vec<u8>, HeaderMap), GroundControlError> {
+        // Both sides' logs name the request alike; its trace is told only where its spans are kept.
+        let traced = otlp::is_traced();
+        let own = TraceContext::root(traced);
+        let span = tracing::info_span!(
+            "request",
+            otel.kind = "client",
+            otel.sampled = traced,
+            id = %own.trace,
+            trace_id = %own.trace,
+            span_id = %own.span,
+            operation,
+        );
+        let call = call.header("x-request-id", own.trace.to_string());
+        let call = if traced { call.header("traceparent", own.header()) } else { call };
+        self.exchange(call, operation).instrument(span).await
+    }
+
+    async fn exchange(
         &self,
         call: RequestBuilder,
         operation: &'static str,

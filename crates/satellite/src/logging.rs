@@ -2,8 +2,9 @@
 
 use std::io::{self, IsTerminal as _};
 
+use otlp::SpanExport;
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{Targets, filter_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, Registry, fmt, reload};
@@ -24,9 +25,10 @@ impl LogControl {
     }
 }
 
-/// Starts the log. `json` overrides the choice by terminal.
+/// Starts the log. `json` overrides the choice by terminal. Where there are `traces`, spans go to what is returned beside it,
+/// whatever the log's level.
 #[must_use]
-pub fn start(json: Option<bool>, level: LogLevel) -> LogControl {
+pub fn start(json: Option<bool>, level: LogLevel, traces: bool) -> (LogControl, Option<SpanExport>) {
     let terminal = io::stderr().is_terminal();
     let (filter, handle) = reload::Layer::new(targets(level));
     let output = if json.unwrap_or(!terminal) {
@@ -35,8 +37,13 @@ pub fn start(json: Option<bool>, level: LogLevel) -> LogControl {
         fmt::layer().with_ansi(terminal).with_target(false).with_writer(io::stderr).boxed()
     };
     // Fails when a log was started before, which only tests in one process do.
-    drop(tracing_subscriber::registry().with(filter).with(output).try_init());
-    LogControl { handle }
+    let own = |metadata: &tracing::Metadata<'_>| {
+        *metadata.level() <= tracing::Level::INFO && metadata.target().starts_with("satellite")
+    };
+    let (layer, export) = traces.then(otlp::spans).unzip();
+    let layer = layer.map(|layer| layer.with_filter(filter_fn(own)));
+    drop(tracing_subscriber::registry().with(output.with_filter(filter)).with(layer).try_init());
+    (LogControl { handle }, export)
 }
 
 /// Libraries say little below warnings that helps a person; with `trace` they say everything.

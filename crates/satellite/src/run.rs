@@ -12,10 +12,13 @@ use std::time::Duration;
 
 use blob_store::{Store, durable};
 use jiff::Timestamp;
+use otlp::messages::Resource;
+use otlp::{Exporter, SpanExport};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use url::Url;
 
 use crate::config::{Effective, IdentitySource, LiveConfig, Site, live};
 use crate::control::server::{ControlError, ControlServer, Opened, Subject};
@@ -58,11 +61,11 @@ enum RunError {
 #[must_use]
 pub fn run(site: Site) -> ExitCode {
     let boot = live::at_boot(&site);
-    let log = logging::start(site.json_logging, boot.log_level);
+    let (log, spans) = logging::start(site.json_logging, boot.log_level, site.traces.is_some());
     for warning in &site.warnings {
         tracing::warn!("{warning}");
     }
-    match start(site, boot, &log) {
+    match start(site, boot, &log, spans) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
@@ -87,7 +90,7 @@ pub fn harden() -> Vec<String> {
     [core, traceable].into_iter().flatten().collect()
 }
 
-fn start(site: Site, boot: Effective, log: &LogControl) -> Result<(), RunError> {
+fn start(site: Site, boot: Effective, log: &LogControl, spans: Option<SpanExport>) -> Result<(), RunError> {
     durable::create_dir_all(&site.config_dir)
         .map_err(|source| RunError::ConfigDir { path: site.config_dir.clone(), source })?;
     if let Ok(metadata) = std::fs::metadata(&site.config_dir)
@@ -104,12 +107,17 @@ fn start(site: Site, boot: Effective, log: &LogControl) -> Result<(), RunError> 
         .build()
         .map_err(RunError::Runtime)?;
     let shutdown_timeout = site.shutdown_timeout;
-    let outcome = runtime.block_on(live(site, boot, log));
+    let outcome = runtime.block_on(live(site, boot, log, spans));
     runtime.shutdown_timeout(shutdown_timeout.min(Duration::from_secs(2)));
     outcome
 }
 
-async fn live(site: Site, boot: Effective, log: &LogControl) -> Result<(), RunError> {
+async fn live(
+    site: Site,
+    boot: Effective,
+    log: &LogControl,
+    spans: Option<SpanExport>,
+) -> Result<(), RunError> {
     let site = Arc::new(site);
     let shutdown_timeout = site.shutdown_timeout;
     let mut end = Signals::new().map_err(RunError::Runtime)?;
@@ -146,6 +154,16 @@ async fn live(site: Site, boot: Effective, log: &LogControl) -> Result<(), RunEr
     let control = ControlServer::start(&site.control_socket, Arc::clone(&subject))?;
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
+    if let (Some(spans), Some(endpoint)) = (spans, &site.traces) {
+        match exporter(endpoint, &boot) {
+            Ok(exporter) => {
+                let instance = rustix::system::uname().nodename().to_string_lossy().into_owned();
+                let resource = Resource::service("satellite", env!("CARGO_PKG_VERSION"), &instance);
+                tasks.spawn(spans.run(exporter, resource, stop.clone()));
+            }
+            Err(error) => tracing::warn!(error, "no spans are sent"),
+        }
+    }
     let hosts = registry.as_ref().map(|registry| registry.namespaces().clone());
     tasks.spawn(replicate(Arc::clone(&subject), boot, log.clone(), hosts, stop.clone(), tasks.clone()));
 
@@ -182,6 +200,22 @@ async fn live(site: Site, boot: Effective, log: &LogControl) -> Result<(), RunEr
         signal = end.next() => tracing::warn!(signal, "ended at once"),
     }
     outcome
+}
+
+/// The way to the collector, trusted as Ground Control is.
+fn exporter(endpoint: &Url, boot: &Effective) -> Result<Exporter, String> {
+    let options = registry_client::TlsOptions {
+        ca_file: boot.tls.ca_file.clone(),
+        skip_verify: boot.tls.skip_verify,
+        own_origin: None,
+    };
+    let client = reqwest::Client::builder()
+        .tls_backend_preconfigured(registry_client::tls_config(&options)?)
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+        .map_err(|error| error.to_string())?;
+    Ok(Exporter::new(client, endpoint.as_str()))
 }
 
 /// What comes after the local registry serves: the sealed state, then everything that talks to the cloud.

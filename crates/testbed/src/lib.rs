@@ -35,6 +35,7 @@ pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod registry;
+pub mod rsyslog;
 pub mod satellite;
 pub mod secrets;
 pub mod skopeo;

@@ -12,10 +12,12 @@ use identity::{Layout, Leaf};
 use jiff::Timestamp;
 use registry_server::listen::PeerCertificates;
 
+use super::acting;
 use super::error::ApiError;
 use super::state::AppState;
 use crate::auth::{Credentials, RobotError};
 use crate::domain::SatelliteId;
+use crate::domain::audit::{Actor, ActorKind, Authentication};
 use crate::domain::identity::{Admission, NameRecord, Shown, admit};
 use crate::domain::satellite::Robot;
 use crate::domain::secret::Hashed;
@@ -33,6 +35,7 @@ pub(crate) struct SatelliteCaller {
     pub(crate) satellite: SatelliteId,
     pub(crate) name: String,
     pub(crate) proof: Proof,
+    pub(crate) actor: Actor,
 }
 
 /// With what it showed who it is.
@@ -49,6 +52,7 @@ pub(crate) enum Proof {
 pub(crate) struct SatelliteSvid {
     pub(crate) name: SatelliteName,
     pub(crate) region: Region,
+    pub(crate) actor: Actor,
     leaf: Leaf,
 }
 
@@ -86,7 +90,11 @@ impl SatelliteSvid {
             return Err(ApiError::unauthorized_because("the SVID belongs to another trust domain"));
         }
         match leaf.id.layout() {
-            Layout::Satellite { region, name } => Ok(Some(Self { name, region, leaf })),
+            Layout::Satellite { region, name } => {
+                let by = Authentication::Svid;
+                let actor = acting::actor(&parts.extensions, ActorKind::Satellite, name.as_str(), by);
+                Ok(Some(Self { name, region, actor, leaf }))
+            }
             Layout::GroundControl | Layout::Agent { .. } | Layout::Other => {
                 Err(ApiError::forbidden(format!("{} is no satellite's identity", leaf.id)))
             }
@@ -221,19 +229,27 @@ impl FromRequestParts<AppState> for SatelliteCaller {
             && let Some(svid) = SatelliteSvid::of(parts, identities, now)?
         {
             let Admitted { satellite, name } = svid.admitted(state, now).await?.ok_or_else(unregistered)?;
-            return Ok(Self { satellite, name, proof: Proof::Svid });
+            return Ok(Self { satellite, name, proof: Proof::Svid, actor: svid.actor });
         }
         let Credentials::Basic { username, password } = Credentials::of(&parts.headers) else {
             return Err(ApiError::unauthorized());
+        };
+        let known = |name: &str| {
+            acting::actor(&parts.extensions, ActorKind::Satellite, name, Authentication::RobotSecret)
         };
         match state.robots.check(&username, &password).await {
             Ok((robot, presented)) => Ok(Self {
                 satellite: robot.satellite.clone(),
                 name: robot.satellite_name.clone(),
+                actor: known(&robot.satellite_name),
                 proof: Proof::Secret(Box::new(robot), presented),
             }),
-            Err(RobotError::Wrong) => Err(ApiError::unauthorized()),
+            Err(RobotError::Wrong) => {
+                acting::claimed(&parts.extensions, &username);
+                Err(ApiError::unauthorized())
+            }
             Err(RobotError::NotAdmitted(name)) => {
+                known(&name);
                 Err(ApiError::forbidden(format!("satellite {name} is not admitted")))
             }
             Err(RobotError::Store(error)) => Err(error.into()),

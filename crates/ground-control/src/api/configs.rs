@@ -51,7 +51,8 @@ pub(crate) async fn create(
     if request.config_name == RESERVED {
         return Err(ApiError::bad_request(format!("the config name \"{RESERVED}\" is reserved")));
     }
-    let config = state.store.create_config(&request.config_name, request.config, Timestamp::now()).await?;
+    let config =
+        actor.acting(&state).create_config(&request.config_name, request.config, Timestamp::now()).await?;
     state.publisher.wake();
     tracing::info!(actor = %actor.username, config = %config.name, "config created");
     Ok((StatusCode::CREATED, Json(view(&state, config))).into_response())
@@ -64,7 +65,7 @@ pub(crate) async fn patch(
     Segment(name): Segment,
     Body(patch): Body<Value>,
 ) -> Result<Json<api::Config>, ApiError> {
-    let config = state.store.patch_config(&name, patch, Timestamp::now()).await?;
+    let config = actor.acting(&state).patch_config(&name, patch, Timestamp::now()).await?;
     state.publisher.wake();
     tracing::info!(actor = %actor.username, config = %config.name, "config changed");
     Ok(Json(view(&state, config)))
@@ -76,7 +77,7 @@ pub(crate) async fn delete(
     Admin(actor): Admin,
     Segment(name): Segment,
 ) -> Result<Json<Value>, ApiError> {
-    state.store.delete_config(&name, Timestamp::now()).await?;
+    actor.acting(&state).delete_config(&name, Timestamp::now()).await?;
     state.publisher.wake();
     tracing::info!(actor = %actor.username, config = %name, "config deleted");
     Ok(Json(json!({})))
@@ -88,7 +89,7 @@ pub(crate) async fn assign(
     Admin(actor): Admin,
     Body(request): Body<api::ConfigAssignment>,
 ) -> Result<Json<Value>, ApiError> {
-    state.store.assign_config(&request.satellite, &request.config_name, Timestamp::now()).await?;
+    actor.acting(&state).assign_config(&request.satellite, &request.config_name, Timestamp::now()).await?;
     state.publisher.wake();
     tracing::info!(
         actor = %actor.username, satellite = %request.satellite, config = %request.config_name, "config assigned"

@@ -12,6 +12,7 @@ use super::satellites::RESERVED;
 use super::state::AppState;
 use crate::central::IssueError;
 use crate::domain::SatelliteId;
+use crate::domain::audit::Actor;
 use crate::domain::document::DocumentKey;
 use crate::domain::identity::{AutoRegister, AutoRegistered};
 use crate::domain::satellite::SatelliteState;
@@ -51,7 +52,7 @@ pub(crate) async fn register_by_svid(
         Some(admitted) => admitted,
         None => introduce(&state, &identities, &svid, now).await?,
     };
-    let config = grant(&state, &admitted.satellite, admitted.name, now).await?;
+    let config = grant(&state, svid.actor.clone(), &admitted.satellite, admitted.name, now).await?;
     tracing::info!(satellite = %svid.name, region = %svid.region, "satellite registered by its svid");
     Ok(config)
 }
@@ -71,7 +72,7 @@ async fn introduce(
     if RESERVED.contains(&name) {
         return Err(ApiError::forbidden(format!("the satellite name \"{name}\" is reserved")));
     }
-    match state.store.auto_register(name, region, policy, now).await? {
+    match state.store.acting_for(svid.actor.clone()).auto_register(name, region, policy, now).await? {
         AutoRegistered::Created(satellite) => {
             state.publisher.wake();
             tracing::info!(satellite = name, region, state = %satellite.state, "satellite introduced itself");
@@ -95,11 +96,11 @@ pub(crate) async fn renew(
     caller: SatelliteCaller,
 ) -> Result<Json<StateConfig>, ApiError> {
     let now = Timestamp::now();
-    let SatelliteCaller { satellite, name, proof } = caller;
+    let SatelliteCaller { satellite, name, proof, actor } = caller;
     let issuer = &state.registry.issuer;
     let auth = match proof {
-        Proof::Svid => issuer.renew(&satellite, &name, now).await?,
-        Proof::Secret(_, presented) => issuer.rotate(satellite, &name, presented, now).await?,
+        Proof::Svid => issuer.renew(actor, &satellite, &name, now).await?,
+        Proof::Secret(_, presented) => issuer.rotate(actor, satellite, &name, presented, now).await?,
     };
     tracing::info!(satellite = %name, "registry credentials renewed");
     Ok(Json(state_config(&state, name, auth)))
@@ -107,10 +108,11 @@ pub(crate) async fn renew(
 
 async fn grant(
     state: &AppState,
+    by: Actor,
     satellite: &SatelliteId,
     name: String,
     now: Timestamp,
 ) -> Result<Json<StateConfig>, ApiError> {
-    let auth = state.registry.issuer.grant(satellite, &name, now).await?;
+    let auth = state.registry.issuer.grant(by, satellite, &name, now).await?;
     Ok(Json(state_config(state, name, auth)))
 }

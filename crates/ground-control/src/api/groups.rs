@@ -64,7 +64,7 @@ pub(crate) async fn sync(
         return Err(ApiError::bad_request(format!("the group name \"{}\" is reserved", request.group)));
     }
     let (name, now) = (request.group, Timestamp::now());
-    let group = state.store.sync_group(&name, request.artifacts, &actor.username, now).await?;
+    let group = actor.acting(&state).sync_group(&name, request.artifacts, &actor.username, now).await?;
     state.hints.wake();
     state.publisher.wake();
     tracing::info!(actor = %actor.username, group = %group.name, artifacts = group.artifacts.len(), "group set");
@@ -82,7 +82,7 @@ pub(crate) async fn select(
         None | Some("") => None,
         Some(text) => Some(text.parse::<Selector>().map_err(ApiError::bad_request)?),
     };
-    let group = state.store.set_selector(&name, selector, Timestamp::now()).await?;
+    let group = actor.acting(&state).set_selector(&name, selector, Timestamp::now()).await?;
     state.publisher.wake();
     tracing::info!(actor = %actor.username, group = %name, "group selector set");
     Ok(Json(view(&state, group)))
@@ -94,7 +94,7 @@ pub(crate) async fn delete(
     SystemAdmin(actor): SystemAdmin,
     Segment(name): Segment,
 ) -> Result<Json<Value>, ApiError> {
-    state.store.delete_group(&name, Timestamp::now()).await?;
+    actor.acting(&state).delete_group(&name, Timestamp::now()).await?;
     state.publisher.wake();
     tracing::info!(actor = %actor.username, group = %name, "group deleted");
     Ok(Json(json!({})))
@@ -119,7 +119,7 @@ pub(crate) async fn add_satellite(
     Admin(actor): Admin,
     Body(request): Body<api::GroupMember>,
 ) -> Result<Json<api::Message>, ApiError> {
-    state.store.join_group(&request.satellite, &request.group, Timestamp::now()).await?;
+    actor.acting(&state).join_group(&request.satellite, &request.group, Timestamp::now()).await?;
     state.publisher.wake();
     tracing::info!(actor = %actor.username, satellite = %request.satellite, group = %request.group, "group joined");
     Ok(Json(api::Message {
@@ -133,7 +133,7 @@ pub(crate) async fn remove_satellite(
     Admin(actor): Admin,
     Body(request): Body<api::GroupMember>,
 ) -> Result<Json<api::Message>, ApiError> {
-    state.store.leave_group(&request.satellite, &request.group, Timestamp::now()).await?;
+    actor.acting(&state).leave_group(&request.satellite, &request.group, Timestamp::now()).await?;
     state.publisher.wake();
     tracing::info!(actor = %actor.username, satellite = %request.satellite, group = %request.group, "group left");
     Ok(Json(api::Message {

@@ -84,6 +84,8 @@ pub(crate) async fn readiness(state: &AppState) -> Response {
                 "expires_at": current.as_ref().map(|current| current.svid.leaf().not_after),
             })
         }),
+        // A sink that is away is no reason to send nobody here: it gets its rows when it is back.
+        "audit": {"sinks": state.sinks.all()},
         "version": env!("CARGO_PKG_VERSION"),
     });
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };

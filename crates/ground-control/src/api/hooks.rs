@@ -13,10 +13,12 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 use subtle::ConstantTimeEq as _;
 
+use super::acting;
 use super::error::ApiError;
 use super::extract::{Body, Segment};
 use super::state::{Admin, AppState};
 use crate::auth::random_token;
+use crate::domain::audit::{ActorKind, Authentication};
 use crate::domain::replication::Replicated;
 use crate::domain::secret::{Hashed, Purpose};
 
@@ -69,6 +71,7 @@ pub(crate) async fn replication(
     if !state.store.knows_replication_secret(&hash).await? {
         return Err(unknown());
     }
+    let extensions = request.extensions().clone();
     let Body(told): Body<GroupState> = Body::from_request(request, &state).await?;
     if let Some(artifact) = told.artifacts.iter().find(|artifact| artifact.pattern.is_some()) {
         return Err(ApiError::bad_request(format!(
@@ -76,7 +79,9 @@ pub(crate) async fn replication(
             artifact.repository
         )));
     }
-    match state.store.replicate(&hash, &told.group, told.artifacts, Timestamp::now()).await? {
+    // The group is that of the secret, which the store finds.
+    let by = acting::actor(&extensions, ActorKind::Hook, "replication", Authentication::HookSecret);
+    match state.store.acting_for(by).replicate(&hash, &told.group, told.artifacts, Timestamp::now()).await? {
         Replicated::Unknown => Err(unknown()),
         Replicated::OtherGroup(group) => {
             tracing::warn!(%group, named = %told.group, "replication into another group refused");
@@ -106,7 +111,7 @@ pub(crate) async fn rotate(
 ) -> Result<Json<api::ReplicationUrl>, ApiError> {
     let secret = random_token(SECRET_BYTES);
     let hash = hash(&state, &secret);
-    state.store.set_replication_secret(&group, &hash, &actor.username, Timestamp::now()).await?;
+    actor.acting(&state).set_replication_secret(&group, &hash, &actor.username, Timestamp::now()).await?;
     tracing::info!(actor = %actor.username, %group, "replication secret made");
     Ok(Json(api::ReplicationUrl { url: format!("{}/replication/{secret}", state.hooks.url).into() }))
 }
@@ -117,7 +122,7 @@ pub(crate) async fn remove(
     Admin(actor): Admin,
     Segment(group): Segment,
 ) -> Result<Json<Value>, ApiError> {
-    if state.store.remove_replication_secret(&group).await? {
+    if actor.acting(&state).remove_replication_secret(&group).await? {
         tracing::info!(actor = %actor.username, %group, "replication secret removed");
     }
     Ok(Json(json!({})))

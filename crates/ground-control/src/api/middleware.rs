@@ -1,5 +1,6 @@
 //! What happens around every request: its id, its line in the log, its limits, and the shape of its errors.
 
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,12 +9,17 @@ use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use http::{HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use otlp::TraceContext;
+use registry_server::listen::PeerCertificates;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::Instrument as _;
 
+use super::acting::RequestContext;
 use super::error::ApiError;
-use crate::auth::source_of;
+use crate::audit::{self, Refusals};
+use crate::auth::{Credentials, source_of};
+use crate::domain::audit::{Actor, ActorKind, Authentication, Event};
 use crate::metrics::{Metrics, NO_ROUTE};
 
 /// The header that ties a request to its lines in the logs of both sides.
@@ -60,11 +66,63 @@ impl Turn {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Waited(pub(crate) Duration);
 
+/// What every answer is told to.
+#[derive(Clone, Debug)]
+pub(crate) struct Around {
+    pub(crate) metrics: Metrics,
+    pub(crate) refusals: Refusals,
+}
+
+/// What is looked at again where a request is refused.
+struct Asked {
+    path: String,
+    source: IpAddr,
+    authorization: Option<HeaderValue>,
+    shown: bool,
+}
+
+impl Asked {
+    fn of(request: &Request) -> Self {
+        let authorization = request.headers().get(header::AUTHORIZATION).cloned();
+        let shown = authorization.is_some() || request.extensions().get::<PeerCertificates>().is_some();
+        let source = source_of(request.extensions());
+        Self { path: request.uri().path().to_owned(), source, authorization, shown }
+    }
+
+    /// The audit's row where this answer is a refusal: of whoever was found to ask, or of the name that they claim.
+    fn refused(
+        self,
+        method: &Method,
+        route: &str,
+        status: StatusCode,
+        known: &RequestContext,
+    ) -> Option<(Actor, Event)> {
+        let actor = known.actor();
+        let event = audit::refused((method, route, &self.path), status, actor.as_ref(), self.shown)?;
+        let actor = actor.unwrap_or_else(|| {
+            let headers =
+                self.authorization.map(|value| (header::AUTHORIZATION, value)).into_iter().collect();
+            let name = match Credentials::of(&headers) {
+                Credentials::Basic { username, .. } => username,
+                _ => String::new(),
+            };
+            Actor::new(ActorKind::Anonymous, name, Authentication::None)
+                .with_request(self.source, Some(known.id()))
+        });
+        Some((actor, event))
+    }
+}
+
 /// Takes the caller's request id (1 to 128 of letters, digits, `.`, `_`, `-`) or makes one, opens the span that
 /// every line of the request carries, and echoes the id.
 ///
-/// The span names the route's template, never the path: a path may hold a one-time token.
-pub(crate) async fn context(State(metrics): State<Metrics>, request: Request, next: Next) -> Response {
+/// The span names the route's template, never the path: a path may hold a one-time token. It belongs to the trace that the
+/// caller names (`traceparent`, W3C Trace Context), or begins one; its trace is in every line, too.
+pub(crate) async fn context(
+    State(Around { metrics, refusals }): State<Around>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let under_way = metrics.under_way();
     let given = request.headers().get(&REQUEST_ID).and_then(|value| value.to_str().ok());
     let id = match given.filter(|id| valid_request_id(id)) {
@@ -77,16 +135,40 @@ pub(crate) async fn context(State(metrics): State<Metrics>, request: Request, ne
     let shown = if registry { request.uri().path() } else { route.as_deref().unwrap_or(NO_ROUTE) };
     // What machines ask all day long is of interest only when it fails.
     let frequent = registry || matches!(shown, "/satellites/sync" | "/ping" | "/health" | "/health/ready");
-    let source = source_of(request.extensions());
-    let span = tracing::info_span!("request", id = %id, method = %request.method(), route = %shown, %source);
+    let came = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
+    let came = came.and_then(TraceContext::parse);
+    // What machines ask all day long is of interest to whoever traces them.
+    let own = came.map_or_else(|| TraceContext::root(!frequent), TraceContext::child);
+    let span = tracing::info_span!(
+        "request",
+        otel.kind = "server",
+        otel.sampled = own.sampled,
+        id = %id,
+        method = %request.method(),
+        route = %shown,
+        source = %source_of(request.extensions()),
+        trace_id = %own.trace,
+        span_id = %own.span,
+        parent_id = came.map(|came| tracing::field::display(came.span)),
+        status = tracing::field::Empty,
+    );
+    let answered = span.clone();
+    let known = RequestContext::new(&id);
+    request.extensions_mut().insert(known.clone());
+    let asked = Asked::of(&request);
     let (start, method) = (Instant::now(), request.method().clone());
     async move {
         let mut response = next.run(request).await;
         let status = response.status();
         let waited = response.extensions().get::<Waited>().map_or(Duration::ZERO, |waited| waited.0);
         let elapsed = start.elapsed().saturating_sub(waited);
+        answered.record("status", status.as_u16());
         drop(under_way);
-        metrics.answered(&method, route.as_deref().unwrap_or(NO_ROUTE), status, elapsed);
+        let template = route.as_deref().unwrap_or(NO_ROUTE);
+        metrics.answered(&method, template, status, elapsed);
+        if let Some((actor, event)) = asked.refused(&method, template, status, &known) {
+            refusals.note(actor, event);
+        }
         let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
         if status.is_server_error() {
             tracing::warn!(status = status.as_u16(), elapsed_ms, "answered");

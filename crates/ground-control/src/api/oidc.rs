@@ -13,6 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
+use super::acting;
 use super::browser;
 use super::error::ApiError;
 use super::extract::Body;
@@ -20,11 +21,13 @@ use super::page::Page;
 use super::state::{AppState, Person};
 use crate::auth::{LoginError, random_token, source_of};
 use crate::domain::StoreError;
+use crate::domain::audit::{ActorKind, Authentication};
 use crate::domain::external::{CliLogin, NewCode, PendingLogin};
 use crate::domain::limit::Source;
 use crate::domain::secret::Purpose;
 use crate::domain::user::User;
 use crate::oidc::{LoginFailure, Oidc, ProviderError, challenge_of};
+use crate::store::SharedStore;
 
 /// How long somebody may take at the provider.
 const LOGIN_LIFE: Duration = Duration::from_secs(600);
@@ -122,7 +125,8 @@ pub(crate) async fn callback(State(state): State<AppState>, parts: Parts) -> Res
         tracing::info!("answer of the identity provider belongs to no login of this browser");
         return Err(foreign());
     };
-    match sign_in(&state, oidc, &answer).await {
+    let by = acting::actor(&parts.extensions, ActorKind::User, "", Authentication::Oidc);
+    match sign_in(&state.store.acting_for(by), oidc, &answer).await {
         Ok(user) => welcome(&state, oidc, &parts, cli, &user, now).await,
         Err(refusal) => match cli {
             Some(cli) => Ok(to_cli(oidc, &cli, ("error", refusal.code))),
@@ -139,7 +143,7 @@ struct Refusal {
     code: &'static str,
 }
 
-async fn sign_in(state: &AppState, oidc: &Oidc, answer: &Answer) -> Result<User, Refusal> {
+async fn sign_in(store: &SharedStore, oidc: &Oidc, answer: &Answer) -> Result<User, Refusal> {
     let failed = |error: StoreError| Refusal { page: internal(error), code: "server_error" };
     let outcome = match (oidc.check_issuer(answer.iss.as_deref()).await, &answer.code) {
         (Err(failure), _) => Err(failure),
@@ -156,13 +160,13 @@ async fn sign_in(state: &AppState, oidc: &Oidc, answer: &Answer) -> Result<User,
     };
     match outcome {
         Ok(person) => {
-            let user = state.store.sign_in(person, Timestamp::now()).await.map_err(failed)?;
+            let user = store.sign_in(person, Timestamp::now()).await.map_err(failed)?;
             tracing::info!(username = %user.username, role = user.role.as_str(), "logged in by the identity provider");
             Ok(user)
         }
         Err(LoginFailure::NoRole { subject, claim }) => {
             tracing::info!(%subject, %claim, "login refused, no value of the claim gives a role");
-            state.store.turn_away(oidc.issuer(), &subject).await.map_err(failed)?;
+            store.turn_away(oidc.issuer(), &subject).await.map_err(failed)?;
             let page = Page::new(StatusCode::FORBIDDEN, "You have no role here")
                 .paragraph("The identity provider knows you, but none of your groups gives you a role in Ground Control.")
                 .facts(&[("claim", &claim), ("subject", &subject)])
@@ -203,9 +207,10 @@ async fn welcome(
         state.store.keep_code(kept, now).await.map_err(internal)?;
         return Ok(to_cli(oidc, &cli, ("code", &code)));
     }
-    let (token, expires_at) = state.people.open_session(user).await.map_err(internal)?;
+    let by = acting::actor(&parts.extensions, ActorKind::User, &user.username, Authentication::Oidc);
+    let (token, expires_at) = state.people.open_session(user, by.clone()).await.map_err(internal)?;
     if let Some(before) = browser::cookie(&parts.headers, browser::SESSION) {
-        state.people.end_session(&before).await.map_err(internal)?;
+        state.people.end_session(&before, by).await.map_err(internal)?;
     }
     let life = Duration::try_from(expires_at.duration_since(now)).unwrap_or_default();
     let mut response = Redirect::to(SIGNED_IN).into_response();
@@ -225,6 +230,7 @@ pub(crate) async fn provider(ConfiguredOidc(oidc): ConfiguredOidc) -> Json<Ident
 pub(crate) async fn exchange(
     State(state): State<AppState>,
     _: ConfiguredOidc,
+    parts: Parts,
     Body(request): Body<LoginCode>,
 ) -> Result<Json<SignedIn>, ApiError> {
     let code = state.hash_key.hash(Purpose::LoginCode, request.code.expose_secret());
@@ -233,7 +239,8 @@ pub(crate) async fn exchange(
     let user = user.ok_or_else(|| {
         ApiError::unauthorized_because("the code has expired, was used, or is another's; log in again")
     })?;
-    let (token, expires_at) = state.people.open_session(&user).await?;
+    let by = acting::actor(&parts.extensions, ActorKind::User, &user.username, Authentication::Oidc);
+    let (token, expires_at) = state.people.open_session(&user, by).await?;
     Ok(Json(SignedIn { token, expires_at, username: user.username, role: user.role }))
 }
 
@@ -263,7 +270,8 @@ pub(crate) async fn logout(
     parts: Parts,
     form: String,
 ) -> Result<Response, Page> {
-    let (token, _) = by_cookie(&state, &parts).await?;
+    let (token, user) = by_cookie(&state, &parts).await?;
+    let by = acting::actor(&parts.extensions, ActorKind::User, &user.username, Authentication::Session);
     let given = url::form_urlencoded::parse(form.as_bytes()).find(|(name, _)| name == "csrf_token");
     let given = given.map(|(_, value)| value.into_owned()).unwrap_or_default();
     if !state.people.is_csrf_token(&token, &given) {
@@ -271,7 +279,7 @@ pub(crate) async fn logout(
             .paragraph("This request was not made by the button of our page.")
             .link(SIGNED_IN, "Back"));
     }
-    state.people.end_session(&token).await.map_err(internal)?;
+    state.people.end_session(&token, by).await.map_err(internal)?;
     let page = Page::new(StatusCode::OK, "You are signed out").link("/auth/oidc/login", "Sign in again");
     let mut response = page.into_response();
     response.headers_mut().append(header::SET_COOKIE, browser::take(browser::SESSION));

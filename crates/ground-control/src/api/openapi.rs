@@ -35,6 +35,8 @@ enum Gives {
     One(&'static str),
     /// A page of these.
     Page(&'static str),
+    /// Some of these, and by a cursor those that follow.
+    Rows(&'static str),
     /// Plain text.
     Text,
     /// A page for a person.
@@ -59,7 +61,7 @@ struct Operation(
 /// Method, path, what it does, who may, body, status, answer, and how it can fail besides the usual.
 #[rustfmt::skip]
 const OPERATIONS: &[Operation] = {
-    use Gives::{Html, Nothing, One, Page, Redirect, Text};
+    use Gives::{Html, Nothing, One, Page, Redirect, Rows, Text};
     use Who::{Account, Admin, Anybody, Browser, Satellite, Svid, SystemAdmin, Viewer};
     &[
         Operation("get", "/ping", "Whether the process answers", Anybody, None, 200, Text, &[]),
@@ -85,6 +87,7 @@ const OPERATIONS: &[Operation] = {
         Operation("get", "/api/tokens", "API tokens, by name: one's own, of a system_admin everybody's; those that ended within a month, too. Not with an API token", Viewer, None, 200, Page("ApiToken"), &[403]),
         Operation("post", "/api/tokens", "Makes an API token for a program; it is shown here only. Not with an API token", Viewer, Some("NewApiToken"), 201, One("CreatedApiToken"), &[400, 403, 409, 413, 415]),
         Operation("delete", "/api/tokens/{token}", "Deletes an API token by its id: one's own, of a system_admin everybody's. Not with an API token", Viewer, None, 204, Nothing, &[403, 404]),
+        Operation("get", "/api/audit", "Who changed what, and who was refused: the newest rows first, or those that follow a row", SystemAdmin, None, 200, Rows("AuditEntry"), &[400]),
         Operation("get", "/api/groups", "Groups, by name", Viewer, None, 200, Page("Group"), &[]),
         Operation("post", "/api/groups/sync", "Replaces a group's artifacts; makes the group if it is not there", Admin, Some("GroupState"), 200, One("Group"), &[400, 409, 413, 415]),
         Operation("get", "/api/groups/{group}", "A group, and what its list stands for at this moment", Viewer, None, 200, One("GroupDetail"), &[404]),
@@ -241,6 +244,9 @@ fn describe(Operation(method, path, summary, who, body, status, gives, failures)
             parameters.push(json!({"name": name, "in": "query", "schema": {"type": "string"}}));
         }
     }
+    if matches!(gives, Gives::Rows(_)) {
+        parameters.extend(cursor());
+    }
     if *path == "/api/spire/agents" {
         parameters.push(json!({"name": "attestation_type", "in": "query", "schema": {"type": "string"}}));
     }
@@ -296,6 +302,23 @@ fn describe(Operation(method, path, summary, who, body, status, gives, failures)
     operation
 }
 
+/// The parameters of `GET /api/audit`.
+fn cursor() -> Vec<Value> {
+    let field = |name: &str, schema: Value, what: &str| json!({"name": name, "in": "query", "schema": schema, "description": what});
+    let (text, number) = (json!({"type": "string"}), json!({"type": "integer", "minimum": 0}));
+    let time = json!({"type": "string", "format": "date-time"});
+    vec![
+        field("actor", text.clone(), "Name of the actor."),
+        field("action", text.clone(), "What was done, as group.synced."),
+        field("subject", text, "To what, as satellite/edge-01."),
+        field("since", time.clone(), "From this moment on."),
+        field("until", time, "Before this moment."),
+        field("before", number.clone(), "Rows below this number, the newest first."),
+        field("after", number, "Rows above this number, in their order."),
+        json!({"$ref": "#/components/parameters/page_size"}),
+    ]
+}
+
 fn reference(schema: &str) -> Value {
     json!({"$ref": format!("#/components/schemas/{schema}")})
 }
@@ -311,6 +334,11 @@ fn success(gives: Gives) -> Value {
                 "X-Total-Count": {"schema": {"type": "integer"}, "description": "Length of the whole list."},
                 "Link": {"schema": {"type": "string"}, "description": "Pages beside this one (RFC 8288)."},
             },
+            "content": {"application/json": {"schema": {"type": "array", "items": reference(schema)}}},
+        }),
+        Gives::Rows(schema) => json!({
+            "description": "Some of the rows.",
+            "headers": {"Link": {"schema": {"type": "string"}, "description": "Those that follow (RFC 8288)."}},
             "content": {"application/json": {"schema": {"type": "array", "items": reference(schema)}}},
         }),
         Gives::Text => {

@@ -70,7 +70,7 @@ pub(crate) async fn register(
         return Err(RegistrationError::Off("SPIFFE is not enabled here; set SPIFFE_SERVER_ENABLED").into());
     };
     let (request, membership) = checked(&identities.trust_domain, request)?;
-    let registered = state.lifecycle.register(request, membership).await?;
+    let registered = state.lifecycle.acting_for(actor.actor.clone()).register(request, membership).await?;
     state.publisher.wake();
     tracing::info!(actor = %actor.username, satellite = %registered.satellite, identity = %registered.spiffe_id, "satellite registered");
     Ok(Json(registered))
@@ -169,7 +169,7 @@ pub(crate) async fn revoke(
     Admin(actor): Admin,
     Segment(name): Segment,
 ) -> Result<Json<Value>, ApiError> {
-    state.store.revoke_satellite(&name, Timestamp::now()).await?;
+    actor.acting(&state).revoke_satellite(&name, Timestamp::now()).await?;
     state.publisher.wake();
     state.lifecycle.wake();
     tracing::info!(actor = %actor.username, satellite = %name, "satellite revoked");
@@ -183,7 +183,7 @@ pub(crate) async fn enable(
     Admin(actor): Admin,
     Segment(name): Segment,
 ) -> Result<Response, ApiError> {
-    let answer = match state.lifecycle.enable(&name).await? {
+    let answer = match state.lifecycle.acting_for(actor.actor.clone()).enable(&name).await? {
         Some(registered) => Json(registered).into_response(),
         None => {
             let tokens = state.registry.issuer.serves_tokens();
@@ -197,7 +197,7 @@ pub(crate) async fn enable(
                 token: state.hash_key.hash(Purpose::ZtrToken, token.expose_secret()),
                 expires_at: now.checked_add(TOKEN_LIFETIME).unwrap_or(Timestamp::MAX),
             };
-            state.store.enable_satellite(&name, how, now).await?;
+            actor.acting(&state).enable_satellite(&name, how, now).await?;
             let token = tokens.map(|()| token.expose_secret().to_owned()).unwrap_or_default();
             Json(api::NewSatelliteAnswer { token }).into_response()
         }
@@ -213,7 +213,7 @@ pub(crate) async fn approve(
     Admin(actor): Admin,
     Segment(name): Segment,
 ) -> Result<Json<Value>, ApiError> {
-    state.store.approve_satellite(&name, Timestamp::now()).await?;
+    actor.acting(&state).approve_satellite(&name, Timestamp::now()).await?;
     state.publisher.wake();
     tracing::info!(actor = %actor.username, satellite = %name, "satellite approved");
     Ok(Json(json!({})))

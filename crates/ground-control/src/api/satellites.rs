@@ -99,7 +99,7 @@ pub(crate) async fn label(
     Segment(name): Segment,
     Body(patch): Body<Value>,
 ) -> Result<Json<api::Satellite>, ApiError> {
-    let satellite = state.store.patch_labels(&name, &patch, Timestamp::now()).await?;
+    let satellite = actor.acting(&state).patch_labels(&name, &patch, Timestamp::now()).await?;
     state.publisher.wake();
     tracing::info!(actor = %actor.username, satellite = %name, labels = satellite.labels.len(), "satellite labelled");
     Ok(Json(view(&state, satellite)))
@@ -142,7 +142,7 @@ pub(crate) async fn create(
         token: state.hash_key.hash(Purpose::ZtrToken, token.expose_secret()),
         token_expires_at: now.checked_add(TOKEN_LIFETIME).unwrap_or(Timestamp::MAX),
     };
-    let satellite = state.store.create_satellite(new, now).await?;
+    let satellite = actor.acting(&state).create_satellite(new, now).await?;
     state.publisher.wake();
     tracing::info!(actor = %actor.username, satellite = %satellite.name, "satellite created");
     Ok(Json(api::NewSatelliteAnswer { token: token.expose_secret().to_owned() }))
@@ -154,7 +154,7 @@ pub(crate) async fn delete(
     Admin(actor): Admin,
     Segment(name): Segment,
 ) -> Result<Json<Value>, ApiError> {
-    state.store.delete_satellite(&name, Timestamp::now()).await?;
+    actor.acting(&state).delete_satellite(&name, Timestamp::now()).await?;
     state.publisher.wake();
     state.lifecycle.wake();
     tracing::info!(actor = %actor.username, satellite = %name, "satellite deleted");

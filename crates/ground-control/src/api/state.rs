@@ -8,13 +8,16 @@ use registry_server::listen::TrustedProxies;
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
+use super::acting;
 use super::browser;
 use super::error::ApiError;
 use super::hooks::Hooks;
 use super::limits::RequestLimits;
+use crate::audit::{Refusals, Statuses};
 use crate::auth::{Busy, Credentials, LoginError, People, Robots, api_token, source_of};
 use crate::central::CentralRegistry;
 use crate::desired::Hub;
+use crate::domain::audit::{Actor, ActorKind, Authentication};
 use crate::domain::secret::HashKey;
 use crate::domain::token::ApiToken;
 use crate::domain::user::{Role, User};
@@ -59,6 +62,10 @@ pub struct AppState {
     pub identities: Option<Arc<Identities>>,
     /// What is done together with whoever makes identities.
     pub lifecycle: Lifecycle,
+    /// Takes refusals for the audit.
+    pub refusals: Refusals,
+    /// How the audit's sinks are doing.
+    pub sinks: Statuses,
     /// What is counted.
     pub metrics: Metrics,
     /// Cancelled as soon as the server is asked to end: nobody is to be sent here any more.
@@ -76,6 +83,46 @@ pub(crate) struct Person {
     pub(crate) token: Option<TokenId>,
     /// Whether it came in a cookie, which a browser sends by itself.
     pub(crate) by_cookie: bool,
+    pub(crate) actor: Actor,
+}
+
+impl Person {
+    /// The store that changes things on behalf of this person.
+    pub(crate) fn acting(&self, state: &AppState) -> SharedStore {
+        state.store.acting_for(self.actor.clone())
+    }
+}
+
+/// Who is asking and is entitled to.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller {
+    user: User,
+    pub(crate) actor: Actor,
+}
+
+impl Caller {
+    /// The store that changes things on behalf of this caller: every handler that changes something goes through it.
+    pub(crate) fn acting(&self, state: &AppState) -> SharedStore {
+        state.store.acting_for(self.actor.clone())
+    }
+}
+
+impl std::ops::Deref for Caller {
+    type Target = User;
+
+    fn deref(&self) -> &User {
+        &self.user
+    }
+}
+
+fn actor_of(parts: &Parts, user: &User, by: Authentication) -> Actor {
+    acting::actor(&parts.extensions, ActorKind::User, &user.username, by)
+}
+
+impl From<Person> for Caller {
+    fn from(person: Person) -> Self {
+        Self { user: person.user, actor: person.actor }
+    }
 }
 
 impl FromRequestParts<AppState> for Person {
@@ -84,30 +131,35 @@ impl FromRequestParts<AppState> for Person {
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
         let person = match Credentials::of(&parts.headers) {
             Credentials::Basic { username, password } if api_token::is_meant(&password) => {
+                acting::claimed(&parts.extensions, &username);
                 let token = state.people.api_token(&password).await?;
                 if token.owner.username != username {
                     return Err(ApiError::unauthorized());
                 }
-                Self::by_token(token)?
+                Self::by_token(token, parts)?
             }
             Credentials::Basic { username, password } => {
                 let source = source_of(&parts.extensions);
+                acting::claimed(&parts.extensions, &username);
                 let known = state.people.check_password(&username, &password, source).await?;
-                Self { user: known.user, session: None, token: None, by_cookie: false }
+                let actor = actor_of(parts, &known.user, Authentication::Password);
+                Self { user: known.user, session: None, token: None, by_cookie: false, actor }
             }
             Credentials::Bearer(token) if api_token::is_meant(&token) => {
-                Self::by_token(state.people.api_token(&token).await?)?
+                Self::by_token(state.people.api_token(&token).await?, parts)?
             }
             Credentials::Bearer(token) => {
                 let user = state.people.session(&token).await?;
-                Self { user, session: Some(token), token: None, by_cookie: false }
+                let actor = actor_of(parts, &user, Authentication::Session);
+                Self { user, session: Some(token), token: None, by_cookie: false, actor }
             }
             Credentials::None => {
                 let token = browser::cookie(&parts.headers, browser::SESSION);
                 let token = token.ok_or_else(ApiError::unauthorized)?;
                 let user = state.people.session(&token).await?;
                 browser::check_csrf(parts, &state.people, &token)?;
-                Self { user, session: Some(token), token: None, by_cookie: true }
+                let actor = actor_of(parts, &user, Authentication::Session);
+                Self { user, session: Some(token), token: None, by_cookie: true, actor }
             }
             Credentials::Malformed => return Err(ApiError::unauthorized()),
         };
@@ -117,7 +169,9 @@ impl FromRequestParts<AppState> for Person {
 }
 
 impl Person {
-    fn by_token(token: ApiToken) -> Result<Self, ApiError> {
+    fn by_token(token: ApiToken, parts: &Parts) -> Result<Self, ApiError> {
+        let name = format!("{}/{}", token.owner.username, token.name);
+        let actor = acting::actor(&parts.extensions, ActorKind::Token, &name, Authentication::ApiToken);
         let Some(role) = token.scopes.role(token.owner.role) else {
             return Err(ApiError::forbidden(format!(
                 "the API token is for {} and not for the API; make one with the scope read, write or admin",
@@ -129,6 +183,7 @@ impl Person {
             session: None,
             token: Some(token.id),
             by_cookie: false,
+            actor,
         })
     }
 }
@@ -137,7 +192,7 @@ macro_rules! at_least {
     ($(#[$doc:meta])* $name:ident, $role:expr) => {
         $(#[$doc])*
         #[derive(Debug, Clone)]
-        pub(crate) struct $name(#[allow(dead_code, reason = "most handlers only need that there is one")] pub(crate) User);
+        pub(crate) struct $name(#[allow(dead_code, reason = "most handlers only need that there is one")] pub(crate) Caller);
 
         impl FromRequestParts<AppState> for $name {
             type Rejection = ApiError;
@@ -148,7 +203,7 @@ macro_rules! at_least {
                     let (has, needs) = (person.user.role.as_str(), $role.as_str());
                     return Err(ApiError::forbidden(format!("this needs the role {needs}, and yours is {has}")));
                 }
-                Ok(Self(person.user))
+                Ok(Self(person.into()))
             }
         }
     };

@@ -12,6 +12,7 @@ use http::HeaderMap;
 use jiff::Timestamp;
 use secrecy::ExposeSecret as _;
 
+use super::acting::unnamed_satellite;
 use super::caller::Reporter;
 use super::credentials::state_config;
 use super::error::ApiError;
@@ -21,6 +22,7 @@ use super::state::AppState;
 use super::wait;
 use crate::auth::source_of;
 use crate::central::InUse;
+use crate::domain::audit::{Actor, Authentication};
 use crate::domain::secret::Purpose;
 use crate::domain::ztr::{ClaimRefusal, Claimant};
 use crate::store::{Fold, Incoming, Taken};
@@ -33,6 +35,7 @@ const LIST_SOON: Duration = Duration::from_secs(1);
 /// `POST /satellites/ztr`: the token and a nonce of the device, in the body and not in a URL.
 pub(crate) async fn register(
     State(state): State<AppState>,
+    parts: Parts,
     Body(request): Body<ZtrRequest>,
 ) -> Result<Json<StateConfig>, ApiError> {
     let nonce = request.nonce.expose_secret();
@@ -42,7 +45,8 @@ pub(crate) async fn register(
         ));
     }
     let claimant = Claimant::Nonce(state.hash_key.hash(Purpose::ZtrNonce, nonce));
-    claim(&state, request.token.expose_secret(), claimant).await
+    let by = unnamed_satellite(&parts.extensions, Authentication::RegistrationToken);
+    claim(&state, by, request.token.expose_secret(), claimant).await
 }
 
 /// `GET /satellites/ztr/{token}`: the form of deployed satellites, which have no nonce; answered again for ten
@@ -52,17 +56,23 @@ pub(crate) async fn register_by_path(
     Segment(token): Segment,
     parts: Parts,
 ) -> Result<Json<StateConfig>, ApiError> {
-    claim(&state, &token, Claimant::Source(source_of(&parts.extensions))).await
+    let by = unnamed_satellite(&parts.extensions, Authentication::RegistrationToken);
+    claim(&state, by, &token, Claimant::Source(source_of(&parts.extensions))).await
 }
 
-async fn claim(state: &AppState, token: &str, claimant: Claimant) -> Result<Json<StateConfig>, ApiError> {
+async fn claim(
+    state: &AppState,
+    by: Actor,
+    token: &str,
+    claimant: Claimant,
+) -> Result<Json<StateConfig>, ApiError> {
     state.registry.issuer.serves_tokens()?;
     let unknown = || ApiError::bad_request("the token is not known; ask an administrator for a new one");
     if !is_hex(token) {
         return Err(unknown());
     }
     let token = state.hash_key.hash(Purpose::ZtrToken, token);
-    let claimed = match state.registry.issuer.claim(token, claimant, Timestamp::now()).await? {
+    let claimed = match state.registry.issuer.claim(by, token, claimant, Timestamp::now()).await? {
         Ok(claimed) => claimed,
         Err(refusal) => {
             tracing::info!(reason = %refusal, "registration refused");

@@ -14,10 +14,10 @@ use secrecy::ExposeSecret as _;
 
 use super::error::ApiError;
 use super::extract::{Body, Page, Segment, paged};
-use super::state::{AppState, Person};
+use super::state::{AppState, Caller, Person};
 use crate::domain::TokenId;
 use crate::domain::token::{ApiToken, Scopes};
-use crate::domain::user::{Role, User};
+use crate::domain::user::Role;
 
 /// The life of a token where nobody says how long.
 const USUAL_LIFE: SignedDuration = SignedDuration::from_hours(90 * 24);
@@ -28,7 +28,7 @@ const LONGEST_NAME: usize = 64;
 
 /// Somebody who came without a token, whose body is not looked at before that.
 #[derive(Debug)]
-pub(crate) struct InPerson(User);
+pub(crate) struct InPerson(Caller);
 
 impl FromRequestParts<AppState> for InPerson {
     type Rejection = ApiError;
@@ -36,7 +36,7 @@ impl FromRequestParts<AppState> for InPerson {
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
         let person = Person::from_request_parts(parts, state).await?;
         match person.token {
-            None => Ok(Self(person.user)),
+            None => Ok(Self(person.into())),
             Some(_) => Err(ApiError::forbidden(
                 "API tokens are managed by people: log in, or use your name and password",
             )),
@@ -74,7 +74,8 @@ pub(crate) async fn create(
 ) -> Result<Response, ApiError> {
     let now = Timestamp::now();
     let (name, scopes, expires_at) = checked(request, user.role, now)?;
-    let (text, token) = state.people.make_api_token(&state.store, user.id, name, scopes, expires_at).await?;
+    let (text, token) =
+        state.people.make_api_token(&user.acting(&state), user.id.clone(), name, scopes, expires_at).await?;
     tracing::info!(actor = %user.username, token = %token.id, scopes = %token.scopes, "api token made");
     let answer = api::CreatedApiToken { token: text.expose_secret().to_owned(), details: view(token) };
     Ok((StatusCode::CREATED, Json(answer)).into_response())
@@ -87,7 +88,7 @@ pub(crate) async fn delete(
     Segment(id): Segment,
 ) -> Result<StatusCode, ApiError> {
     let owner = (user.role < Role::SystemAdmin).then_some(&user.id);
-    let token = state.store.delete_api_token(&TokenId::from(id), owner).await?;
+    let token = user.acting(&state).delete_api_token(&TokenId::from(id), owner).await?;
     tracing::info!(actor = %user.username, token = %token.id, owner = %token.owner.username, "api token deleted");
     Ok(StatusCode::NO_CONTENT)
 }

@@ -55,7 +55,7 @@ pub(crate) async fn create(
     state.people.policy().check(&password).map_err(ApiError::bad_request)?;
     let password_hash = state.people.hash(password, &actor.id).await?;
     let new = NewUser { username: request.username, role: request.role, password_hash };
-    let user = state.store.create_user(new, Timestamp::now()).await?;
+    let user = actor.acting(&state).create_user(new, Timestamp::now()).await?;
     tracing::info!(actor = %actor.username, username = %user.username, role = user.role.as_str(), "account created");
     Ok((StatusCode::CREATED, Json(view(user))).into_response())
 }
@@ -66,7 +66,7 @@ pub(crate) async fn delete(
     SystemAdmin(actor): SystemAdmin,
     Segment(name): Segment,
 ) -> Result<StatusCode, ApiError> {
-    state.store.delete_user(&name, &actor.id).await?;
+    actor.acting(&state).delete_user(&name, &actor.id).await?;
     tracing::info!(actor = %actor.username, username = %name, "account deleted");
     Ok(StatusCode::NO_CONTENT)
 }
@@ -78,7 +78,7 @@ pub(crate) async fn set_role(
     Segment(name): Segment,
     Body(request): Body<api::SetRole>,
 ) -> Result<Json<api::User>, ApiError> {
-    let user = state.store.set_role(&name, request.role, Timestamp::now()).await?;
+    let user = actor.acting(&state).set_role(&name, request.role, Timestamp::now()).await?;
     tracing::info!(actor = %actor.username, username = %name, role = user.role.as_str(), "role changed");
     Ok(Json(view(user)))
 }
@@ -89,10 +89,11 @@ pub(crate) async fn change_own_password(
     person: Person,
     Body(request): Body<api::ChangePassword>,
 ) -> Result<StatusCode, ApiError> {
+    let store = person.acting(&state);
     let (user, current) = (person.user, SecretString::from(request.current_password));
     state.people.confirm_password(&user, &current).await?;
     let hash = new_hash(&state, &user, request.new_password).await?;
-    state.store.set_password(&user.username, &hash, Timestamp::now()).await?;
+    store.set_password(&user.username, &hash, Timestamp::now()).await?;
     tracing::info!(username = %user.username, "password changed");
     Ok(StatusCode::NO_CONTENT)
 }
@@ -107,7 +108,7 @@ pub(crate) async fn set_password(
     // An unknown name is told before a password is stretched for it.
     state.store.user(&name).await?;
     let hash = new_hash(&state, &actor, request.new_password).await?;
-    state.store.reset_password(&name, &hash, Timestamp::now()).await?;
+    actor.acting(&state).reset_password(&name, &hash, Timestamp::now()).await?;
     tracing::info!(actor = %actor.username, username = %name, "password set");
     Ok(StatusCode::NO_CONTENT)
 }

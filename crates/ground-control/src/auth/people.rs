@@ -14,6 +14,7 @@ use super::key::{DerivedKey, ServerKey};
 use super::limiter::Limiter;
 use super::password::PasswordPolicy;
 use super::turns::{Lane, Turn, Turns};
+use crate::domain::audit::Actor;
 use crate::domain::limit::{Rate, Source};
 use crate::domain::satellite::satellite_of_robot;
 use crate::domain::secret::{self, HashKey, Purpose};
@@ -279,16 +280,17 @@ impl People {
         remembered.insert(print, now + REMEMBERED);
     }
 
-    /// Opens a session; the token is known to the caller alone.
+    /// Opens a session, for `by` who asks; the token is known to the caller alone.
     ///
     /// # Errors
     /// Of the database.
-    pub async fn open_session(&self, user: &User) -> StoreResult<(SecretString, Timestamp)> {
+    pub async fn open_session(&self, user: &User, by: Actor) -> StoreResult<(SecretString, Timestamp)> {
         let token = secret::generate();
         let now = Timestamp::now();
         let life = jiff::SignedDuration::try_from(self.settings.session).unwrap_or(jiff::SignedDuration::MAX);
         let expires_at = now.checked_add(life).unwrap_or(Timestamp::MAX);
         self.store
+            .acting_for(by)
             .create_session(
                 NewSession {
                     token: self.hash_key.hash(Purpose::Session, token.expose_secret()),
@@ -356,8 +358,9 @@ impl People {
     ///
     /// # Errors
     /// Of the database.
-    pub async fn end_session(&self, token: &SecretString) -> StoreResult<()> {
-        self.store.end_session(&self.hash_key.hash(Purpose::Session, token.expose_secret())).await
+    pub async fn end_session(&self, token: &SecretString, by: Actor) -> StoreResult<()> {
+        let token = self.hash_key.hash(Purpose::Session, token.expose_secret());
+        self.store.acting_for(by).end_session(&token).await
     }
 
     /// Makes the first administrator, `admin`, if there is no account at all; returns the password if it had to

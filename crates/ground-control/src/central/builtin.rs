@@ -8,6 +8,7 @@ use secrecy::SecretString;
 use super::{Claimed, CredentialIssuer, InUse, IssueError};
 use crate::auth::Robots;
 use crate::domain::SatelliteId;
+use crate::domain::audit::Actor;
 use crate::domain::satellite::{Robot, robot_name};
 use crate::domain::secret::{self, Hashed};
 use crate::domain::ztr::{ClaimAttempt, ClaimRefusal, Claimant};
@@ -41,13 +42,14 @@ impl CredentialIssuer for BuiltinIssuer {
 
     async fn claim(
         &self,
+        by: Actor,
         token: Hashed,
         claimant: Claimant,
         now: Timestamp,
     ) -> Result<Result<Claimed, ClaimRefusal>, IssueError> {
         let secret = secret::generate();
         let attempt = ClaimAttempt { token, claimant, new_secret: self.robots.hash(&secret) };
-        Ok(self.store.claim_token(attempt, now).await?.map(|grant| Claimed {
+        Ok(self.store.acting_for(by).claim_token(attempt, now).await?.map(|grant| Claimed {
             credentials: self.credentials(&grant.satellite_name, secret),
             satellite: grant.satellite_name,
             again: grant.again,
@@ -56,12 +58,13 @@ impl CredentialIssuer for BuiltinIssuer {
 
     async fn grant(
         &self,
+        by: Actor,
         satellite: &SatelliteId,
         name: &str,
         now: Timestamp,
     ) -> Result<RegistryCredentials, IssueError> {
         let secret = secret::generate();
-        if !self.store.grant_secret(satellite, &self.robots.hash(&secret), now).await? {
+        if !self.store.acting_for(by).grant_secret(satellite, &self.robots.hash(&secret), now).await? {
             return Err(IssueError::NotAdmitted);
         }
         Ok(self.credentials(name, secret))
@@ -69,6 +72,7 @@ impl CredentialIssuer for BuiltinIssuer {
 
     async fn rotate(
         &self,
+        by: Actor,
         satellite: SatelliteId,
         name: &str,
         presented: Hashed,
@@ -76,7 +80,7 @@ impl CredentialIssuer for BuiltinIssuer {
     ) -> Result<RegistryCredentials, IssueError> {
         let secret = secret::generate();
         let rotate = RotateSecret { satellite, presented, new_secret: self.robots.hash(&secret) };
-        if !self.store.rotate_secret(rotate, now).await? {
+        if !self.store.acting_for(by).rotate_secret(rotate, now).await? {
             return Err(IssueError::Outdated);
         }
         Ok(self.credentials(name, secret))

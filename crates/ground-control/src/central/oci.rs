@@ -12,6 +12,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{Claimed, CredentialIssuer, InUse, IssueError, PasswordFile};
 use crate::domain::SatelliteId;
+use crate::domain::audit::Actor;
 use crate::domain::satellite::Robot;
 use crate::domain::secret::{HashKey, Hashed, Purpose};
 use crate::domain::ztr::{ClaimRefusal, Claimant};
@@ -82,6 +83,7 @@ impl CredentialIssuer for OciIssuer {
 
     async fn claim(
         &self,
+        _by: Actor,
         _token: Hashed,
         _claimant: Claimant,
         _now: Timestamp,
@@ -91,12 +93,13 @@ impl CredentialIssuer for OciIssuer {
 
     async fn grant(
         &self,
+        by: Actor,
         satellite: &SatelliteId,
         _name: &str,
         now: Timestamp,
     ) -> Result<RegistryCredentials, IssueError> {
         let password = self.password().await?;
-        if !self.store.grant_secret(satellite, &self.state(&password), now).await? {
+        if !self.store.acting_for(by).grant_secret(satellite, &self.state(&password), now).await? {
             return Err(IssueError::NotAdmitted);
         }
         Ok(RegistryCredentials { url: self.url.clone(), username: self.username.clone(), password })
@@ -104,6 +107,7 @@ impl CredentialIssuer for OciIssuer {
 
     async fn rotate(
         &self,
+        _by: Actor,
         _satellite: SatelliteId,
         _name: &str,
         _presented: Hashed,

@@ -8,12 +8,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgAction, Parser, ValueEnum};
+use clap::{Parser, ValueEnum};
 use identity::TrustDomain;
 use identity::workload_api::Endpoint;
 use registry_server::listen::TrustedProxies;
 use secrecy::SecretString;
+use url::Url;
 
+use super::audit::AuditFlags;
 use super::value;
 use crate::domain::external::RoleMap;
 use crate::domain::identity::AutoRegister;
@@ -189,6 +191,9 @@ pub(crate) struct Flags {
     #[command(flatten)]
     pub(crate) identity: IdentityFlags,
 
+    #[command(flatten)]
+    pub(crate) audit: AuditFlags,
+
     /// Log as JSON, one object a line. Default: true, but text on a terminal.
     #[arg(long, help_heading = "Logging", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", value_parser = value::boolean)]
@@ -197,6 +202,10 @@ pub(crate) struct Flags {
     /// Least level that is logged: error, warn, info, debug or trace. Default: info.
     #[arg(long, help_heading = "Logging", value_parser = value::log_level)]
     pub(crate) log_level: Option<tracing::Level>,
+
+    /// Collector (OTLP/HTTP) that gets spans of requests and jobs (`https://collector.example.com:4318`). Default: none.
+    #[arg(long, help_heading = "Logging")]
+    pub(crate) otel_exporter_otlp_endpoint: Option<Url>,
 
     /// How long a stop waits for requests under way. Default: 30s.
     #[arg(long, help_heading = "Listening", value_parser = value::duration)]
@@ -396,45 +405,13 @@ pub(crate) struct IdentityFlags {
     pub(crate) spire_trust_domain: Option<TrustDomain>,
 }
 
-/// Settings of parts that are not there yet: taken notice of, so that none is ignored in silence.
-///
-/// `false` turns nothing on; any other value that is not empty ends the start. Variable and flag.
-pub(crate) const NOT_SUPPORTED_YET: &[(&str, &str)] = &[
-    ("AUDIT_LOG_ENABLED", "audit-log-enabled"),
-    ("AUDIT_SYSLOG_ENABLED", "audit-syslog-enabled"),
-    ("AUDIT_SYSLOG_TARGET", "audit-syslog-target"),
-    ("AUDIT_SYSLOG_TAG", "audit-syslog-tag"),
-    ("AUDIT_SYSLOG_SOCKET_PATH", "audit-syslog-socket-path"),
-    ("AUDIT_SYSLOG_NETWORK", "audit-syslog-network"),
-    ("AUDIT_SYSLOG_ADDRESS", "audit-syslog-address"),
-    ("AUDIT_SYSLOG_FILE_PATH", "audit-syslog-file-path"),
-    ("AUDIT_SYSLOG_FILE_MAX_SIZE_MB", "audit-syslog-file-max-size-mb"),
-    ("AUDIT_SYSLOG_FILE_MAX_BACKUPS", "audit-syslog-file-max-backups"),
-    ("AUDIT_SYSLOG_FILE_MAX_AGE_DAYS", "audit-syslog-file-max-age-days"),
-    ("AUDIT_SYSLOG_FILE_COMPRESS", "audit-syslog-file-compress"),
-    ("AUDIT_OTEL_ENDPOINT", "audit-otel-endpoint"),
-    ("AUDIT_TRUST_FORWARDED_HEADERS", "audit-trust-forwarded-headers"),
-];
-
 /// The variable of a flag's identifier.
 pub(crate) fn variable_of(id: &str) -> String {
     id.to_ascii_uppercase().replace('-', "_")
 }
 
-/// The whole command line: the flags above, and those of [`NOT_SUPPORTED_YET`], hidden.
+/// The whole command line.
 pub(crate) fn command() -> clap::Command {
     use clap::CommandFactory as _;
-    let mut command = Flags::command();
-    for (variable, flag) in NOT_SUPPORTED_YET {
-        command = command.arg(
-            clap::Arg::new(*variable)
-                .long(*flag)
-                .value_name(*variable)
-                .action(ArgAction::Set)
-                .num_args(0..=1)
-                .default_missing_value("true")
-                .hide(true),
-        );
-    }
-    command
+    Flags::command()
 }

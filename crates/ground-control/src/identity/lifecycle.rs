@@ -15,6 +15,7 @@ use tokio::sync::{Mutex, Notify, OwnedMutexGuard};
 
 use super::{Identities, Prepared, Registrar, RegistrarError, RegistrationRequest};
 use crate::domain::StoreError;
+use crate::domain::audit::Actor;
 use crate::domain::identity::{Enabling, NewRegistration};
 use crate::domain::satellite::SatelliteState;
 use crate::domain::secret::{HashKey, Purpose};
@@ -74,6 +75,11 @@ impl Lifecycle {
     /// For the satellites of this database.
     pub fn new(store: SharedStore, identities: Option<Arc<Identities>>, hash_key: Arc<HashKey>) -> Self {
         Self { store, identities, hash_key, names: Names::default(), wake: Arc::default() }
+    }
+
+    /// The same, on behalf of `actor`.
+    pub(crate) fn acting_for(&self, actor: Actor) -> Self {
+        Self { store: self.store.acting_for(actor), ..self.clone() }
     }
 
     /// Somebody was revoked or deleted: what they were registered as is to go.

@@ -68,6 +68,11 @@ impl Job {
         }
     }
 
+    /// A trace for one run of it.
+    pub(crate) fn span(self) -> tracing::Span {
+        tracing::info_span!("job", trace_id = %otlp::TraceId::generate(), job = self.label())
+    }
+
     fn labels(self) -> Labels<1> {
         [("job", self.label().into())]
     }

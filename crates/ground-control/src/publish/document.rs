@@ -5,6 +5,7 @@ use std::sync::Arc;
 use fleet_protocol::state_image::{StateImage, StateImageError};
 use jiff::{SignedDuration, Timestamp};
 use oci::RepositoryName;
+use tracing::Instrument as _;
 
 use super::backend::{Gate, RegistryBackend, RegistryError};
 use super::publisher::Options;
@@ -59,8 +60,15 @@ pub(super) struct Work {
 }
 
 impl Work {
+    /// The same, as a trace of its own.
+    pub(super) async fn traced(self) -> Outcome {
+        let trace = otlp::TraceId::generate();
+        let span = tracing::info_span!("publish", trace_id = %trace, document = %self.claimed.document);
+        self.run().instrument(span).await
+    }
+
     /// Carries the intent out; a failure is written down and tried again later.
-    pub(super) async fn run(self) -> Outcome {
+    async fn run(self) -> Outcome {
         let failure = match self.publish().await {
             Ok(outcome) => return outcome,
             Err(failure) => failure,

@@ -270,7 +270,8 @@ impl Publisher {
             let (now, later) =
                 work.into_iter().partition::<Vec<_>, _>(|work| work.claimed.document.kind == kind);
             work = later;
-            let mut outcomes = futures_util::stream::iter(now).map(Work::run).buffer_unordered(CONCURRENCY);
+            let mut outcomes =
+                futures_util::stream::iter(now).map(Work::traced).buffer_unordered(CONCURRENCY);
             while let Some(outcome) = outcomes.next().await {
                 self.count(outcome, &mut progress, last_error);
             }

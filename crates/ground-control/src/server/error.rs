@@ -64,6 +64,17 @@ pub enum StartError {
     /// There is no client of the identity provider.
     #[error("OIDC_CA_FILE: {0}")]
     Oidc(String),
+    /// The name of this replica cannot be kept.
+    #[error("DATA_DIR: cannot keep the name of this replica in {path}: {source}")]
+    Replica {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// There is no client of the collector.
+    #[error("AUDIT_OTEL_ENDPOINT: {0}")]
+    Collector(#[source] reqwest::Error),
     /// The first administrator cannot be made.
     #[error("cannot make the first administrator: {0}")]
     Bootstrap(#[source] LoginError),

@@ -5,8 +5,10 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use crate::api::AppState;
+use crate::domain::StoreResult;
 use crate::domain::change::Change;
 use crate::domain::document::DocumentKind;
 use crate::metrics::{Job, Metrics};
@@ -20,6 +22,8 @@ const PURGE_EVERY: Duration = Duration::from_secs(10 * 60);
 const LOOK_AT_MEMBERS_EVERY: Duration = Duration::from_secs(30);
 /// The pause between some members of a group and the next.
 const BETWEEN_MEMBERS: Duration = Duration::from_millis(20);
+/// Rows of the audit that are removed at once.
+const PIECE: u32 = 2000;
 /// How often is looked for satellites that have fallen silent.
 const LOOK_FOR_SILENCE_EVERY: Duration = Duration::from_secs(5);
 
@@ -32,7 +36,7 @@ pub(super) async fn collect_garbage(blobs: blob_store::Store, metrics: Metrics, 
             _ = ticks.tick() => {}
         }
         let run = metrics.job(Job::Garbage);
-        let outcome = blobs.collect_garbage().await;
+        let outcome = blobs.collect_garbage().instrument(Job::Garbage.span()).await;
         run.ended(outcome.is_ok());
         match outcome {
             Ok(report) => tracing::info!(?report, "garbage collected"),
@@ -90,7 +94,7 @@ pub(super) async fn wake_publisher(state: AppState, stop: CancellationToken) {
     }
 }
 
-pub(super) async fn purge(state: AppState, stop: CancellationToken) {
+pub(super) async fn purge(state: AppState, (rows, age): (u64, SignedDuration), stop: CancellationToken) {
     let mut ticks = tokio::time::interval(PURGE_EVERY);
     loop {
         tokio::select! {
@@ -100,15 +104,36 @@ pub(super) async fn purge(state: AppState, stop: CancellationToken) {
         let policy = state.people.lockout();
         let run = state.metrics.job(Job::Purge);
         let now = Timestamp::now();
-        let outcome = match state.store.purge_expired(policy, now).await {
-            Ok(()) => state.store.purge_logins(now).await,
-            failed => failed,
+        let ended = async {
+            state.store.purge_expired(policy, now).await?;
+            state.store.purge_logins(now).await
         };
-        run.ended(outcome.is_ok());
-        if let Err(error) = outcome {
+        let outcome = ended.instrument(Job::Purge.span()).await;
+        if let Err(error) = &outcome {
             tracing::warn!(%error, "ended sessions not removed, tried again later");
         }
+        let pruned = prune(&state.store, rows, age).await;
+        if let Err(error) = &pruned {
+            tracing::warn!(%error, "old rows of the audit not removed, tried again later");
+        }
+        run.ended(outcome.is_ok() && pruned.is_ok());
     }
+}
+
+/// Removes rows of the audit that are too many or too old, a piece at a time: others write in between.
+async fn prune(store: &SharedStore, rows: u64, age: SignedDuration) -> StoreResult<()> {
+    let before = Timestamp::now().checked_sub(age).unwrap_or(Timestamp::MIN);
+    let mut removed = 0;
+    loop {
+        match store.prune_audit(rows, before, PIECE).await? {
+            0 => break,
+            piece => removed += piece,
+        }
+    }
+    if removed > 0 {
+        tracing::info!(rows = removed, "old rows of the audit removed");
+    }
+    Ok(())
 }
 
 /// Makes satellites stale that have been silent for too long: for `threshold`, or three of their own intervals.
@@ -126,7 +151,7 @@ pub(super) async fn mark_stale(
             _ = ticks.tick() => {}
         }
         let run = metrics.job(Job::Stale);
-        let outcome = store.mark_stale(Timestamp::now(), threshold).await;
+        let outcome = store.mark_stale(Timestamp::now(), threshold).instrument(Job::Stale.span()).await;
         run.ended(outcome.is_ok());
         match outcome {
             Ok(names) => names.iter().for_each(|name| tracing::info!(satellite = %name, "satellite stale")),

@@ -8,7 +8,7 @@ use testbed::authority::IssuedSvid;
 use crate::spiffe::{Peer, peer};
 use crate::support::{Answer, As, Server};
 
-async fn start() -> Server {
+pub(crate) async fn start() -> Server {
     let variables =
         [("SPIFFE_SERVER_ENABLED", "true"), ("WEB_LISTEN", "127.0.0.1:0"), ("SPIRE_SERVER_PORT", "0")];
     Server::start_in(tempfile::tempdir().unwrap(), &variables).await
@@ -23,17 +23,17 @@ fn text<'a>(answer: &'a Answer, name: &str) -> &'a str {
 }
 
 /// Somebody who trusts what the registration said.
-fn trusting(server: &Server, registered: &Answer, svid: Option<&IssuedSvid>) -> Peer {
+pub(crate) fn trusting(server: &Server, registered: &Answer, svid: Option<&IssuedSvid>) -> Peer {
     peer(server, text(registered, "trust_bundle"), svid)
 }
 
-async fn attest(server: &Server, registered: &Answer, key: &KeyPair) -> Answer {
+pub(crate) async fn attest(server: &Server, registered: &Answer, key: &KeyPair) -> Answer {
     let body = json!({"join_token": text(registered, "join_token"), "csr": key.csr_pem(None).unwrap()});
     trusting(server, registered, None).ask("POST", "/satellites/attest", Some(body)).await
 }
 
 /// The SVID of an answer as something to be shown.
-fn svid(answer: &Answer, key: &KeyPair) -> IssuedSvid {
+pub(crate) fn svid(answer: &Answer, key: &KeyPair) -> IssuedSvid {
     use rustls::pki_types::CertificateDer;
     use rustls::pki_types::pem::PemObject as _;
     let leaf = CertificateDer::from_pem_slice(text(answer, "svid").as_bytes()).unwrap();
@@ -51,7 +51,7 @@ async fn satellite(server: &Server, registered: &Answer) -> (Peer, KeyPair) {
     (trusting(server, registered, Some(&svid)), key)
 }
 
-async fn renew(server: &Server, registered: &Answer, old: &KeyPair, new: &KeyPair) -> Answer {
+pub(crate) async fn renew(server: &Server, registered: &Answer, old: &KeyPair, new: &KeyPair) -> Answer {
     let anybody = trusting(server, registered, None);
     let nonce = anybody.ask("GET", "/satellites/renew", None).await.expect(200);
     let (id, csr) = (text(registered, "spiffe_id"), new.csr_pem(None).unwrap());

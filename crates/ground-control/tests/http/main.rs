@@ -4,6 +4,7 @@
 
 mod accounts;
 mod admin;
+mod audit;
 mod builtin;
 mod fleet;
 mod following;

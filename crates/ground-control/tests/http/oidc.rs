@@ -255,6 +255,7 @@ impl World {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_login_gives_a_session_with_the_role_of_the_claim() {
     let world = World::start().await;
+    let start = world.server.running.state.store.audit_end().await.unwrap();
     for (groups, role) in [
         (json!(["ops", "everyone"]), "admin"),
         (json!("everyone"), "viewer"),
@@ -269,6 +270,23 @@ async fn a_login_gives_a_session_with_the_role_of_the_claim() {
     }
     let all = world.server.admin("GET", "/api/users", None).await.expect(200);
     assert_eq!(all.header("x-total-count"), "2", "one person is one account");
+    let told = world.server.admin("GET", &format!("/api/audit?after={start}"), None).await.expect(200).body;
+    let told: Vec<(&str, &str)> = told
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| (row["action"].as_str().unwrap(), row["actor"].as_str().unwrap()))
+        .collect();
+    let by_jane = |action| (action, "jane");
+    let expected = [
+        "user.created",
+        "user.logged_in",
+        "user.role_set",
+        "user.logged_in",
+        "user.role_set",
+        "user.logged_in",
+    ];
+    assert_eq!(told, expected.map(by_jane));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -490,7 +508,13 @@ async fn a_command_line_gets_a_code_in_the_url_and_its_session_by_post() {
         query["code"].clone()
     };
     let first = code().await;
+    let before = world.server.running.state.store.audit_end().await.unwrap();
     let session = exchange(&first, "verifier").await.expect(200).body;
+    let path = format!("/api/audit?after={before}");
+    let told = world.server.admin("GET", &path, None).await.expect(200).body;
+    assert_eq!(told.as_array().unwrap().len(), 1, "{told}");
+    assert_eq!((&told[0]["action"], &told[0]["actor"]), (&json!("user.logged_in"), &json!("jane")));
+    assert_eq!(told[0]["authenticated_by"], "oidc");
     assert_eq!((&session["username"], &session["role"]), (&json!("jane"), &json!("admin")));
     let token = session["token"].as_str().unwrap();
     world.server.send(As::Session(token), "GET", "/api/groups", None).await.expect(200);

@@ -70,7 +70,8 @@ fn mistakes_end_the_start_with_2_and_the_name() {
     for (arguments, variables, named) in [
         (&["--listne", "x"][..], &[][..], "--listne"),
         (&[], &[("LISTEN", "nowhere")], "LISTEN"),
-        (&[], &[("AUDIT_LOG_ENABLED", "true")], "AUDIT_LOG_ENABLED: not supported yet"),
+        (&[], &[("AUDIT_SYSLOG_TARGET", "printer")], "AUDIT_SYSLOG_TARGET"),
+        (&[], &[("AUDIT_OTEL_ENDPOINT", "nowhere")], "AUDIT_OTEL_ENDPOINT"),
         (
             &[],
             &[("SPIFFE_SERVER_ENABLED", "true"), ("TLS_CERT_FILE", "c"), ("TLS_KEY_FILE", "k")],

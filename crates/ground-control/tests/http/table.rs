@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use ground_control::domain::audit::Actor;
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use testbed::authority::{Authority, IssuedSvid};
@@ -92,6 +93,7 @@ fn rows() -> Vec<Row> {
         row("get", "/api/tokens", "/api/tokens", None, people(Viewer, 200)),
         row("post", "/api/tokens", "/api/tokens", empty(), people(Viewer, 400)),
         row("delete", "/api/tokens/{token}", "/api/tokens/nothing", None, people(Viewer, 404)),
+        row("get", "/api/audit", "/api/audit", None, people(SystemAdmin, 200)),
         row("get", "/api/groups", "/api/groups", None, people(Viewer, 200)),
         row("post", "/api/groups/sync", "/api/groups/sync", empty(), people(Admin, 400)),
         row("get", "/api/groups/{group}", "/api/groups/none", None, people(Viewer, 404)),
@@ -149,6 +151,20 @@ fn rows() -> Vec<Row> {
         row("get", "/v2/", "/v2/", None, [401, 200, 200, 200, 200, 401, 401, 401, 401, 401]),
         row("get", "/v2/", "/v2/library/nginx/tags/list", None, [401, 404, 404, 404, 403, 401, 401, 401, 401, 401]),
     ]
+}
+
+/// Method (in small letters) and template of every route of the document.
+pub(crate) fn routes() -> BTreeSet<(String, String)> {
+    rows()
+        .into_iter()
+        .filter(|row| row.route != "/v2/")
+        .map(|row| (row.method.to_owned(), row.route.to_owned()))
+        .collect()
+}
+
+/// A harmless request of every route: its method, path and body.
+pub(crate) fn requests() -> Vec<(String, &'static str, Option<Value>)> {
+    rows().into_iter().map(|row| (row.method.to_uppercase(), row.path, row.body)).collect()
 }
 
 /// Those who may come, with their connections.
@@ -306,7 +322,7 @@ async fn a_cookie_opens_what_its_person_may_and_changes_nothing_without_its_toke
             && !row.route.contains("service")
             && !row.route.starts_with("/v2/");
         for with_token in [false, true] {
-            let (token, _) = people.open_session(&admin).await.unwrap();
+            let (token, _) = people.open_session(&admin, Actor::system()).await.unwrap();
             let expected = match (page, for_people, with_token || method == "GET") {
                 (true, ..) if method == "GET" => 200,
                 // Its token comes in the form.
@@ -350,12 +366,7 @@ async fn every_route_has_a_row() {
             methods.as_object().unwrap().keys().map(move |m| (m.clone(), path.clone()))
         })
         .collect();
-    let table: BTreeSet<(String, String)> = rows()
-        .into_iter()
-        .filter(|row| row.route != "/v2/")
-        .map(|row| (row.method.to_owned(), row.route.to_owned()))
-        .collect();
-    assert_eq!(routes, table);
+    assert_eq!(routes, self::routes());
 }
 
 /// Whoever shows a certificate that is no good is not even asked what they want.

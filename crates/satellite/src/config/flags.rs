@@ -153,6 +153,9 @@ pub struct Flags {
     /// Log as JSON lines [default: true; on a terminal false]
     #[arg(long, value_name = "BOOL", value_parser = boolean, num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Process")]
     pub json_logging: Option<bool>,
+    /// Collector (OTLP/HTTP) that gets spans of what is asked of Ground Control, as https://collector.example.com:4318
+    #[arg(long, value_name = "URL", help_heading = "Process")]
+    pub otel_exporter_otlp_endpoint: Option<Url>,
     /// How long pulls in progress may take to end at SIGTERM or SIGINT [default: 30s]
     #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Process")]
     pub shutdown_timeout: Option<Duration>,

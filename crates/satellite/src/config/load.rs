@@ -13,6 +13,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _};
 use fleet_protocol::config::ConfigDocument;
 use oci::PlatformFilter;
+use url::Url;
 
 use super::flags::{Cli, Command, Flags, variable};
 use super::layer::{self, Layer, Origin};
@@ -319,6 +320,7 @@ fn site(
         control_socket,
         platforms: flags.platforms.unwrap_or_else(PlatformFilter::all),
         json_logging: flags.json_logging,
+        traces: flags.otel_exporter_otlp_endpoint,
         shutdown_timeout: flags.shutdown_timeout.unwrap_or(DEFAULT_SHUTDOWN_TIMEOUT),
         scrub_interval: flags.scrub_interval.unwrap_or(DEFAULT_SCRUB_INTERVAL),
         listen_by_site,
@@ -328,6 +330,9 @@ fn site(
     let effective = Effective::of(&site, &Layer::default());
     let mut problems = layer::problems(&effective);
     problems.extend(layer::unreadable_files(&effective));
+    if let Some(url) = &site.traces {
+        check_collector(url, effective.use_unsecure).map_err(ConfigError::Usage)?;
+    }
     if !problems.is_empty() {
         return Err(ConfigError::Usage(
             problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
@@ -357,6 +362,27 @@ fn config_file(path: &Path) -> Result<Option<layer::Read>, ConfigError> {
     layer::read(&document, Origin::ConfigFile)
         .map(Some)
         .map_err(|refusal| ConfigError::Usage(format!("{name}: {}", refusal.reasons.join("; "))))
+}
+
+/// Spans name the site and what it asks for: not in plain text over a network, unless somebody said so.
+fn check_collector(url: &Url, use_unsecure: bool) -> Result<(), String> {
+    let loopback = match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    };
+    match url.scheme() {
+        "https" if url.has_host() => Ok(()),
+        "http" if loopback || use_unsecure => Ok(()),
+        "http" => {
+            Err("OTEL_EXPORTER_OTLP_ENDPOINT: plain HTTP beyond loopback needs USE_UNSECURE=true".to_owned())
+        }
+        _ => {
+            Err("OTEL_EXPORTER_OTLP_ENDPOINT: a URL as https://collector.example.com:4318 is needed"
+                .to_owned())
+        }
+    }
 }
 
 #[cfg(test)]

@@ -410,6 +410,7 @@ pub(crate) fn site(config_dir: &Path, layer: Layer) -> Site {
         control_socket: config_dir.join("satellite.sock"),
         platforms: PlatformFilter::all(),
         json_logging: None,
+        traces: None,
         shutdown_timeout: Duration::from_secs(1),
         scrub_interval: Duration::from_secs(3600),
         listen_by_site: layer.listen.is_some(),

@@ -12,3 +12,4 @@ mod identity;
 mod serving;
 mod settings;
 mod status;
+mod traces;

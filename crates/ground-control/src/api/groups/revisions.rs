@@ -72,7 +72,8 @@ pub(crate) async fn restore(
     path: Named,
 ) -> Result<Json<api::GroupRevisionDetail>, ApiError> {
     let (group, number) = named(path)?;
-    let made = state.store.restore_revision(&group, number, &actor.username, Timestamp::now()).await?;
+    let made =
+        actor.acting(&state).restore_revision(&group, number, &actor.username, Timestamp::now()).await?;
     state.hints.wake();
     state.publisher.wake();
     tracing::info!(

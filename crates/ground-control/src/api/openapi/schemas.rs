@@ -53,6 +53,17 @@ pub(super) fn all() -> Value {
             }),
         ),
         ("Message", object(json!({"message": text()}))),
+        (
+            "AuditEntry",
+            object(json!({
+                "sequence": {"type": "integer", "description": "Later rows have greater numbers; none is seen before a smaller one."},
+                "at": time(), "action": text(), "outcome": {"enum": ["done", "refused"]}, "subject": text(),
+                "actor_kind": {"enum": ["user", "token", "satellite", "hook", "system", "anonymous"]}, "actor": text(),
+                "source": text(), "request_id": text(), "authenticated_by": text(),
+                "count": {"type": "integer", "description": "How many equal refusals it stands for."},
+                "details": {"type": "object"},
+            })),
+        ),
         ("Health", object(json!({"status": {"enum": ["healthy", "unhealthy"]}}))),
         (
             "Readiness",
@@ -80,6 +91,9 @@ pub(super) fn all() -> Value {
                     "type": ["object", "null"], "description": "Our own SVID, where identities are SPIFFE's.",
                     "properties": {"ok": truth(), "spiffe_id": maybe("string"), "expires_at": maybe("string")},
                 },
+                "audit": object(json!({"sinks": {"type": "array", "items": object(json!({
+                    "sink": {"enum": ["syslog", "otlp"]}, "ok": truth(), "lag": number(), "lost": number(),
+                }))}})),
                 "version": text(),
             })),
         ),

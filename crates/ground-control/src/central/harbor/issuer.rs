@@ -8,6 +8,7 @@ use secrecy::SecretString;
 use super::keeper::KeeperHandle;
 use crate::auth::Seal;
 use crate::central::{Claimed, CredentialIssuer, InUse, IssueError};
+use crate::domain::audit::Actor;
 use crate::domain::harbor::{HandOut, HandedOut, RobotRole, SiteRobot, Wish};
 use crate::domain::satellite::Robot;
 use crate::domain::secret::Hashed;
@@ -70,11 +71,12 @@ impl HarborIssuer {
 
     async fn granted(
         &self,
+        by: Actor,
         satellite: &SatelliteId,
         wish: Wish,
         now: Timestamp,
     ) -> Result<RegistryCredentials, IssueError> {
-        let out = self.given(self.store.grant_robot(satellite, wish, now).await?)?;
+        let out = self.given(self.store.acting_for(by).grant_robot(satellite, wish, now).await?)?;
         self.credentials(&out)
     }
 }
@@ -99,11 +101,12 @@ impl CredentialIssuer for HarborIssuer {
 
     async fn claim(
         &self,
+        by: Actor,
         token: Hashed,
         claimant: Claimant,
         now: Timestamp,
     ) -> Result<Result<Claimed, ClaimRefusal>, IssueError> {
-        let out = match self.store.claim_robot(&token, &claimant, now).await? {
+        let out = match self.store.acting_for(by).claim_robot(&token, &claimant, now).await? {
             Ok(out) => self.given(out)?,
             Err(refusal) => return Ok(Err(refusal)),
         };
@@ -116,30 +119,33 @@ impl CredentialIssuer for HarborIssuer {
 
     async fn grant(
         &self,
+        by: Actor,
         satellite: &SatelliteId,
         _name: &str,
         now: Timestamp,
     ) -> Result<RegistryCredentials, IssueError> {
-        self.granted(satellite, Wish::Registration, now).await
+        self.granted(by, satellite, Wish::Registration, now).await
     }
 
     async fn renew(
         &self,
+        by: Actor,
         satellite: &SatelliteId,
         _name: &str,
         now: Timestamp,
     ) -> Result<RegistryCredentials, IssueError> {
-        self.granted(satellite, Wish::Renewal, now).await
+        self.granted(by, satellite, Wish::Renewal, now).await
     }
 
     async fn rotate(
         &self,
+        by: Actor,
         satellite: SatelliteId,
         _name: &str,
         presented: Hashed,
         now: Timestamp,
     ) -> Result<RegistryCredentials, IssueError> {
-        let out = self.given(self.store.rotate_robot(&satellite, &presented, now).await?)?;
+        let out = self.given(self.store.acting_for(by).rotate_robot(&satellite, &presented, now).await?)?;
         self.credentials(&out)
     }
 

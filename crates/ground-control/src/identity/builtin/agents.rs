@@ -40,6 +40,7 @@ use tower_http::timeout::TimeoutLayer;
 use super::attest::is_hex;
 use super::{Authority, AuthorityError, Signer};
 use crate::domain::StoreError;
+use crate::domain::audit::{Actor, ActorKind, Authentication};
 use crate::domain::identity::{AgentEntry, AttestAttempt, IssueRefusal, NodeAgent};
 use crate::domain::secret::Purpose;
 
@@ -165,7 +166,9 @@ impl Authority {
             expires_at: signer.expires_at,
             agent: Some(id.to_string()),
         };
-        let claimed = self.store.attest(attempt, now).await.map_err(|error| unavailable(&error))?;
+        let by = Actor::new(ActorKind::Satellite, "", Authentication::JoinToken);
+        let claimed =
+            self.store.acting_for(by).attest(attempt, now).await.map_err(|error| unavailable(&error))?;
         let grant = claimed.map_err(|refusal| {
             tracing::info!(reason = %refusal, "agent not attested");
             match refusal {
@@ -189,7 +192,9 @@ impl Authority {
             .map_err(|error: identity::IdError| Status::internal(error.to_string()))?;
         let svid = issue(&signer, id, csr.public_key.clone(), 0)?;
         let new_key = STANDARD.encode(&csr.public_key);
+        let by = Actor::new(ActorKind::Satellite, &agent.satellite.name, Authentication::Svid);
         self.store
+            .acting_for(by)
             .renew_agent(&agent.spiffe_id, &new_key, signer.expires_at)
             .await
             .map_err(|error| unavailable(&error))?;

@@ -11,6 +11,7 @@ use secrecy::ExposeSecret as _;
 
 use super::{Authority, AuthorityError, Signer};
 use crate::domain::StoreError;
+use crate::domain::audit::Actor;
 use crate::domain::identity::{
     AttestAttempt, IssueGrant, IssueRefusal, NONCE_LIFETIME, RenewAttempt, may_renew,
 };
@@ -42,11 +43,16 @@ pub enum IssueError {
 }
 
 impl Authority {
-    /// Attests a satellite with a join token.
+    /// Attests a satellite with a join token, recorded as done by `by`.
     ///
     /// # Errors
     /// [`IssueError`].
-    pub async fn attest(&self, request: &AttestRequest, now: Timestamp) -> Result<SvidAnswer, IssueError> {
+    pub async fn attest(
+        &self,
+        request: &AttestRequest,
+        by: Actor,
+        now: Timestamp,
+    ) -> Result<SvidAnswer, IssueError> {
         let public_key = satellite_key(&request.csr)?.public_key;
         let token = request.join_token.expose_secret();
         if !is_hex(token) {
@@ -59,7 +65,7 @@ impl Authority {
             expires_at: signer.expires_at,
             agent: None,
         };
-        let grant = self.store.attest(attempt, now).await??;
+        let grant = self.store.acting_for(by).attest(attempt, now).await??;
         tracing::info!(satellite = grant.name, again = grant.again, "satellite attested");
         self.answer(&signer, &grant, public_key)
     }
@@ -77,13 +83,18 @@ impl Authority {
         Ok(RenewalNonce { nonce, expires_at })
     }
 
-    /// Renews a satellite's SVID for a new key that the old one vouches for.
+    /// Renews a satellite's SVID for a new key that the old one vouches for, recorded as done by `by`.
     ///
     /// Until the signature is checked every refusal reads the same, so that nobody learns whom there is.
     ///
     /// # Errors
     /// [`IssueError`].
-    pub async fn renew(&self, request: &RenewRequest, now: Timestamp) -> Result<SvidAnswer, IssueError> {
+    pub async fn renew(
+        &self,
+        request: &RenewRequest,
+        by: Actor,
+        now: Timestamp,
+    ) -> Result<SvidAnswer, IssueError> {
         let csr = satellite_key(&request.csr)?;
         let id: SpiffeId = request
             .spiffe_id
@@ -120,7 +131,7 @@ impl Authority {
             expires_at: signer.expires_at,
             grace: self.policy.grace(),
         };
-        let grant = self.store.renew(attempt, now).await??;
+        let grant = self.store.acting_for(by).renew(attempt, now).await??;
         tracing::debug!(satellite = grant.name, again = grant.again, "svid renewed");
         self.answer(&signer, &grant, csr.public_key)
     }

@@ -6,10 +6,12 @@ use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use fleet_protocol::attestation::{AttestRequest, RenewRequest, RenewalNonce, SvidAnswer};
 use http::StatusCode;
+use http::request::Parts;
 use jiff::Timestamp;
 
 use super::{Authority, IssueError};
-use crate::api::{ApiError, Body};
+use crate::api::{ApiError, Body, unnamed_satellite};
+use crate::domain::audit::Authentication;
 use crate::domain::identity::IssueRefusal;
 
 /// Where there is a built-in authority, it.
@@ -32,16 +34,26 @@ fn there(Extension(authority): Maybe) -> Result<Arc<Authority>, ApiError> {
     })
 }
 
-async fn attest(authority: Maybe, Body(request): Body<AttestRequest>) -> Result<Json<SvidAnswer>, ApiError> {
-    Ok(Json(there(authority)?.attest(&request, Timestamp::now()).await?))
+async fn attest(
+    authority: Maybe,
+    parts: Parts,
+    Body(request): Body<AttestRequest>,
+) -> Result<Json<SvidAnswer>, ApiError> {
+    let by = unnamed_satellite(&parts.extensions, Authentication::JoinToken);
+    Ok(Json(there(authority)?.attest(&request, by, Timestamp::now()).await?))
 }
 
 async fn nonce(authority: Maybe) -> Result<Json<RenewalNonce>, ApiError> {
     Ok(Json(there(authority)?.nonce(Timestamp::now()).await?))
 }
 
-async fn renew(authority: Maybe, Body(request): Body<RenewRequest>) -> Result<Json<SvidAnswer>, ApiError> {
-    Ok(Json(there(authority)?.renew(&request, Timestamp::now()).await?))
+async fn renew(
+    authority: Maybe,
+    parts: Parts,
+    Body(request): Body<RenewRequest>,
+) -> Result<Json<SvidAnswer>, ApiError> {
+    let by = unnamed_satellite(&parts.extensions, Authentication::SvidKey);
+    Ok(Json(there(authority)?.renew(&request, by, Timestamp::now()).await?))
 }
 
 impl From<IssueError> for ApiError {

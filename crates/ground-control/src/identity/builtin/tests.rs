@@ -9,6 +9,7 @@ use rustls::pki_types::{ServerName, UnixTime};
 use secrecy::SecretString;
 
 use super::*;
+use crate::domain::audit::Actor;
 use crate::domain::identity::{Enabling, IssueRefusal, NewRegistration};
 use crate::domain::secret::{self, Purpose};
 use crate::identity::{Registrar as _, RegistrationRequest};
@@ -75,7 +76,7 @@ impl Cloud {
         now: Timestamp,
     ) -> Result<SvidAnswer, IssueError> {
         let request = AttestRequest { join_token: token.clone(), csr: key.csr_pem(None).unwrap() };
-        self.authority.attest(&request, now).await
+        self.authority.attest(&request, Actor::system(), now).await
     }
 
     /// A satellite that attested, and its key.
@@ -94,7 +95,7 @@ impl Cloud {
         now: Timestamp,
     ) -> Result<SvidAnswer, IssueError> {
         let nonce = self.authority.nonce(now).await.unwrap().nonce;
-        self.authority.renew(&renewal(id, &nonce, old, new), now).await
+        self.authority.renew(&renewal(id, &nonce, old, new), Actor::system(), now).await
     }
 
     /// Its SVID was shown at some route.
@@ -205,7 +206,10 @@ async fn a_request_that_its_key_did_not_sign_is_no_request() {
         "-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n".to_owned(),
     ] {
         let request = AttestRequest { join_token: token.clone(), csr };
-        assert!(matches!(cloud.authority.attest(&request, day(0)).await, Err(IssueError::Request(_))));
+        assert!(matches!(
+            cloud.authority.attest(&request, Actor::system(), day(0)).await,
+            Err(IssueError::Request(_))
+        ));
     }
     // None of them cost the token.
     cloud.attest(&token, &KeyPair::generate().unwrap(), day(0)).await.unwrap();
@@ -218,7 +222,10 @@ async fn what_a_request_says_of_its_identity_is_passed_over() {
     let key = KeyPair::generate().unwrap();
     let wish = "spiffe://harbor-satellite.local/gc/main".parse().unwrap();
     let request = AttestRequest { join_token: token, csr: key.csr_pem(Some(&wish)).unwrap() };
-    assert_eq!(leaf(&cloud.authority.attest(&request, day(0)).await.unwrap()).id.to_string(), EDGE);
+    assert_eq!(
+        leaf(&cloud.authority.attest(&request, Actor::system(), day(0)).await.unwrap()).id.to_string(),
+        EDGE
+    );
 }
 
 #[tokio::test]
@@ -257,22 +264,25 @@ async fn a_renewal_is_good_once_and_for_one_request() {
         renewal(&EDGE.replace("harbor-satellite.local", "elsewhere"), &nonce.nonce, &key, &new),
         renewal("spiffe://harbor-satellite.local/gc/main", &nonce.nonce, &key, &new),
     ] {
-        refused(cloud.authority.renew(&wrong, second(20)).await, IssueRefusal::Key);
+        refused(cloud.authority.renew(&wrong, Actor::system(), second(20)).await, IssueRefusal::Key);
     }
     for malformed in [
         RenewRequest { spiffe_id: "edge-01".to_owned(), ..request.clone() },
         RenewRequest { signature: "%".to_owned(), ..request.clone() },
         RenewRequest { csr: "none".to_owned(), ..request.clone() },
     ] {
-        assert!(matches!(cloud.authority.renew(&malformed, second(20)).await, Err(IssueError::Request(_))));
+        assert!(matches!(
+            cloud.authority.renew(&malformed, Actor::system(), second(20)).await,
+            Err(IssueError::Request(_))
+        ));
     }
-    cloud.authority.renew(&request, second(20)).await.unwrap();
-    refused(cloud.authority.renew(&request, second(21)).await, IssueRefusal::Nonce);
+    cloud.authority.renew(&request, Actor::system(), second(20)).await.unwrap();
+    refused(cloud.authority.renew(&request, Actor::system(), second(21)).await, IssueRefusal::Nonce);
     // A nonce that nobody gave out, and one that is too old.
     let made_up = renewal(EDGE, &"ab".repeat(16), &key, &new);
-    refused(cloud.authority.renew(&made_up, second(22)).await, IssueRefusal::Nonce);
+    refused(cloud.authority.renew(&made_up, Actor::system(), second(22)).await, IssueRefusal::Nonce);
     let late = renewal(EDGE, &cloud.authority.nonce(second(30)).await.unwrap().nonce, &key, &new);
-    refused(cloud.authority.renew(&late, second(330)).await, IssueRefusal::Nonce);
+    refused(cloud.authority.renew(&late, Actor::system(), second(330)).await, IssueRefusal::Nonce);
 }
 
 #[tokio::test]
