@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use jiff::{SignedDuration, Timestamp};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -73,29 +73,35 @@ impl Sweep {
     /// Sweeps until `stop`; then ends with the looks in hand, or after a few seconds without them: they are claimed anew later.
     pub async fn run(self, stop: CancellationToken) {
         let mut follow_at = Instant::now();
-        let mut looks = FuturesUnordered::new();
+        // Tasks of their own: a look that has got hold of the database and is not polled, because this loop waits for the
+        // database itself, would hold everybody up.
+        let mut looks = JoinSet::new();
+        let this = Arc::new(self);
         while !stop.is_cancelled() {
             if Instant::now() >= follow_at {
-                follow_at = Instant::now() + self.options.interval;
+                follow_at = Instant::now() + this.options.interval;
                 report(
                     "bringing the followed repositories up to date failed",
-                    self.store.follow(Timestamp::now()).await,
+                    this.store.follow(Timestamp::now()).await,
                 );
             }
-            report("taking word of changes failed", self.listen().await);
+            report("taking word of changes failed", this.listen().await);
             let room = CONCURRENCY.saturating_sub(looks.len());
             if room > 0 {
-                looks.extend(self.claim(room).await.into_iter().map(|followed| self.look(followed)));
+                for followed in this.claim(room).await {
+                    let this = Arc::clone(&this);
+                    looks.spawn(async move { this.look(followed).await });
+                }
             }
             let idle = looks.is_empty();
             tokio::select! {
                 () = stop.cancelled() => {}
-                _ = looks.next(), if !idle => {}
-                () = self.hints.woken() => {}
-                () = tokio::time::sleep(self.options.poll) => {}
+                _ = looks.join_next(), if !idle => {}
+                () = this.hints.woken() => {}
+                () = tokio::time::sleep(this.options.poll) => {}
             }
         }
-        let _ = tokio::time::timeout(DRAIN, async { while looks.next().await.is_some() {} }).await;
+        let _ = tokio::time::timeout(DRAIN, async { while looks.join_next().await.is_some() {} }).await;
     }
 
     /// Looks once at all that is due, for tests and for what runs without a server.
