@@ -248,11 +248,16 @@ impl Keeper {
             .map(|satellite| self.site(satellite))
             .buffer_unordered(self.options.concurrency.max(1));
         while let Some(outcome) = work.next().await {
-            match outcome? {
-                Outcome::Settled => looked.settled += 1,
-                Outcome::Failed { outage } => {
+            match outcome {
+                Ok(Outcome::Settled) => looked.settled += 1,
+                Ok(Outcome::Failed { outage }) => {
                     looked.failed += 1;
                     looked.outages += u32::from(outage);
+                }
+                // Its claim runs out by itself; the others go on.
+                Err(error) => {
+                    looked.failed += 1;
+                    tracing::warn!(%error, "a site's end was not recorded");
                 }
             }
         }
@@ -277,7 +282,6 @@ impl Keeper {
                 self.store.site_settled(&recorded, rest).await?;
                 return Ok(Outcome::Settled);
             }
-            Err(SiteError::Store(error)) => return Err(error),
             Err(error) => error,
         };
         self.login.seen(is_away(&error));
