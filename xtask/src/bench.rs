@@ -6,7 +6,7 @@
 mod fleet;
 mod memory;
 mod replication;
-mod report;
+pub(crate) mod report;
 mod serving;
 mod site;
 mod start;
@@ -18,6 +18,7 @@ use clap::Args;
 use testbed::{Error, Result};
 
 use report::Report;
+pub(crate) use site::peak_bytes;
 
 use crate::packages::Needed;
 

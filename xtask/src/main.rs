@@ -1,4 +1,4 @@
-//! What people and continuous integration run: `cargo xtask demo`, `cargo xtask test`, `cargo xtask bench`.
+//! What people and continuous integration run: `cargo xtask demo`, `cargo xtask test`, `cargo xtask bench`, `cargo xtask fleet`.
 //!
 //! Every task starts real processes; none of them outlives the task, however it ends.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line talks to its terminal")]
@@ -7,6 +7,7 @@ mod bench;
 mod build;
 mod demo;
 mod error;
+mod fleet;
 mod machine;
 mod orphans;
 mod packages;
@@ -34,6 +35,8 @@ enum Task {
     Test(test::Arguments),
     /// Measure speed, memory and traffic beside other registries.
     Bench(bench::Options),
+    /// Run a simulated fleet against Ground Control, and measure what it costs.
+    Fleet(fleet::Options),
 }
 
 fn main() -> ExitCode {
@@ -43,7 +46,7 @@ fn main() -> ExitCode {
     orphans::adopt();
     // The benchmarks' clients need more than one thread to keep a server busy.
     let mut builder = match &cli.task {
-        Task::Bench(_) => tokio::runtime::Builder::new_multi_thread(),
+        Task::Bench(_) | Task::Fleet(_) => tokio::runtime::Builder::new_multi_thread(),
         Task::Demo(_) | Task::Test(_) => tokio::runtime::Builder::new_current_thread(),
     };
     let runtime = match builder.enable_all().build() {
@@ -61,6 +64,10 @@ fn main() -> ExitCode {
                 Task::Bench(options) => {
                     bench::run(&options).await.map(|()| ExitCode::SUCCESS).map_err(error::Error::from)
                 }
+                Task::Fleet(options) => Box::pin(fleet::run(&options))
+                    .await
+                    .map(|()| ExitCode::SUCCESS)
+                    .map_err(error::Error::from),
             }
         };
         tokio::select! {

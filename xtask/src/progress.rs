@@ -34,10 +34,19 @@ impl Step {
         }
     }
 
-    /// Tells how many bytes are done.
-    pub(crate) fn at(&self, bytes: u64) {
+    /// Turns the spinner into a bar of this many pieces.
+    pub(crate) fn of_pieces(&self, total: u64) {
+        let template = "{spinner} {msg} [{bar:30}] {pos}/{len}";
+        if let (Some(bar), Ok(style)) = (&self.bar, ProgressStyle::with_template(template)) {
+            bar.set_style(style);
+            bar.set_length(total);
+        }
+    }
+
+    /// Tells how many bytes or pieces are done.
+    pub(crate) fn at(&self, done: u64) {
         if let Some(bar) = &self.bar {
-            bar.set_position(bytes.min(bar.length().unwrap_or(bytes)));
+            bar.set_position(done.min(bar.length().unwrap_or(done)));
         }
     }
 

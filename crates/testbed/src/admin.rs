@@ -59,6 +59,15 @@ impl Registered {
     }
 }
 
+/// A page of a list.
+#[derive(Clone, Debug)]
+pub struct ListPage {
+    /// What stands on it.
+    pub items: Value,
+    /// How much the list has in all (`X-Total-Count`).
+    pub total: u64,
+}
+
 /// A session of an administrator.
 #[derive(Clone, Debug)]
 pub struct Admin {
@@ -105,6 +114,20 @@ impl Admin {
         }
         serde_json::from_slice(&bytes)
             .map_err(|error| Error::Content(format!("{method} {path} answered no JSON: {error}")))
+    }
+
+    /// A page of a list, by its path with the query.
+    pub async fn page(&self, path: &str) -> Result<ListPage> {
+        let url = format!("{}{path}", self.url);
+        let failed = |source| Error::Request { method: Method::GET.to_string(), url: url.clone(), source };
+        let response = self.http.get(&url).bearer_auth(&self.token).send().await.map_err(failed)?;
+        let response = registry::expect(response, "GET", &url, &[StatusCode::OK]).await?;
+        let total =
+            response.headers().get("x-total-count").and_then(|total| total.to_str().ok()?.parse().ok());
+        let bytes = response.bytes().await.map_err(failed)?;
+        let items = serde_json::from_slice(&bytes)
+            .map_err(|error| Error::Content(format!("GET {path} answered no JSON: {error}")))?;
+        Ok(ListPage { items, total: total.unwrap_or_default() })
     }
 
     /// Creates a satellite with the default config and gives its one-time token.

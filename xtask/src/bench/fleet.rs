@@ -5,24 +5,25 @@
 
 mod client;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use testbed::ground_control::{self, GroundControl, Place};
 use testbed::process::wait_for;
 use testbed::{Error, Result, files};
-use tokio::sync::{Barrier, Semaphore};
+use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
-use self::client::{Connected, Member};
+use self::client::Connected;
 use super::report::{Goal, Measure, median};
 use super::site::peak_bytes;
+use crate::fleet::allow_descriptors;
+use crate::fleet::member::{self, Member};
 
 /// How many satellites there are.
 const SATELLITES: usize = 1000;
 const ROUNDS: usize = 3;
-/// Registrations and attestations at the same time; not what is measured.
-const PREPARING: usize = 16;
 
 /// What one round came to.
 struct Round {
@@ -36,19 +37,23 @@ struct Round {
 
 /// Times, CPU, memory and commits of 1,000 handshakes and heartbeats at the same time.
 pub(super) async fn fleet() -> Result<Vec<Measure>> {
-    allow_descriptors()?;
+    allow_descriptors(SATELLITES)?;
     let dir = files::scratch("bench-fleet")?;
     let options = ground_control::Options { spiffe: true, ..Default::default() };
     let mut place = Place::new(&dir.path().join("cloud"), options)?;
     let ground_control = place.start().await?;
-    let members = Arc::new(enrol(&ground_control).await?);
+    let address: SocketAddr =
+        place.spiffe_address().parse().map_err(|error| Error::Content(format!("{error}")))?;
+    let names = (0..SATELLITES).map(|number| format!("bench-{number:04}")).collect();
+    let members = Arc::new(
+        member::enrol(&ground_control, address, names, (|_| "default".to_owned(), &[]), || {}).await?,
+    );
     quiet(&ground_control).await?;
 
-    let address = place.spiffe_address();
     let mut rounds = Vec::new();
     forget_peak(&ground_control)?;
     for _ in 0..ROUNDS {
-        rounds.push(round(&ground_control, &address, &members).await?);
+        rounds.push(round(&ground_control, address, &members).await?);
         quiet(&ground_control).await?;
     }
     let peak = peak_bytes(ground_control.process().id())?;
@@ -59,7 +64,7 @@ pub(super) async fn fleet() -> Result<Vec<Measure>> {
     let ground_control = place.start().await?;
     quiet(&ground_control).await?;
     let before = commits(&place);
-    drop(Connected::all(&address, &members).await?);
+    drop(Connected::all(address, &members).await?);
     let commits = commits(&place) - before;
     ground_control.stop().await?;
 
@@ -97,25 +102,11 @@ pub(super) async fn fleet() -> Result<Vec<Measure>> {
     ])
 }
 
-/// Registers every satellite and gets its SVID with its join token, as an edge does.
-async fn enrol(ground_control: &GroundControl) -> Result<Vec<Member>> {
-    let admin = ground_control.admin().await?;
-    let slots = Arc::new(Semaphore::new(PREPARING));
-    let mut tasks = JoinSet::new();
-    for number in 0..SATELLITES {
-        let (admin, slots) = (admin.clone(), Arc::clone(&slots));
-        let url = ground_control.spiffe_url().to_owned();
-        tasks.spawn(async move {
-            let _slot = slots.acquire().await;
-            let name = format!("bench-{number:04}");
-            let registered = admin.register(&name, "default", &[]).await?;
-            Member::attest(&url, name, &registered).await
-        });
-    }
-    tasks.join_all().await.into_iter().collect()
-}
-
-async fn round(ground_control: &GroundControl, address: &str, members: &Arc<Vec<Member>>) -> Result<Round> {
+async fn round(
+    ground_control: &GroundControl,
+    address: SocketAddr,
+    members: &Arc<Vec<Member>>,
+) -> Result<Round> {
     let connected = Connected::all(address, members).await?;
     let sorted = |part: fn(&Connected) -> Duration| {
         let mut times: Vec<f64> = connected.iter().map(|one| part(one).as_secs_f64() * 1000.0).collect();
@@ -125,7 +116,7 @@ async fn round(ground_control: &GroundControl, address: &str, members: &Arc<Vec<
     let (times, handshakes) = (sorted(|one| one.took), sorted(|one| one.handshake));
 
     let start = cpu(ground_control)?;
-    let connected = again(connected, members).await?;
+    let connected = again(connected).await?;
     let heartbeats = cpu(ground_control)? - start;
     drop(connected);
     quiet(ground_control).await?;
@@ -137,14 +128,14 @@ async fn round(ground_control: &GroundControl, address: &str, members: &Arc<Vec<
 }
 
 /// A heartbeat of every satellite on its open connection.
-async fn again(connected: Vec<Connected>, members: &Arc<Vec<Member>>) -> Result<Vec<Connected>> {
+async fn again(connected: Vec<Connected>) -> Result<Vec<Connected>> {
     let mut tasks = JoinSet::new();
     let barrier = Arc::new(Barrier::new(SATELLITES));
     for mut connected in connected {
-        let (barrier, members) = (Arc::clone(&barrier), Arc::clone(members));
+        let barrier = Arc::clone(&barrier);
         tasks.spawn(async move {
             barrier.wait().await;
-            connected.heartbeat(&members).await.map(|()| connected)
+            connected.heartbeat().await.map(|()| connected)
         });
     }
     tasks.join_all().await.into_iter().collect()
@@ -180,15 +171,6 @@ fn forget_peak(ground_control: &GroundControl) -> Result<()> {
 fn commits(place: &Place) -> usize {
     let log = std::fs::read_to_string(place.log()).unwrap_or_default();
     log.lines().filter(|line| line.contains("heartbeats committed")).count()
-}
-
-/// A file descriptor for each satellite, here and in the server, which inherits the limit.
-fn allow_descriptors() -> Result<()> {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    setrlimit(Resource::Nofile, limit)
-        .map_err(|error| Error::Content(format!("cannot raise the limit of open files: {error}")))
 }
 
 /// The value below which this part of the sorted values lies.

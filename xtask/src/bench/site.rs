@@ -79,7 +79,7 @@ impl Cloud {
 }
 
 /// The high-water mark of a process's resident memory, in bytes (`VmHWM`).
-pub(super) fn peak_bytes(pid: u32) -> Result<u64> {
+pub(crate) fn peak_bytes(pid: u32) -> Result<u64> {
     let path = format!("/proc/{pid}/status");
     let status = std::fs::read_to_string(&path).map_err(Error::io(format!("cannot read {path}")))?;
     status
