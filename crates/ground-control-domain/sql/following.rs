@@ -293,7 +293,7 @@ impl Following for SqlStore {
         }
         let listed = listed(&mut tx, repository, OPERATION).await?;
         let wanted: BTreeSet<&Selector> = listed.iter().map(|(_, selector)| selector).collect();
-        let mut changed = BTreeSet::new();
+        let (mut changed, mut seen) = (BTreeSet::new(), BTreeSet::new());
         for (selector, finding) in look.findings {
             if !wanted.contains(&selector) {
                 continue;
@@ -305,6 +305,9 @@ impl Following for SqlStore {
                 continue;
             }
             keep(&mut tx, repository, &key, &after, OPERATION).await?;
+            if known.is_none() {
+                seen.insert(selector.clone());
+            }
             if known.unwrap_or_default().resolved != after.resolved {
                 changed.insert(selector);
             }
@@ -317,12 +320,13 @@ impl Following for SqlStore {
                 .await
                 .during(OPERATION)?;
         }
-        let told: BTreeSet<String> = listed
-            .into_iter()
-            .filter(|(_, selector)| changed.contains(selector))
-            .map(|(group, _)| group)
-            .collect();
-        for group in &told {
+        let of = |selectors: &BTreeSet<Selector>| -> BTreeSet<String> {
+            let selected = listed.iter().filter(|(_, selector)| selectors.contains(selector));
+            selected.map(|(group, _)| group.clone()).collect()
+        };
+        let told = of(&changed);
+        // A document that waits for this first look waits no longer, whatever it found.
+        for group in told.union(&of(&seen)) {
             outbox::enqueue(&mut tx, &DocumentKey::group(group), now, OPERATION).await?;
         }
         tx.commit().await.during(OPERATION)?;

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use testbed::image::{self, Image};
 use testbed::registry::Registry;
 
+use crate::program::{Program, program};
 use crate::support::{ADMIN_PASSWORD, As, Server, answer};
 
 fn registry(server: &Server) -> Registry {
@@ -239,4 +240,33 @@ async fn an_adapter_adds_to_its_group_and_to_no_other() {
     server.admin("DELETE", path, None).await.expect(200);
     post(&next, "east", &pushed).await.expect(404);
     server.send(As::Nobody, "POST", path, None).await.expect(401);
+}
+
+/// Whoever reads the log, at its most talkative, does not learn the way into a group.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_adapters_secret_is_in_no_line_of_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = program(dir.path());
+    command.env("ADMIN_PASSWORD", ADMIN_PASSWORD).env("LOG_LEVEL", "trace").env("JSON_LOGGING", "true");
+    let running = Program::start(command);
+    let (listening, mut lines) = running.until("listening");
+    let url = listening["url"].as_str().unwrap().to_owned();
+    let client = crate::support::client();
+    let as_admin = |path: &str| client.post(format!("{url}{path}")).basic_auth("admin", Some(ADMIN_PASSWORD));
+    let group = json!({"group": "east", "artifacts": []});
+    answer(as_admin("/api/groups/sync").json(&group).send().await.unwrap()).await.expect(200);
+    let made =
+        answer(as_admin("/api/groups/east/replication-secret").send().await.unwrap()).await.expect(200);
+    let hook = made.body["url"].as_str().unwrap();
+    let secret = hook.rsplit('/').next().unwrap();
+    for (group, status) in [("east", 200), ("west", 403)] {
+        let body = json!({"group": group, "artifacts": [{"repository": "a/b", "tag": "1"}]});
+        answer(client.post(hook).json(&body).send().await.unwrap()).await.expect(status);
+    }
+    answer(client.post(format!("{hook}x")).json(&group).send().await.unwrap()).await.expect(404);
+    running.signal(rustix::process::Signal::TERM);
+    let (_, more) = running.until("stopped");
+    lines.extend(more);
+    assert!(lines.iter().any(|line| line.contains("/hooks/replication/{secret}")), "the route is told");
+    assert!(lines.iter().all(|line| !line.contains(secret)), "the secret is not");
 }

@@ -106,7 +106,7 @@ pub(crate) async fn what_a_list_stands_for_is_told_to_its_groups(fixture: Fixtur
     let findings = vec![(latest, found("latest", 1)), (other, nothing())];
     let look_one = Look { findings, failure: None, next: at(63) };
     assert_eq!(store.looked(&followed, look_one, at(3)).await.unwrap(), ["east", "west"]);
-    assert_eq!(published(&store, at(4)).await, ["group/east", "group/west"]);
+    assert_eq!(published(&store, at(4)).await, ["group/east", "group/north", "group/west"]);
     let (list, unseen) = document(&store, "east").await;
     assert_eq!(
         (list[0].digest, list[0].referrers, unseen),
