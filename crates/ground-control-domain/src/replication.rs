@@ -158,13 +158,13 @@ mod tests {
             repository in select(vec!["a/b", "a/c"]),
             tags in vec(select(vec!["1.0.0", "1.1.0", "x"]), 0..3),
             n in option::of(0_u8..3),
-            rule in option::weighted(if rules { 0.2 } else { 0.0 }, select(vec!["1.*", "x"])),
+            rule in option::weighted(0.2, select(vec!["1.*", "x"])),
             deleted in prop::bool::weighted(0.2),
         ) -> Artifact {
             let mut tags = tags;
             tags.sort_unstable();
             tags.dedup();
-            let value = match rule {
+            let value = match rule.filter(|_| rules) {
                 Some(rule) => json!({"repository": repository, "match": {"glob": rule}}),
                 None => {
                     let n = if tags.is_empty() { Some(n.unwrap_or(0)) } else { n };

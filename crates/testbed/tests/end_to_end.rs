@@ -397,23 +397,3 @@ async fn republish_makes_the_registry_match_the_database_again() {
         "same document, same digest"
     );
 }
-
-/// With nothing new, a satellite asks for state and nothing else: no blob, no image.
-#[tokio::test]
-async fn an_idle_site_fetches_nothing() {
-    let world = World::start().await.unwrap();
-    let proxy: Proxy = world.proxy().await.unwrap();
-    let image = push(&world, "shop/app", "1", 1, &[100_000]).await;
-    world.admin.sync_group("one", &[Wanted::new("shop/app", "1", image.root.digest)]).await.unwrap();
-    let site = world.site("edge-01", &["one"], Some(&proxy)).await.unwrap();
-    let _satellite = site.start().await.unwrap();
-    arrives(&site, "shop/app", "1", image.root.digest).await;
-    let states = || proxy.exchanges().iter().filter(|e| e.path.contains("satellite-state")).count();
-    let settled = states();
-    wait_for("a further cycle", LIMIT, async || (states() > settled + 1).then_some(())).await.unwrap();
-    proxy.forget();
-    wait_for("two further cycles", LIMIT, async || (states() >= 2).then_some(())).await.unwrap();
-    let asked: Vec<_> = proxy.exchanges().into_iter().filter(|e| e.path.starts_with("/v2/shop/")).collect();
-    assert!(asked.is_empty(), "{asked:#?}");
-    assert!(proxy.blob_reads().is_empty(), "{:#?}", proxy.blob_reads());
-}

@@ -99,7 +99,8 @@ async fn a_tag_becomes_its_digest_and_moves_with_it() {
     assert_eq!(told[0]["digest"], digest(&second));
 
     // The tag goes, and nothing goes with it.
-    let gone = server.admin("DELETE", "/v2/library/nginx/manifests/stable", None).await;
+    let admin = As::Basic("admin", ADMIN_PASSWORD);
+    let gone = server.send(admin, "DELETE", "/v2/library/nginx/manifests/stable", None).await;
     assert_eq!(gone.status.as_u16(), 202, "{gone:?}");
     let group = until(&server, |all| !all[0]["unresolved"].is_null()).await;
     let resolution = &group["resolutions"][0];

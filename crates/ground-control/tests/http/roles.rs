@@ -158,9 +158,10 @@ async fn the_openapi_document_tells_the_truth() {
         for (method, operation) in operations {
             let open = operation["security"] == json!([]);
             let status = server.send(As::Nobody, &method.to_uppercase(), &path, None).await.status.as_u16();
-            // The form of the token service needs no header, its content is the credential.
+            // The form of the token service needs no header, its content is the credential; Harbor's word has a secret of its own.
             assert!(open || status == 401, "{method} {template}: {status}");
-            assert!(!open || status != 401 || template == "/service/token", "{method} {template}: {status}");
+            let own_secret = ["/service/token", "/hooks/harbor"].contains(&template.as_str());
+            assert!(!open || status != 401 || own_secret, "{method} {template}: {status}");
             let known = operation["responses"].get(status.to_string()).is_some();
             assert!(known || status == 503, "{method} {template}: {status} is not in the document");
         }
