@@ -10,7 +10,6 @@ use testbed::docker_registry::DockerRegistry;
 use testbed::image::{self, Image};
 use testbed::postgres::Postgres;
 use testbed::process::wait_for;
-use testbed::proxy::Proxy;
 use testbed::satellite::Site;
 use testbed::world::World;
 use testbed::{files, ground_control};
