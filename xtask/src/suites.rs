@@ -45,7 +45,6 @@ const ENGINES: [Needed; 6] = [
 ];
 const RSYSLOG: Needed = Needed { program: "/usr/sbin/rsyslogd", package: "rsyslog" };
 const RSYSLOG_TLS: Needed = Needed { program: "/usr/share/doc/rsyslog-openssl", package: "rsyslog-openssl" };
-const SQLITE: Needed = Needed { program: "sqlite3", package: "sqlite3" };
 const FAKETIME: Needed = Needed { program: "/usr/share/doc/libfaketime", package: "libfaketime" };
 const CURL: Needed = Needed { program: "curl", package: "curl" };
 const OPENSSL: Needed = Needed { program: "openssl", package: "openssl" };
@@ -141,9 +140,9 @@ pub(crate) const SUITES: [Suite; 12] = [
     },
     Suite {
         name: "end-to-end",
-        about: "groups, updates, removals, failures, wiped disks; every byte fetched and stored once; a simulated fleet",
-        needs: "Debian: docker-registry postgresql sqlite3",
-        packages: &[REGISTRY, POSTGRES, SQLITE],
+        about: "groups, updates, removals, failures, wiped disks; every byte fetched and stored once",
+        needs: "Debian: docker-registry postgresql",
+        packages: &[REGISTRY, POSTGRES],
         root: false,
         postgres: false,
         live: &[],
@@ -212,8 +211,6 @@ fn suite_of(package: &str, target: &str, kind: &str) -> &'static str {
     match (package, target) {
         ("testbed", "clients") => "clients",
         ("testbed", "end_to_end" | "end_to_end_following" | "end_to_end_oci" | "groundctl") => "end-to-end",
-        // The simulated fleet, on SQLite and on PostgreSQL.
-        ("xtask", "fleet") => "end-to-end",
         // It needs docker-registry, too.
         ("ground-control", "oci_registry") => "end-to-end",
         ("testbed", "crash") => "crash",
