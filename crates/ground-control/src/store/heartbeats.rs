@@ -84,11 +84,13 @@ pub struct Taken {
 
 type Answer = oneshot::Sender<Result<Fold, Arc<StoreError>>>;
 
+#[expect(clippy::large_enum_variant, reason = "all but a few are reports: a box for each would cost more")]
 enum Waiting {
     Report(Incoming, Answer),
     Flush(oneshot::Sender<()>),
 }
 
+#[expect(clippy::large_enum_variant, reason = "all but a few are reports: a box for each would cost more")]
 enum Entry {
     Report(HeartbeatRecord, Option<(Answer, Box<Taken>)>),
     Flush(oneshot::Sender<()>),
