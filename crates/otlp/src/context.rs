@@ -85,7 +85,11 @@ impl TraceContext {
     pub fn parse(header: &str) -> Option<Self> {
         let mut parts = header.split('-');
         let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-        let byte = |text: &str| (text.len() == 2).then(|| u8::from_str_radix(text, 16).ok()).flatten();
+        let byte = |text: &str| {
+            let mut byte = [0];
+            let lower = !text.bytes().any(|b| b.is_ascii_uppercase());
+            (lower && hex::decode_to_slice(text, &mut byte).is_ok()).then(|| u8::from_be_bytes(byte))
+        };
         match byte(version)? {
             0 if parts.next().is_some() => return None,
             0xff => return None,
