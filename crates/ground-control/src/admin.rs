@@ -57,7 +57,9 @@ async fn metrics(State(admin): State<Admin>) -> Response {
     let (app, now) = (&admin.app, Timestamp::now());
     app.metrics.set_publisher(&app.publisher.status(), now);
     app.metrics.set_waiting_polls(app.desired.waiting());
-    app.metrics.set_satellites(admin.fleet.counts().await.as_ref());
+    let counts = admin.fleet.counts().await;
+    app.metrics.set_satellites(counts.as_ref().map(|counts| &counts.satellites));
+    app.metrics.set_unresolved(counts.as_ref().map(|counts| counts.unresolved));
     if let Some(identities) = &app.identities {
         let ends = identities.own.current().map(|current| current.svid.leaf().not_after);
         app.metrics.set_svid(identities.provider.as_str(), ends, now);

@@ -62,6 +62,7 @@ struct Values {
     lag_seconds: Gauge<f64, AtomicU64>,
     satellites: Family<Labels<1>, Gauge>,
     drifting: Family<Labels<1>, Gauge>,
+    unresolved: Family<Labels<0>, Gauge>,
     waiting_polls: Gauge,
     sites: Family<Labels<1>, Gauge>,
     condemned_robots: Gauge,
@@ -156,6 +157,13 @@ impl Values {
                 &["drift"],
                 "Satellites (true) that lack an artifact they shall have or hold one that nobody wants, and the others; as old as \
                  the states",
+                Family::default(),
+            ),
+            unresolved: all.add(
+                "ground_control_artifacts_unresolved",
+                &[],
+                "Tags and rules of groups for which the registry has nothing or gives an error at present, so that what they \
+                 stood for last stays; as old as the states",
                 Family::default(),
             ),
             waiting_polls: all.add(
@@ -355,6 +363,16 @@ impl Metrics {
         for (state, count) in &census.states {
             let gauge = self.values.satellites.get_or_create(&[("state", state.as_str().into())]);
             gauge.set(signed(*count));
+        }
+    }
+
+    /// How many tags and rules of groups are unresolved; `None` where nobody knows.
+    pub(crate) fn set_unresolved(&self, unresolved: Option<u64>) {
+        match unresolved {
+            Some(count) => {
+                self.values.unresolved.get_or_create(&[]).set(signed(count));
+            }
+            None => self.values.unresolved.clear(),
         }
     }
 

@@ -1,4 +1,4 @@
-//! How many satellites are in which state and how many drift, asked of the database no more often than it matters.
+//! How the fleet is doing in a few numbers, asked of the database no more often than it matters.
 
 use std::time::Duration;
 
@@ -15,12 +15,19 @@ const GOOD_FOR: Duration = Duration::from_secs(10);
 /// How long the database may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Census satellites, and remembers.
+/// How many satellites are in which state and how many drift, and how much of what groups list is unresolved.
+#[derive(Debug, Clone)]
+pub(crate) struct Counts {
+    pub(crate) satellites: Census,
+    pub(crate) unresolved: u64,
+}
+
+/// Counts, and remembers.
 #[derive(Debug)]
 pub(super) struct Fleet {
     store: SharedStore,
     /// When was asked last, and what came of it; held while asking, so that one asks for all.
-    last: Mutex<Option<(Instant, Option<Census>)>>,
+    last: Mutex<Option<(Instant, Option<Counts>)>>,
 }
 
 impl Fleet {
@@ -29,7 +36,7 @@ impl Fleet {
     }
 
     /// `None` where the database did not answer; a failure is remembered like an answer.
-    pub(super) async fn counts(&self) -> Option<Census> {
+    pub(super) async fn counts(&self) -> Option<Counts> {
         let mut last = self.last.lock().await;
         if let Some((at, counts)) = last.as_ref()
             && at.elapsed() < GOOD_FOR
@@ -39,11 +46,11 @@ impl Fleet {
         let counts = match tokio::time::timeout(PATIENCE, self.count()).await {
             Ok(Ok(counts)) => Some(counts),
             Ok(Err(error)) => {
-                tracing::warn!(%error, "satellites not counted");
+                tracing::warn!(error = &error as &dyn std::error::Error, "fleet not counted");
                 None
             }
             Err(_) => {
-                tracing::warn!("satellites not counted in time");
+                tracing::warn!("fleet not counted in time");
                 None
             }
         };
@@ -51,13 +58,13 @@ impl Fleet {
         counts
     }
 
-    async fn count(&self) -> StoreResult<Census> {
-        let mut census = self.store.census().await?;
+    async fn count(&self) -> StoreResult<Counts> {
+        let mut satellites = self.store.census().await?;
         for state in SatelliteState::ALL.into_iter().filter(|state| *state != SatelliteState::Deleted) {
-            if census.states.iter().all(|(known, _)| *known != state) {
-                census.states.push((state, 0));
+            if satellites.states.iter().all(|(known, _)| *known != state) {
+                satellites.states.push((state, 0));
             }
         }
-        Ok(census)
+        Ok(Counts { satellites, unresolved: self.store.unresolved().await? })
     }
 }
