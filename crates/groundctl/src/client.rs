@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fleet_protocol::api::ErrorBody;
-use reqwest::{Method, StatusCode};
+use reqwest::{Method, StatusCode, header};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -16,6 +16,8 @@ use crate::session;
 
 /// The most that is read of an answer.
 const MAX_ANSWER: usize = 64 << 20;
+/// How long one request waits in all where Ground Control asks for fewer requests.
+const PATIENCE: Duration = Duration::from_secs(120);
 /// The most that a list page holds.
 const PAGE_SIZE: usize = 100;
 
@@ -65,6 +67,25 @@ impl Client {
         self.send(Method::GET, path, None::<&()>).await
     }
 
+    /// `GET` of one thing, with its entity tag where it has one (RFC 9110 section 8.8.3).
+    pub(crate) async fn get_tagged<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+    ) -> Result<(T, Option<String>), Error> {
+        self.exchange(Method::GET, self.url(path)?, None::<&()>, None).await
+    }
+
+    /// A change of what still has this entity tag; 412 where it is another (RFC 9110 section 13.1.1).
+    pub(crate) async fn send_if<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &[&str],
+        body: Option<&impl Serialize>,
+        tag: Option<&str>,
+    ) -> Result<T, Error> {
+        Ok(self.exchange(method, self.url(path)?, body, tag).await?.0)
+    }
+
     /// `GET` of one thing, with a query.
     pub(crate) async fn ask<T: DeserializeOwned>(
         &self,
@@ -75,7 +96,7 @@ impl Client {
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
-        self.exchange(Method::GET, url, None::<&()>).await
+        Ok(self.exchange(Method::GET, url, None::<&()>, None).await?.0)
     }
 
     /// `GET` of every page of a list.
@@ -96,7 +117,7 @@ impl Client {
                 .extend_pairs(query)
                 .append_pair("page", &page.to_string())
                 .append_pair("page_size", &PAGE_SIZE.to_string());
-            let items: Vec<T> = self.exchange(Method::GET, url, None::<&()>).await?;
+            let (items, _): (Vec<T>, _) = self.exchange(Method::GET, url, None::<&()>, None).await?;
             let last = items.len() < PAGE_SIZE;
             all.extend(items);
             if last {
@@ -113,7 +134,7 @@ impl Client {
         path: &[&str],
         body: Option<&impl Serialize>,
     ) -> Result<T, Error> {
-        self.exchange(method, self.url(path)?, body).await
+        self.send_if(method, path, body, None).await
     }
 
     /// The URL of a path below the server's.
@@ -131,28 +152,43 @@ impl Client {
         method: Method,
         url: Url,
         body: Option<&impl Serialize>,
-    ) -> Result<T, Error> {
-        let mut request = self.http.request(method, url);
-        if let Some(token) = &self.token {
-            request = request.bearer_auth(token.expose_secret());
-        }
-        if let Some(body) = body {
-            request = request.json(body);
-        }
-        let mut response = request.send().await.map_err(|error| self.unreachable(&error))?;
-        let status = response.status();
-        let mut bytes = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(&error))? {
-            if bytes.len() + chunk.len() > MAX_ANSWER {
-                return Err(self.foreign(format!("more than {MAX_ANSWER} bytes")));
+        tag: Option<&str>,
+    ) -> Result<(T, Option<String>), Error> {
+        let mut patience = PATIENCE;
+        let (status, tag, bytes) = loop {
+            let mut request = self.http.request(method.clone(), url.clone());
+            if let Some(token) = &self.token {
+                request = request.bearer_auth(token.expose_secret());
             }
-            bytes.extend_from_slice(&chunk);
-        }
+            if let Some(body) = body {
+                request = request.json(body);
+            }
+            if let Some(tag) = tag {
+                request = request.header(header::IF_MATCH, tag);
+            }
+            let mut response = request.send().await.map_err(|error| self.unreachable(&error))?;
+            let status = response.status();
+            let slower = later(&response).filter(|wait| self.token.is_some() && *wait <= patience);
+            let tag =
+                response.headers().get(header::ETAG).and_then(|tag| tag.to_str().ok()).map(str::to_owned);
+            let mut bytes = Vec::new();
+            while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(&error))? {
+                if bytes.len() + chunk.len() > MAX_ANSWER {
+                    return Err(self.foreign(format!("more than {MAX_ANSWER} bytes")));
+                }
+                bytes.extend_from_slice(&chunk);
+            }
+            // Refused before it was looked at, so that it may be sent again.
+            let Some(wait) = slower else { break (status, tag, bytes) };
+            patience -= wait;
+            tokio::time::sleep(wait).await;
+        };
         if !status.is_success() {
             return Err(self.refusal(status, &bytes));
         }
         let bytes: &[u8] = if bytes.is_empty() { b"null" } else { &bytes };
-        serde_json::from_slice(bytes).map_err(|error| self.foreign(error.to_string()))
+        let answer = serde_json::from_slice(bytes).map_err(|error| self.foreign(error.to_string()))?;
+        Ok((answer, tag))
     }
 
     fn refusal(&self, status: StatusCode, body: &[u8]) -> Error {
@@ -177,6 +213,13 @@ impl Client {
         }
         Error::Unreachable { server: self.server_text(), reason: reason.to_string() }
     }
+}
+
+/// How long a 429 asks to wait (RFC 9110 section 10.2.3).
+fn later(response: &reqwest::Response) -> Option<Duration> {
+    let seconds = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+    (response.status() == StatusCode::TOO_MANY_REQUESTS)
+        .then(|| Duration::from_secs(std::cmp::max(seconds, 1)))
 }
 
 /// An answer that nobody reads.

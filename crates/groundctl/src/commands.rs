@@ -1,9 +1,12 @@
 //! What each command does.
 
+mod audit;
 mod configs;
+mod fleet;
 mod groups;
 mod login;
 mod registration;
+mod rollout;
 mod satellites;
 mod spire;
 mod status;
@@ -12,40 +15,54 @@ mod users;
 
 use std::io::Read;
 use std::path::Path;
+use std::process::ExitCode;
 
 use clap::CommandFactory;
 use secrecy::SecretString;
 use serde_json::Value;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, Rollout};
 use crate::client::Client;
 use crate::error::Error;
 
 /// The most bytes of a file that is applied.
 const MAX_FILE: u64 = 16 << 20;
 
-/// Runs one command.
-pub(crate) async fn run(cli: Cli) -> Result<(), Error> {
+/// Runs one command; its exit code is one where the answer itself is a no.
+pub(crate) async fn run(cli: Cli) -> Result<ExitCode, Error> {
     let output = cli.output;
+    let connection = &cli.connection;
     match cli.command {
+        Command::Diff(diff) => {
+            let differs = fleet::diff(connection, output, &diff).await;
+            return differs.map(ExitCode::from).map_err(|error| Error::NoDifference(Box::new(error)));
+        }
+        Command::Rollout(Rollout::Status(status)) => {
+            return rollout::status(&Client::logged_in(connection)?, output, &status)
+                .await
+                .map(ExitCode::from);
+        }
+        Command::Audit(audit) => audit::run(&Client::logged_in(connection)?, output, &audit).await,
+        Command::Apply(apply) => fleet::apply(&Client::logged_in(connection)?, output, &apply).await,
+        Command::Export(export) => fleet::export(&Client::logged_in(connection)?, output, &export).await,
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "groundctl", &mut std::io::stdout());
             Ok(())
         }
-        Command::Login(login) => login::login(&cli.connection, output, &login).await,
-        Command::Logout => login::logout(&cli.connection, output).await,
-        Command::Status => status::status(&Client::logged_in(&cli.connection)?, output).await,
+        Command::Login(login) => login::login(connection, output, &login).await,
+        Command::Whoami => login::whoami(&Client::logged_in(connection)?, output).await,
+        Command::Logout => login::logout(connection, output).await,
+        Command::Status => status::status(&Client::logged_in(connection)?, output).await,
         Command::Satellites(command) => {
-            satellites::run(&Client::logged_in(&cli.connection)?, output, command).await
+            satellites::run(&Client::logged_in(connection)?, output, command).await
         }
-        Command::Groups(command) => groups::run(&Client::logged_in(&cli.connection)?, output, command).await,
-        Command::Configs(command) => {
-            configs::run(&Client::logged_in(&cli.connection)?, output, command).await
-        }
-        Command::Users(command) => users::run(&Client::logged_in(&cli.connection)?, output, command).await,
-        Command::Tokens(command) => tokens::run(&Client::logged_in(&cli.connection)?, output, command).await,
-        Command::Spire(command) => spire::run(&Client::logged_in(&cli.connection)?, output, command).await,
-    }
+        Command::Groups(command) => groups::run(&Client::logged_in(connection)?, output, command).await,
+        Command::Configs(command) => configs::run(&Client::logged_in(connection)?, output, command).await,
+        Command::Users(command) => users::run(&Client::logged_in(connection)?, output, command).await,
+        Command::Tokens(command) => tokens::run(&Client::logged_in(connection)?, output, command).await,
+        Command::Spire(command) => spire::run(&Client::logged_in(connection)?, output, command).await,
+    }?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Reads a YAML or JSON file, `-` being standard input.

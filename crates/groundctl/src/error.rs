@@ -41,6 +41,21 @@ pub(crate) enum Error {
     /// What the person gave is wrong.
     #[error("{0}")]
     Input(String),
+    /// What was asked for was done in part; the exit code is that of what ended it.
+    #[error("{done} of {all} changes were made, and the next one failed: {what}: {error}")]
+    Partly {
+        /// How many changes were made.
+        done: usize,
+        /// How many there were to make.
+        all: usize,
+        /// The one that failed.
+        what: String,
+        /// Why.
+        error: Box<Error>,
+    },
+    /// It cannot be told whether there is a difference.
+    #[error(transparent)]
+    NoDifference(Box<Error>),
     /// A file or the terminal.
     #[error("{what}: {source}")]
     Io {
@@ -60,6 +75,8 @@ impl Error {
             Self::Refused { code: 409 | 412, .. } => 5,
             Self::Refused { code: 400 | 413 | 422, .. } | Self::Input(_) | Self::NoServer => 2,
             Self::Unreachable { .. } => 6,
+            Self::Partly { error, .. } => error.exit_code(),
+            Self::NoDifference(_) => 2,
             Self::Refused { .. } | Self::Answer { .. } | Self::Io { .. } => 1,
         }
     }

@@ -1,7 +1,8 @@
 //! `groundctl`: the operator's command line, a client of Ground Control's REST API and of nothing else.
 //!
 //! Tables for people, `--output json` for scripts. Exit codes: 0 done, 1 Ground Control refused or failed, 2 wrong usage or
-//! input, 3 no such thing, 4 not logged in or not allowed, 5 conflict with what exists, 6 Ground Control cannot be reached.
+//! input, 3 no such thing, 4 not logged in or not allowed, 5 conflict with what exists, 6 Ground Control cannot be reached. `diff`: 0 no
+//! difference, 1 a difference, 2 it cannot be told.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line speaks on its terminal")]
 
@@ -10,6 +11,7 @@ mod cli;
 mod client;
 mod commands;
 mod error;
+mod fleet;
 mod loopback;
 mod private_file;
 mod render;
@@ -33,7 +35,7 @@ fn main() -> ExitCode {
         }
     };
     match runtime.block_on(commands::run(cli)) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::from(error.exit_code())

@@ -16,10 +16,20 @@ pub(crate) fn show<T: Serialize>(
     match output {
         Output::Json => json(answer),
         Output::Table => {
-            println!("{}", table(answer));
+            print(&table(answer));
             Ok(())
         }
     }
+}
+
+/// Prints a table.
+pub(crate) fn print(table: &Table) {
+    println!("{}", printable(&table.to_string()));
+}
+
+/// A text of which no character steers a terminal: much of what is shown was said by satellites, registries, and whoever tried to log in.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 /// Shows an answer as JSON.
@@ -92,6 +102,18 @@ pub(crate) fn bytes(count: u64) -> String {
     if unit == "B" { format!("{count} B") } else { format!("{value:.1} {unit}") }
 }
 
+/// How much of something is there: `1.4 MB of 5.0 MB (28 %)`; empty where nothing is known.
+pub(crate) fn part(there: u64, all: u64) -> String {
+    match (there, all) {
+        (0, 0) => String::new(),
+        (there, 0) => bytes(there),
+        (there, all) => {
+            let percent = u128::from(there.min(all)) * 100 / u128::from(all);
+            format!("{} of {} ({percent} %)", bytes(there), bytes(all))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,5 +126,8 @@ mod tests {
         assert_eq!(coarse(SignedDuration::from_secs(7200)), "2h");
         assert_eq!(coarse(SignedDuration::from_secs(172_800)), "2d");
         assert_eq!(ago(None), "never");
+        assert_eq!(part(1_400_000, 5_000_000), "1.4 MB of 5.0 MB (28 %)");
+        assert_eq!((part(0, 0), part(7, 0)), (String::new(), "7 B".to_owned()));
+        assert_eq!(printable("a\u{1b}[31mb\r\nc"), "a\u{fffd}[31mb\u{fffd}\nc");
     }
 }

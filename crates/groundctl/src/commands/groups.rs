@@ -4,13 +4,14 @@ mod following;
 mod revisions;
 
 use fleet_protocol::GroupState;
-use fleet_protocol::api::{Group, GroupDetail, GroupMember, GroupSelector, Satellite};
+use fleet_protocol::api::{Group, GroupAccounts, GroupDetail, GroupMember, GroupSelector, Satellite};
 use reqwest::Method;
 use serde_json::Value;
 
 use crate::cli::{Groups, Output};
 use crate::client::{Client, Ignored};
 use crate::commands::read_document;
+use crate::commands::satellites::accounts;
 use crate::error::Error;
 use crate::render;
 
@@ -69,6 +70,10 @@ pub(crate) async fn run(client: &Client, output: Output, command: Groups) -> Res
         }
         Groups::Replication { group, file, remove } => {
             following::replication(client, output, &group, file, remove).await
+        }
+        Groups::Accounts { name } => {
+            let accounts: GroupAccounts = client.get(&[PATH[0], PATH[1], &name, "accounts"]).await?;
+            render::show(output, &accounts, accounts::of_group)
         }
         Groups::Satellites { group } => {
             let satellites: Vec<Satellite> = client.list(&[PATH[0], PATH[1], &group, "satellites"]).await?;

@@ -1,6 +1,6 @@
-//! `login` and `logout`.
+//! `login`, `logout` and `whoami`.
 
-use fleet_protocol::api::{IdentityProvider, LoginAnswer, LoginCode, LoginRequest, SignedIn};
+use fleet_protocol::api::{IdentityProvider, LoginAnswer, LoginCode, LoginRequest, OwnSession, SignedIn};
 use reqwest::Method;
 use secrecy::ExposeSecret;
 use url::Url;
@@ -74,4 +74,15 @@ pub(crate) async fn logout(connection: &Connection, output: Output) -> Result<()
     }
     session::remove()?;
     render::done(output, "logged out")
+}
+
+pub(crate) async fn whoami(client: &Client, output: Output) -> Result<(), Error> {
+    let session: OwnSession = client.get(&["auth", "session"]).await?;
+    render::show(output, &session, |session| {
+        render::record([
+            ("Ground Control", client.server_text()),
+            ("Name", session.username.clone()),
+            ("Role", session.role.as_str().to_owned()),
+        ])
+    })
 }

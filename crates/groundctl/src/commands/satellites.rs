@@ -1,8 +1,14 @@
 //! `satellites`.
 
+pub(super) mod accounts;
+mod describe;
+
 use std::collections::BTreeMap;
 
-use fleet_protocol::api::{NewSatellite, NewSatelliteAnswer, Satellite, SatelliteImage, SatelliteStatus};
+use fleet_protocol::api::{
+    NewSatellite, NewSatelliteAnswer, Satellite, SatelliteAccounts, SatelliteArtifact, SatelliteImage,
+    SatelliteStatus,
+};
 use reqwest::Method;
 use serde::Deserialize;
 
@@ -37,6 +43,17 @@ pub(crate) async fn run(client: &Client, output: Output, command: Satellites) ->
         Satellites::Get { name } => {
             let satellite: Satellite = client.get(&[PATH[0], PATH[1], &name]).await?;
             render::show(output, &satellite, record)
+        }
+        Satellites::Describe { name } => describe::run(client, output, &name).await,
+        Satellites::Artifacts { name } => {
+            let path = [PATH[0], PATH[1], &name, "artifacts"];
+            let artifacts: Vec<SatelliteArtifact> = client.list(&path).await?;
+            render::show(output, &artifacts, |artifacts| describe::artifacts(artifacts))
+        }
+        Satellites::Accounts { name } => {
+            let path = [PATH[0], PATH[1], &name, "accounts"];
+            let accounts: SatelliteAccounts = client.get(&path).await?;
+            render::show(output, &accounts, accounts::of_satellite)
         }
         Satellites::Create { name, groups, config } => {
             let request = NewSatellite { name: name.clone(), groups: Some(groups), config_name: config };
@@ -78,7 +95,7 @@ pub(crate) async fn run(client: &Client, output: Output, command: Satellites) ->
             render::show(output, &status, status_record)
         }
         Satellites::Images { name } => {
-            let images: Vec<SatelliteImage> = client.get(&[PATH[0], PATH[1], &name, "images"]).await?;
+            let images: Vec<SatelliteImage> = client.list(&[PATH[0], PATH[1], &name, "images"]).await?;
             render::show(output, &images, |images| {
                 let mut table = render::table(["IMAGE", "DIGEST", "SIZE"]);
                 for image in images {
@@ -97,6 +114,7 @@ async fn list(client: &Client, output: Output, which: Which, filter: &Filter) ->
         Which::Active => &["api", "satellites", "active"],
         Which::Stale => &["api", "satellites", "stale"],
     };
+    let drift = filter.drift.map(|drift| drift.to_string());
     let query: Vec<(&str, &str)> = filter
         .labels
         .iter()
@@ -104,6 +122,7 @@ async fn list(client: &Client, output: Output, which: Which, filter: &Filter) ->
         .chain(filter.region.iter().map(|region| ("region", region)))
         .chain(filter.state.iter().map(|state| ("state", state)))
         .chain(filter.group.iter().map(|group| ("group", group)))
+        .chain(drift.iter().map(|drift| ("drift", drift)))
         .map(|(name, value)| (name, value.as_str()))
         .collect();
     let satellites: Vec<Satellite> = client.list_of(path, &query).await?;

@@ -25,6 +25,16 @@ pub(crate) async fn run(client: &Client, output: Output, command: Users) -> Resu
                 table
             })
         }
+        Users::Get { name } => {
+            let user: User = client.get(&[PATH[0], PATH[1], &name]).await?;
+            render::show(output, &user, |user| {
+                render::record([
+                    ("Name", user.username.clone()),
+                    ("Role", user.role.as_str().to_owned()),
+                    ("Created", user.created_at.to_string()),
+                ])
+            })
+        }
         Users::Create { name, role, password } => {
             let password = read_secret(password.password_file.as_deref(), &format!("Password of {name}: "))?;
             let request = NewUser { username: name, password: password.expose_secret().to_owned(), role };
