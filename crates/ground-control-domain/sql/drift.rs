@@ -28,9 +28,9 @@ pub(super) async fn look_again(
     dialect::lock_drift(connection).await.during(operation)?;
     for some in pieces(&ids) {
         let mut query = QueryBuilder::<Driver>::new(
-            "INSERT INTO satellite_drift (satellite_id, missing, excess, drift)
-             SELECT d.id, d.missing, d.excess, d.missing + d.excess > 0 FROM (
-                 SELECT s.id AS id,
+            "INSERT INTO satellite_drift (satellite_id, satellite, missing, excess, drift)
+             SELECT d.id, d.name, d.missing, d.excess, d.missing + d.excess > 0 FROM (
+                 SELECT s.id AS id, s.name AS name,
                      (SELECT COUNT(DISTINCT a.digest)
                       FROM group_members m JOIN published_artifacts a ON a.group_id = m.group_id
                       WHERE m.satellite_id = s.id AND a.digest <> '' AND NOT EXISTS (

@@ -54,10 +54,11 @@ impl SqlStore {
         forget(&mut tx, &id, OPERATION).await?;
         for (name, value) in &after {
             sqlx::query!(
-                "INSERT INTO satellite_labels (satellite_id, name, value) VALUES ($1, $2, $3)",
+                "INSERT INTO satellite_labels (satellite_id, name, value, satellite) VALUES ($1, $2, $3, $4)",
                 id,
                 name,
-                value
+                value,
+                satellite
             )
             .execute(&mut *tx)
             .await

@@ -151,6 +151,7 @@ impl Publications for SqlStore {
 
     async fn ask_for_unnumbered(&self, now: Timestamp) -> StoreResult<u64> {
         const OPERATION: &str = "ask for documents without a number";
+        self.name_unlisted(OPERATION).await?;
         let mut connection = self.database.read(OPERATION).await?;
         let any = sqlx::query_scalar!(
             r#"SELECT EXISTS (SELECT 1 FROM published WHERE numbered <> generation AND digest <> '') AS "any!: bool""#

@@ -7,8 +7,9 @@ use ground_control_domain::store::Rollouts;
 use ground_control_domain::{Page, Paged, StoreResult};
 use sqlx::{QueryBuilder, Row as _};
 
-use super::{During, SqlStore, count, groups, read, read_json, satellites, time};
-use crate::dialect::{Connection, Driver};
+use super::listing::Part;
+use super::{During, SqlStore, among, count, groups, read, read_json, satellites, time};
+use crate::dialect::{self, Connection, Driver};
 
 #[async_trait]
 impl Rollouts for SqlStore {
@@ -35,7 +36,10 @@ impl Rollouts for SqlStore {
             None => totals.wanted(),
             Some(progress) => *totals.of(progress),
         };
-        let items = members(&mut snapshot, &id, progress, page, OPERATION).await?;
+        let items = match Part::of(page, i64::try_from(total).unwrap_or(i64::MAX)) {
+            Some(part) => members(&mut snapshot, &id, progress, part, OPERATION).await?,
+            None => Vec::new(),
+        };
         Ok(Rollout {
             digests: digests.into_iter().collect(),
             totals,
@@ -131,28 +135,35 @@ impl Rollouts for SqlStore {
     }
 }
 
-/// Those that have all are counted by the index alone, which is most of a fleet most of the time.
+/// What is noted of all members, less those that are not heard of: a walk along two indexes in the order of names.
 async fn totals(connection: &mut Connection, id: &str, operation: &'static str) -> StoreResult<Totals> {
-    let current = sqlx::query_scalar!(
-        r#"SELECT COUNT(*) AS "n!: i64" FROM group_members WHERE group_id = $1 AND progress = 'current'"#,
+    let all = sqlx::query!(
+        r#"SELECT progress AS "progress!", COUNT(*) AS "n!: i64" FROM group_members WHERE group_id = $1
+           GROUP BY progress"#,
         id
     )
-    .fetch_one(&mut *connection)
+    .fetch_all(&mut *connection)
     .await
     .during(operation)?;
-    let mut totals = Totals { current: count(current), ..Totals::default() };
-    let others = sqlx::query!(
-        r#"SELECT m.progress AS "progress!", s.state AS "state!", COUNT(*) AS "n!: i64"
-           FROM group_members m JOIN satellites s ON s.id = m.satellite_id
-           WHERE m.group_id = $1 AND m.progress <> 'current' GROUP BY m.progress, s.state"#,
+    // Satellites first, which SQLite takes for an order and PostgreSQL does not.
+    let silent = sqlx::query!(
+        r#"SELECT m.progress AS "progress!", COUNT(*) AS "n!: i64" FROM satellites s CROSS JOIN group_members m
+           WHERE s.state <> 'deleted' AND s.state <> 'online'
+               AND m.group_id = $1 AND m.satellite = s.name AND m.progress <> 'current'
+           GROUP BY m.progress"#,
         id
     )
     .fetch_all(connection)
     .await
     .during(operation)?;
-    for row in others {
-        let progress = Progress::of(kept(&row.progress), read(operation, &row.state)?);
-        *totals.of(progress) += count(row.n);
+    let mut totals = Totals::default();
+    for row in all {
+        *totals.of(kept(&row.progress)) += count(row.n);
+    }
+    for row in silent {
+        let noted = totals.of(kept(&row.progress));
+        *noted = noted.saturating_sub(count(row.n));
+        totals.unreachable += count(row.n);
     }
     Ok(totals)
 }
@@ -162,31 +173,56 @@ fn kept(text: &str) -> Progress {
     text.parse().unwrap_or(Progress::Waiting)
 }
 
+/// A part of the members by name, whose rows are read when it is known which they are.
 async fn members(
     connection: &mut Connection,
     id: &str,
     progress: Option<Progress>,
-    page: Page,
+    part: Part,
     operation: &'static str,
 ) -> StoreResult<Vec<Member>> {
+    const ONLINE: &str = " EXISTS (SELECT 1 FROM satellites s WHERE s.name = m.satellite AND s.state <> 'deleted' AND s.state = 'online')";
+    let mut query =
+        QueryBuilder::<Driver>::new("SELECT m.satellite_id FROM group_members m WHERE m.group_id = ");
+    query.push_bind(id.to_owned());
+    match progress {
+        None => {}
+        Some(Progress::Current) => {
+            query.push(" AND m.progress = 'current'");
+        }
+        Some(Progress::Fetching) => {
+            query.push(" AND m.progress = 'fetching' AND").push(ONLINE);
+        }
+        Some(Progress::Failed) => {
+            query.push(" AND m.progress = 'failed' AND").push(ONLINE);
+        }
+        Some(Progress::Waiting) => {
+            query.push(" AND m.progress IN ('waiting', '') AND").push(ONLINE);
+        }
+        Some(Progress::Unreachable) => {
+            query.push(" AND m.progress <> 'current' AND NOT").push(ONLINE);
+        }
+    }
+    part.push(&mut query, "m.satellite");
+    dialect::walk_indexes(connection, true).await.during(operation)?;
+    let rows = query.build().fetch_all(&mut *connection).await.during(operation)?;
+    dialect::walk_indexes(connection, false).await.during(operation)?;
+    let ids: Vec<String> =
+        rows.into_iter().map(|row| row.try_get(0)).collect::<Result<_, _>>().during(operation)?;
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+
     let mut query = QueryBuilder::<Driver>::new(
         "SELECT s.name, s.state, m.progress, COALESCE(h.received_at, s.last_seen), h.report
          FROM group_members m JOIN satellites s ON s.id = m.satellite_id
               LEFT JOIN heartbeats h ON h.satellite_id = m.satellite_id
          WHERE m.group_id = ",
     );
-    query.push_bind(id.to_owned());
-    query.push(match progress {
-        None => "",
-        Some(Progress::Current) => " AND m.progress = 'current'",
-        Some(Progress::Fetching) => " AND m.progress = 'fetching' AND s.state = 'online'",
-        Some(Progress::Failed) => " AND m.progress = 'failed' AND s.state = 'online'",
-        Some(Progress::Waiting) => " AND m.progress IN ('waiting', '') AND s.state = 'online'",
-        Some(Progress::Unreachable) => " AND m.progress <> 'current' AND s.state <> 'online'",
-    });
-    query.push(" ORDER BY m.satellite_id LIMIT ").push_bind(page.limit());
-    query.push(" OFFSET ").push_bind(page.offset());
-    let rows = query.build().fetch_all(connection).await.during(operation)?;
+    query.push_bind(id.to_owned()).push(" AND m.satellite_id IN (");
+    among(&mut query, ids.into_iter());
+    query.push(" ORDER BY s.name");
+    let rows = query.build().persistent(false).fetch_all(connection).await.during(operation)?;
     rows.into_iter()
         .map(|row| {
             let text = |column: usize| row.try_get::<String, _>(column).during(operation);

@@ -212,7 +212,8 @@ pub(super) async fn join(
 ) -> StoreResult<bool> {
     let now = millis(now);
     let joined = sqlx::query!(
-        "INSERT INTO group_members (satellite_id, group_id, joined_at) VALUES ($1, $2, $3)
+        "INSERT INTO group_members (satellite_id, group_id, joined_at, satellite)
+         VALUES ($1, $2, $3, (SELECT s.name FROM satellites s WHERE s.id = $1))
          ON CONFLICT (satellite_id, group_id) DO UPDATE SET named = TRUE WHERE NOT group_members.named",
         satellite_id,
         group_id,

@@ -6,13 +6,11 @@
 
 use ground_control_domain::StoreResult;
 use ground_control_domain::document::DocumentKey;
-use ground_control_domain::label::{Labels, Selector};
-use ground_control_domain::satellite::SatelliteFilter;
+use ground_control_domain::label::{Labels, Requirement, Selector};
 use jiff::Timestamp;
 use sqlx::QueryBuilder;
 
-use super::listing::{self, Shape};
-use super::{During, millis, outbox, read};
+use super::{During, among, millis, outbox, read};
 use crate::dialect::{Connection, Driver};
 
 /// A satellite's labels have changed: it joins and leaves groups. Its document follows where that is a change.
@@ -41,13 +39,14 @@ pub(super) async fn relabelled(
         }
         if chosen || group.named == Some(true) {
             sqlx::query!(
-                "INSERT INTO group_members (satellite_id, group_id, joined_at, named, selected)
-                 VALUES ($1, $2, $3, FALSE, $4)
+                "INSERT INTO group_members (satellite_id, group_id, joined_at, named, selected, satellite)
+                 VALUES ($1, $2, $3, FALSE, $4, $5)
                  ON CONFLICT (satellite_id, group_id) DO UPDATE SET selected = excluded.selected",
                 satellite_id,
                 group.id,
                 joined_at,
-                chosen
+                chosen,
+                name
             )
             .execute(&mut *connection)
             .await
@@ -78,9 +77,8 @@ pub(super) async fn reselected(
     now: Timestamp,
     operation: &'static str,
 ) -> StoreResult<()> {
-    let filter = SatelliteFilter { selector: selector.cloned(), ..SatelliteFilter::default() };
     let chosen = |query: &mut QueryBuilder<Driver>| match selector {
-        Some(_) => listing::conditions(query, &filter, Shape::Gather),
+        Some(selector) => matching(query, selector),
         None => {
             query.push("1 = 0");
         }
@@ -121,13 +119,34 @@ pub(super) async fn reselected(
         .await
         .during(operation)?;
     let mut added = QueryBuilder::<Driver>::new(
-        "INSERT INTO group_members (satellite_id, group_id, joined_at, named, selected) SELECT s.id, CAST(",
+        "INSERT INTO group_members (satellite_id, satellite, group_id, joined_at, named, selected)
+         SELECT s.id, s.name, CAST(",
     );
     added.push_bind(group_id.to_owned()).push(" AS TEXT), CAST(").push_bind(now_millis);
     added.push(" AS BIGINT), FALSE, TRUE FROM satellites s WHERE ");
     chosen(&mut added);
     added.push(" ON CONFLICT (satellite_id, group_id) DO UPDATE SET selected = TRUE");
     run(connection, added, operation).await
+}
+
+/// Pushes what the satellites `s` meet that `selector` chooses: gathered by the label's index.
+fn matching(query: &mut QueryBuilder<Driver>, selector: &Selector) {
+    query.push("s.state <> 'deleted'");
+    for requirement in selector.requirements() {
+        let (chosen, key, values) = match requirement {
+            Requirement::Exists(key) => (" AND s.id IN", key, None),
+            Requirement::Absent(key) => (" AND s.id NOT IN", key, None),
+            Requirement::In(key, values) => (" AND s.id IN", key, Some(values)),
+            Requirement::NotIn(key, values) => (" AND s.id NOT IN", key, Some(values)),
+        };
+        query.push(chosen).push(" (SELECT l.satellite_id FROM satellite_labels l WHERE l.name = ");
+        query.push_bind(key.clone());
+        if let Some(values) = values {
+            query.push(" AND l.value IN (");
+            among(query, values.iter().cloned());
+        }
+        query.push(")");
+    }
 }
 
 async fn run(

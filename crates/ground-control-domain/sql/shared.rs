@@ -35,6 +35,7 @@ mod limits;
 mod listing;
 pub(crate) mod outbox;
 mod publications;
+mod published;
 mod registration;
 mod renewal;
 mod replication;

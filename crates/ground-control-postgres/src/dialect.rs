@@ -177,3 +177,21 @@ pub(crate) async fn claim(
 pub(crate) async fn lock_drift(connection: &mut Connection) -> Result<(), sqlx::Error> {
     sqlx::query!("SELECT pg_advisory_xact_lock($1)", DRIFT).execute(connection).await.map(drop)
 }
+
+/// Whether the queries that follow in this transaction merge indexes in their order, or are planned as any other.
+///
+/// By its estimates the planner would rather gather a hundred thousand rows, hash and sort them for each page, which takes several
+/// times as long.
+pub(crate) async fn walk_indexes(connection: &mut Connection, walk: bool) -> Result<(), sqlx::Error> {
+    let otherwise = if walk { "off" } else { "on" };
+    sqlx::query!(
+        r#"SELECT set_config('enable_hashjoin', $1, TRUE) AS "hash", set_config('enable_nestloop', $1, TRUE) AS "nested",
+               set_config('enable_seqscan', $1, TRUE) AS "whole", set_config('enable_bitmapscan', $1, TRUE) AS "bitmap",
+               set_config('jit', 'off', TRUE) AS "compiled",
+               set_config('max_parallel_workers_per_gather', '0', TRUE) AS "parallel""#,
+        otherwise
+    )
+    .fetch_one(connection)
+    .await
+    .map(drop)
+}

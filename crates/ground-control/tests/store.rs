@@ -39,6 +39,8 @@ mod labels;
 mod leases;
 #[path = "store/lifecycle.rs"]
 mod lifecycle;
+#[path = "store/lists.rs"]
+mod lists;
 #[path = "store/migrations.rs"]
 mod migrations;
 #[path = "store/outbox.rs"]
@@ -130,6 +132,9 @@ suite! {
     labels::the_database_chooses_what_the_selector_matches,
     labels::groups_follow_labels_and_selectors,
     labels::a_selector_is_applied_whole,
+    lists::pages_together_are_the_list,
+    lists::pages_of_a_rollout_are_the_members,
+    lists::what_an_older_program_wrote_is_listed,
     following::what_groups_list_is_looked_at_in_turn,
     following::what_a_list_stands_for_is_told_to_its_groups,
     following::a_word_during_a_look_is_not_swallowed,

@@ -53,15 +53,32 @@ pub(super) async fn lists(cloud: &mut Cloud, admin: &Admin, options: &Options) -
     ];
     let mut paths: Vec<String> = filters.iter().map(|filter| format!("/api/satellites?{filter}")).collect();
     paths.extend(
-        ["/api/satellites/active?", "/api/satellites/stale?", "/api/groups?", "/api/configs?"]
-            .map(str::to_owned),
+        [
+            "/api/satellites/active?",
+            "/api/satellites/stale?",
+            "/api/groups?",
+            "/api/configs?",
+            "/api/users?",
+            "/api/tokens?",
+            "/api/audit?",
+        ]
+        .map(str::to_owned),
     );
-    paths.push(format!("/api/groups/{GROUP}/satellites?"));
-    paths.push(format!("/api/groups/{GROUP}/rollout?"));
+    paths.extend(["satellites", "revisions", "rollout"].map(|list| format!("/api/groups/{GROUP}/{list}?")));
+    paths.extend(
+        ["current", "fetching", "failed", "waiting", "unreachable"]
+            .map(|progress| format!("/api/groups/{GROUP}/rollout?progress={progress}")),
+    );
+    let some = admin.page("/api/satellites?page_size=1").await?.items;
+    if let Some(name) = some[0]["name"].as_str() {
+        paths.extend(["artifacts", "images"].map(|list| format!("/api/satellites/{name}/{list}?")));
+    }
     step.of_pieces(paths.len() as u64);
     let (mut slowest, mut worst, mut pages) = ((0.0, String::new()), 0.0_f64, 0);
     let mut missed = Vec::new();
     for (number, path) in paths.iter().enumerate() {
+        // Read by position, and not by number.
+        let numbered = !path.starts_with("/api/audit");
         let total = match admin.page(&format!("{path}&page_size=1")).await {
             Ok(page) => page.total,
             Err(Error::Answer { status: 404, .. }) => {
@@ -72,7 +89,7 @@ pub(super) async fn lists(cloud: &mut Cloud, admin: &Admin, options: &Options) -
         };
         let last = (total as usize).div_ceil(PAGE).max(1);
         for page in [1, last.div_ceil(2), last] {
-            let path = format!("{path}&page={page}&page_size={PAGE}");
+            let path = if numbered { format!("{path}&page={page}&page_size={PAGE}") } else { path.clone() };
             let mut times = Vec::new();
             for _ in 0..READS {
                 let begin = Instant::now();

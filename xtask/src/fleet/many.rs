@@ -62,7 +62,7 @@ pub(super) async fn multiply(cloud: &Cloud, satellites: usize) -> Result<()> {
     cloud.sql("DROP TABLE fleet_originals; DROP TABLE fleet_copies").await?;
     if cloud.database() == Database::Postgres {
         // What autovacuum would do within the next minute.
-        cloud.sql("ANALYZE").await?;
+        cloud.sql("VACUUM ANALYZE").await?;
     }
     Ok(())
 }
@@ -70,14 +70,14 @@ pub(super) async fn multiply(cloud: &Cloud, satellites: usize) -> Result<()> {
 /// Numbers the originals and spreads labels and states over them.
 fn prepared() -> [&'static str; 7] {
     [
-        "CREATE TABLE fleet_originals (i BIGINT NOT NULL, id TEXT NOT NULL PRIMARY KEY)",
+        "CREATE TABLE fleet_originals (i BIGINT NOT NULL, id TEXT NOT NULL PRIMARY KEY, name TEXT NOT NULL)",
         "CREATE TABLE fleet_copies (k BIGINT NOT NULL PRIMARY KEY)",
-        "INSERT INTO fleet_originals (i, id)
-         SELECT row_number() OVER (ORDER BY name) - 1, id FROM satellites WHERE state <> 'deleted'",
-        "INSERT INTO satellite_labels (satellite_id, name, value)
-         SELECT id, 'env', CASE WHEN i % 10 = 0 THEN 'test' ELSE 'prod' END FROM fleet_originals",
-        "INSERT INTO satellite_labels (satellite_id, name, value)
-         SELECT id, 'tier', CASE i % 3 WHEN 0 THEN 'front' WHEN 1 THEN 'middle' ELSE 'back' END FROM fleet_originals",
+        "INSERT INTO fleet_originals (i, id, name)
+         SELECT row_number() OVER (ORDER BY name) - 1, id, name FROM satellites WHERE state <> 'deleted'",
+        "INSERT INTO satellite_labels (satellite_id, satellite, name, value)
+         SELECT id, name, 'env', CASE WHEN i % 10 = 0 THEN 'test' ELSE 'prod' END FROM fleet_originals",
+        "INSERT INTO satellite_labels (satellite_id, satellite, name, value)
+         SELECT id, name, 'tier', CASE i % 3 WHEN 0 THEN 'front' WHEN 1 THEN 'middle' ELSE 'back' END FROM fleet_originals",
         "UPDATE satellites SET stale_at = stale_at + 86400000",
         "UPDATE satellites SET state = CASE WHEN id IN (SELECT id FROM fleet_originals WHERE i % 20 = 1) THEN 'revoked'
              ELSE 'stale' END
@@ -99,6 +99,8 @@ fn copying(table: &str, columns: &[String], originals: usize, database: Database
         .map(|column| match (table, column.as_str()) {
             (_, column) if column == owner => id.clone(),
             ("satellites", "name") => "x.name || '-' || c.k".to_owned(),
+            // The name beside what belongs to it.
+            (_, "satellite") => "x.satellite || '-' || c.k".to_owned(),
             (_, column) => format!("x.{column}"),
         })
         .collect();

@@ -8,7 +8,7 @@ use crate::{Page, Paged, StoreResult};
 /// How far what is desired is at the satellites.
 #[async_trait]
 pub trait Rollouts {
-    /// How the published list of the group called `group` is at its members; a page of those of `progress`, or of all.
+    /// How the published list of the group called `group` is at its members; a page of those of `progress`, or of all, by name.
     async fn rollout(&self, group: &str, progress: Option<Progress>, page: Page) -> StoreResult<Rollout>;
 
     /// What the satellite called `satellite` shall have, by group, and then what it holds and nobody wants.
