@@ -81,6 +81,14 @@ impl Error {
         }
     }
 
+    /// Whether the same may go well a moment later: a restart, a replica that ends.
+    pub(crate) fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable { .. } | Self::Refused { code: 429 | 500.., .. } | Self::Answer { .. }
+        )
+    }
+
     /// A failure of the file system or the terminal.
     pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         let what = what.into();

@@ -13,6 +13,7 @@ mod commands;
 mod error;
 mod fleet;
 mod loopback;
+mod patience;
 mod private_file;
 mod render;
 mod session;

@@ -109,9 +109,12 @@ pub(crate) struct RolloutStatus {
     /// Give up waiting after this time (`90s`, `10m`); the exit code is 1 then
     #[arg(long, value_name = "TIME", requires = "watch", value_parser = seconds)]
     pub(crate) timeout: Option<u32>,
-    /// Complete is what every satellite has that is heard of: sites that are away get it when they are back
+    /// Complete is what every satellite has that is heard of, and at least one is: sites that are away get it when they are back
     #[arg(long)]
     pub(crate) ignore_unreachable: bool,
+    /// Complete is what every satellite has all of that the registry has: a rule may match nothing yet
+    #[arg(long)]
+    pub(crate) ignore_unresolved: bool,
     /// Name every satellite that has not all of it; the first hundred of each kind otherwise
     #[arg(long)]
     pub(crate) all: bool,

@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::cli::{Audit, Output};
 use crate::client::Client;
 use crate::error::Error;
+use crate::patience::Patience;
 use crate::render;
 
 const PATH: [&str; 2] = ["api", "audit"];
@@ -80,8 +81,10 @@ async fn follow(
     for row in rows.iter().filter(|_| limit > 0) {
         one(output, row)?;
     }
+    let mut patience = Patience::default();
     loop {
-        let rows = page(client, filter, Some(("after", last.to_string())), PAGE).await?;
+        let rows = page(client, filter, Some(("after", last.to_string())), PAGE).await;
+        let rows = patience.take(rows)?.unwrap_or_default();
         for row in &rows {
             one(output, row)?;
             last = row.sequence;

@@ -4,7 +4,9 @@ mod bars;
 
 use std::time::Duration;
 
-use fleet_protocol::api::{GroupRevision, Rollout, RolloutProgress, RolloutSatellite, RolloutTotals};
+use fleet_protocol::api::{
+    ArtifactResolution, GroupDetail, GroupRevision, Rollout, RolloutProgress, RolloutSatellite, RolloutTotals,
+};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
@@ -13,6 +15,7 @@ use tokio::time::Instant;
 use crate::cli::{Output, RolloutStatus};
 use crate::client::Client;
 use crate::error::Error;
+use crate::patience::Patience;
 use crate::render;
 
 use bars::Shown;
@@ -40,14 +43,27 @@ enum Standing {
     Publishing,
     /// Not every satellite has it.
     UnderWay,
+    /// Every satellite has what it stands for, and for some of it the registry has nothing.
+    Unresolved,
     /// Every satellite has it.
     Complete,
+}
+
+/// An entry of the list for which the registry has nothing, or nothing new.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Unresolved {
+    /// The tag or the rule.
+    entry: String,
+    /// Why; absent where nobody has looked yet.
+    reason: Option<String>,
 }
 
 /// A look at a rollout.
 #[derive(Serialize)]
 struct Look {
     standing: Standing,
+    /// Looked at only where every satellite has all that there is.
+    unresolved: Vec<Unresolved>,
     #[serde(flatten)]
     rollout: Rollout,
 }
@@ -58,6 +74,7 @@ pub(crate) async fn status(client: &Client, output: Output, status: &RolloutStat
     let end = status.timeout.map(|seconds| begin + Duration::from_secs(seconds.into()));
     let mut shown = Shown::new(output);
     let mut look = look(client, status, !status.watch).await?;
+    let mut patience = Patience::default();
     while status.watch && look.standing != Standing::Complete {
         shown.show(&look);
         let next = Instant::now() + INTERVAL;
@@ -65,10 +82,13 @@ pub(crate) async fn status(client: &Client, output: Output, status: &RolloutStat
             break;
         }
         tokio::time::sleep_until(next).await;
-        look = self::look(client, status, begin.elapsed() >= HEARD_OF).await?;
+        let next = self::look(client, status, begin.elapsed() >= HEARD_OF).await;
+        look = patience.take(next)?.unwrap_or(look);
     }
     shown.end();
-    if look.standing != Standing::Complete {
+    if look.standing == Standing::Complete || look.standing == Standing::Unresolved {
+        look.rollout.satellites.clear();
+    } else {
         look.rollout.satellites = behind(client, status, &look.rollout.totals).await?;
     }
     match output {
@@ -91,8 +111,33 @@ async fn look(client: &Client, status: &RolloutStatus, heard: bool) -> Result<Lo
         // A list that came to the same document again is not put again, and keeps the time of that document.
         false => heard && rollout.digest.is_some() && nothing_to_publish(client).await?,
     };
-    let standing = standing(&rollout, published, status.ignore_unreachable);
-    Ok(Look { standing, rollout })
+    let mut look = Look {
+        standing: standing(&rollout, published, status.ignore_unreachable),
+        unresolved: Vec::new(),
+        rollout,
+    };
+    if look.standing == Standing::Complete {
+        let group: GroupDetail = client.get(&["api", "groups", &status.group]).await?;
+        look.unresolved = group.resolutions.iter().filter_map(unresolved).collect();
+        if !look.unresolved.is_empty() && !status.ignore_unresolved {
+            look.standing = Standing::Unresolved;
+        }
+    }
+    Ok(look)
+}
+
+fn unresolved(entry: &ArtifactResolution) -> Option<Unresolved> {
+    let nothing = entry.resolved.is_empty() && entry.digest.is_none();
+    if entry.unresolved.is_none() && !nothing {
+        return None;
+    }
+    let chosen = match (&entry.pattern, &entry.tag, &entry.digest) {
+        (Some(pattern), ..) => format!(" {pattern}"),
+        (None, Some(tag), _) => format!(":{tag}"),
+        (None, None, digest) => digest.as_ref().map_or_else(String::new, |digest| format!("@{digest}")),
+    };
+    let reason = entry.unresolved.as_ref().map(|unresolved| unresolved.reason.clone());
+    Some(Unresolved { entry: format!("{}{chosen}", entry.repository), reason })
 }
 
 fn is_published(rollout: &Rollout, changed: Option<Timestamp>) -> bool {
@@ -107,7 +152,8 @@ async fn nothing_to_publish(client: &Client) -> Result<bool, Error> {
 
 fn standing(rollout: &Rollout, published: bool, ignore_unreachable: bool) -> Standing {
     let totals = &rollout.totals;
-    let away = if ignore_unreachable { totals.unreachable } else { 0 };
+    // A fleet of which nobody is heard has not got anything.
+    let away = if ignore_unreachable && totals.current > 0 { totals.unreachable } else { 0 };
     match (published, rollout.settling || totals.current + away < totals.wanted) {
         (false, _) => Standing::Publishing,
         (true, true) => Standing::UnderWay,
@@ -167,6 +213,11 @@ fn line(look: &Look) -> String {
     if look.standing != Standing::Publishing && !behind.is_empty() {
         line = format!("{line}; {}", behind.join(", "));
     }
+    match look.unresolved.len() {
+        0 => {}
+        1 => line.push_str("; 1 entry of the list is unresolved"),
+        count => line.push_str(&format!("; {count} entries of the list are unresolved")),
+    }
     if look.rollout.settling {
         line.push_str(" (still counting)");
     }
@@ -180,7 +231,11 @@ fn table(look: &Look, status: &RolloutStatus) {
     if let (Some(digest), published) = (&rollout.digest, rollout.published_at) {
         println!("{} artifacts, published {} as {digest}", rollout.artifacts, render::ago(published));
     }
-    if rollout.satellites.is_empty() || look.standing == Standing::Complete {
+    for one in &look.unresolved {
+        let reason = one.reason.as_deref().unwrap_or("the registry was not asked yet");
+        println!("unresolved: {}", render::printable(&format!("{}: {reason}", one.entry)));
+    }
+    if rollout.satellites.is_empty() || matches!(look.standing, Standing::Complete | Standing::Unresolved) {
         return;
     }
     let mut table = render::table(["SATELLITE", "PROGRESS", "BYTES", "SINCE", "LAST SEEN", "WHY"]);
@@ -226,12 +281,33 @@ mod tests {
         assert_eq!(standing(&one, true, true), Standing::Complete);
         assert_eq!(standing(&one, false, true), Standing::Publishing);
         assert_eq!(standing(&Rollout { settling: true, ..one.clone() }, true, true), Standing::UnderWay);
+        let silent = RolloutTotals { wanted: 1, unreachable: 1, ..RolloutTotals::default() };
+        assert_eq!(standing(&rollout(silent), true, true), Standing::UnderWay);
         let failed = RolloutTotals { current: 1, failed: 1, ..totals };
         assert_eq!(standing(&rollout(failed), true, true), Standing::UnderWay);
         let nobody = rollout(RolloutTotals::default());
         assert_eq!(standing(&nobody, true, false), Standing::Complete);
-        let look = Look { standing: Standing::UnderWay, rollout: one };
+        let look = Look { standing: Standing::UnderWay, unresolved: Vec::new(), rollout: one };
         assert_eq!(line(&look), "2 of 3 satellites have it; 1 unreachable");
+    }
+
+    #[test]
+    fn what_stands_for_nothing_is_unresolved() {
+        let entry = |value| serde_json::from_value::<ArtifactResolution>(value).unwrap();
+        let found = serde_json::json!([{"tag": "1.2.0", "digest": "sha256:1", "referrers": null}]);
+        let failing = serde_json::json!({"reason": "no such tag", "since": "2026-01-01T00:00:00Z"});
+        let rule = |resolved, unresolved| {
+            entry(
+                serde_json::json!({"repository": "a/b", "tag": null, "digest": null, "match": {"semver": "^1"},
+                "keep": null, "resolved": resolved, "resolved_at": null, "unresolved": unresolved}),
+            )
+        };
+        assert_eq!(unresolved(&rule(found.clone(), Value::Null)), None);
+        let named = |reason: Option<&str>| {
+            Some(Unresolved { entry: "a/b semver ^1".into(), reason: reason.map(str::to_owned) })
+        };
+        assert_eq!(unresolved(&rule(serde_json::json!([]), Value::Null)), named(None));
+        assert_eq!(unresolved(&rule(found, failing)), named(Some("no such tag")));
     }
 
     #[test]

@@ -60,6 +60,14 @@ async fn a_rollout_is_watched_to_its_end() {
         (&json!("edge-02"), &Value::Null)
     );
 
+    let empty = operator
+        .file("empty.yaml", "groups:\n  empty: {artifacts: [{repository: shop/app, match: {glob: no-*}}]}\n");
+    operator.does(&["apply", "-f", &empty]);
+    let run = operator.run(&["rollout", "status", "empty", "--watch", "--timeout", "6s"]);
+    let said = String::from_utf8(run.stdout).unwrap();
+    assert!(run.status.code() == Some(1) && said.contains("unresolved: shop/app glob no-*"), "{said}");
+    operator.does(&["rollout", "status", "empty", "--watch", "--timeout", "60s", "--ignore-unresolved"]);
+
     let described = operator.json(&["satellite", "describe", "edge-01"]);
     assert_eq!(described["drift"], json!(false), "{described}");
     assert_eq!(described["artifacts"][0]["state"], "there");

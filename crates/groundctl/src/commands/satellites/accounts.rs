@@ -18,6 +18,13 @@ fn word(state: AccountState) -> &'static str {
 
 /// The accounts of a satellite.
 pub(crate) fn of_satellite(accounts: &SatelliteAccounts) -> Table {
+    let mut state = word(accounts.state).to_owned();
+    if let Some(error) = &accounts.error {
+        state = format!("{state}: {error}, since {}", render::ago(accounts.error_since));
+    }
+    if accounts.accounts.is_empty() {
+        return render::record([("Accounts", state)]);
+    }
     let mut table = render::table(["ACCOUNT", "ROLE", "PROJECTS", "ENDS", "LAST GIVEN", "FIRST USED"]);
     for account in &accounts.accounts {
         table.add_row([
@@ -28,10 +35,6 @@ pub(crate) fn of_satellite(accounts: &SatelliteAccounts) -> Table {
             render::ago(account.given_at),
             render::ago(account.used_at),
         ]);
-    }
-    let mut state = word(accounts.state).to_owned();
-    if let Some(error) = &accounts.error {
-        state = format!("{state}: {error}, since {}", render::ago(accounts.error_since));
     }
     table.add_row([state]);
     table
