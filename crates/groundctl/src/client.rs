@@ -18,6 +18,8 @@ use crate::session;
 const MAX_ANSWER: usize = 64 << 20;
 /// How long one request waits in all where Ground Control asks for fewer requests.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// How often a request is sent again whose answer got lost.
+const RESENDS: u64 = 3;
 /// The most that a list page holds.
 const PAGE_SIZE: usize = 100;
 
@@ -72,7 +74,7 @@ impl Client {
         &self,
         path: &[&str],
     ) -> Result<(T, Option<String>), Error> {
-        self.exchange(Method::GET, self.url(path)?, None::<&()>, None).await
+        self.exchange(Method::GET, self.url(path)?, None::<&()>, Terms::default()).await
     }
 
     /// A change of what still has this entity tag; 412 where it is another (RFC 9110 section 13.1.1).
@@ -83,7 +85,20 @@ impl Client {
         body: Option<&impl Serialize>,
         tag: Option<&str>,
     ) -> Result<T, Error> {
-        Ok(self.exchange(method, self.url(path)?, body, tag).await?.0)
+        let terms = Terms { tag, key: None };
+        Ok(self.exchange(method, self.url(path)?, body, terms).await?.0)
+    }
+
+    /// A request that makes something, or a list anew: sent again where its answer got lost, and carried out once.
+    pub(crate) async fn make<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        body: Option<&impl Serialize>,
+        tag: Option<&str>,
+    ) -> Result<T, Error> {
+        let key = key();
+        let terms = Terms { tag, key: Some(&key) };
+        Ok(self.exchange(Method::POST, self.url(path)?, body, terms).await?.0)
     }
 
     /// `GET` of one thing, with a query.
@@ -96,7 +111,7 @@ impl Client {
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
-        Ok(self.exchange(Method::GET, url, None::<&()>, None).await?.0)
+        Ok(self.exchange(Method::GET, url, None::<&()>, Terms::default()).await?.0)
     }
 
     /// `GET` of every page of a list.
@@ -117,7 +132,8 @@ impl Client {
                 .extend_pairs(query)
                 .append_pair("page", &page.to_string())
                 .append_pair("page_size", &PAGE_SIZE.to_string());
-            let (items, _): (Vec<T>, _) = self.exchange(Method::GET, url, None::<&()>, None).await?;
+            let (items, _): (Vec<T>, _) =
+                self.exchange(Method::GET, url, None::<&()>, Terms::default()).await?;
             let last = items.len() < PAGE_SIZE;
             all.extend(items);
             if last {
@@ -152,10 +168,10 @@ impl Client {
         method: Method,
         url: Url,
         body: Option<&impl Serialize>,
-        tag: Option<&str>,
+        terms: Terms<'_>,
     ) -> Result<(T, Option<String>), Error> {
-        let mut patience = PATIENCE;
-        let (status, tag, bytes) = loop {
+        let (mut patience, mut lost) = (PATIENCE, 0);
+        let received = loop {
             let mut request = self.http.request(method.clone(), url.clone());
             if let Some(token) = &self.token {
                 request = request.bearer_auth(token.expose_secret());
@@ -163,32 +179,48 @@ impl Client {
             if let Some(body) = body {
                 request = request.json(body);
             }
-            if let Some(tag) = tag {
-                request = request.header(header::IF_MATCH, tag);
-            }
-            let mut response = request.send().await.map_err(|error| self.unreachable(&error))?;
-            let status = response.status();
-            let slower = later(&response).filter(|wait| self.token.is_some() && *wait <= patience);
-            let tag =
-                response.headers().get(header::ETAG).and_then(|tag| tag.to_str().ok()).map(str::to_owned);
-            let mut bytes = Vec::new();
-            while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(&error))? {
-                if bytes.len() + chunk.len() > MAX_ANSWER {
-                    return Err(self.foreign(format!("more than {MAX_ANSWER} bytes")));
+            match self.one(terms.on(request)).await {
+                Ok(received) => match received.later.filter(|wait| self.token.is_some() && *wait <= patience)
+                {
+                    // Refused before it was looked at, or under way already.
+                    Some(wait) => {
+                        patience -= wait;
+                        tokio::time::sleep(wait).await;
+                    }
+                    None => break received,
+                },
+                // Its answer got lost, and Ground Control knows it again by its key.
+                Err(failure) if terms.key.is_some() && (failure.sent || lost > 0) && lost < RESENDS => {
+                    lost += 1;
+                    tokio::time::sleep(Duration::from_secs(lost)).await;
                 }
-                bytes.extend_from_slice(&chunk);
+                Err(failure) => return Err(failure.error),
             }
-            // Refused before it was looked at, so that it may be sent again.
-            let Some(wait) = slower else { break (status, tag, bytes) };
-            patience -= wait;
-            tokio::time::sleep(wait).await;
         };
-        if !status.is_success() {
-            return Err(self.refusal(status, &bytes));
+        if !received.status.is_success() {
+            return Err(self.refusal(received.status, &received.bytes));
         }
-        let bytes: &[u8] = if bytes.is_empty() { b"null" } else { &bytes };
+        let bytes: &[u8] = if received.bytes.is_empty() { b"null" } else { &received.bytes };
         let answer = serde_json::from_slice(bytes).map_err(|error| self.foreign(error.to_string()))?;
-        Ok((answer, tag))
+        Ok((answer, received.tag))
+    }
+
+    /// One request and its whole answer.
+    async fn one(&self, request: reqwest::RequestBuilder) -> Result<Received, Failure> {
+        let failed =
+            |error: reqwest::Error| Failure { sent: !error.is_connect(), error: self.unreachable(&error) };
+        let mut response = request.send().await.map_err(failed)?;
+        let tag = response.headers().get(header::ETAG).and_then(|tag| tag.to_str().ok()).map(str::to_owned);
+        let (status, later) = (response.status(), later(&response));
+        let mut bytes = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(failed)? {
+            if bytes.len() + chunk.len() > MAX_ANSWER {
+                let error = self.foreign(format!("more than {MAX_ANSWER} bytes"));
+                return Err(Failure { sent: false, error });
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(Received { status, tag, later, bytes })
     }
 
     fn refusal(&self, status: StatusCode, body: &[u8]) -> Error {
@@ -215,11 +247,53 @@ impl Client {
     }
 }
 
-/// How long a 429 asks to wait (RFC 9110 section 10.2.3).
+/// What goes with a request beside its body.
+#[derive(Clone, Copy, Default)]
+struct Terms<'a> {
+    /// The entity tag that what is changed must have.
+    tag: Option<&'a str>,
+    /// By what the request is known where it comes again (draft-ietf-httpapi-idempotency-key-header).
+    key: Option<&'a str>,
+}
+
+impl Terms<'_> {
+    fn on(self, mut request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
+        if let Some(tag) = self.tag {
+            request = request.header(header::IF_MATCH, tag);
+        }
+        if let Some(key) = self.key {
+            request = request.header("Idempotency-Key", format!("\"{key}\""));
+        }
+        request
+    }
+}
+
+/// An answer.
+struct Received {
+    status: StatusCode,
+    tag: Option<String>,
+    /// When the same may be asked again.
+    later: Option<Duration>,
+    bytes: Vec<u8>,
+}
+
+/// No answer.
+struct Failure {
+    /// Whether the request may have been carried out all the same.
+    sent: bool,
+    error: Error,
+}
+
+/// How long to wait before the same is asked again, which has been done nothing for (RFC 9110 section 10.2.3).
 fn later(response: &reqwest::Response) -> Option<Duration> {
     let seconds = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
-    (response.status() == StatusCode::TOO_MANY_REQUESTS)
+    matches!(response.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::CONFLICT)
         .then(|| Duration::from_secs(std::cmp::max(seconds, 1)))
+}
+
+/// A key that no other request has.
+fn key() -> String {
+    format!("{:032x}", rand::random::<u128>())
 }
 
 /// An answer that nobody reads.

@@ -114,3 +114,24 @@ fn nothing_is_asked_before_the_files_are_right() {
     assert!(said(&output).contains("-:2: configs.slow") && said(&output).contains("nothing was changed"));
     assert!(server.asked().is_empty());
 }
+
+#[test]
+fn what_is_made_is_asked_for_again_where_its_answer_got_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = "groups: {web: {}}\n";
+    let empty = || (200, "", json!([]));
+    let group = json!({"id": "1", "group_name": "web", "registry_url": "", "projects": [], "artifacts": [], "selector": null,
+        "created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z"});
+    let none = (404, "", json!({"message": "there is no group \"web\"", "code": 404}));
+    let server = Scripted::with(vec![empty(), empty(), empty(), none, scripted::LOST, (200, "", group)]);
+    let output = apply(&server, dir.path(), file);
+    assert!(output.status.success(), "{}", said(&output));
+    let asked = server.asked();
+    let key = |(head, _): &(String, Value)| {
+        let head = head.to_lowercase();
+        head.lines().find_map(|line| line.strip_prefix("idempotency-key: ").map(str::to_owned)).unwrap()
+    };
+    assert_eq!(asked.len(), 6);
+    assert!(asked[5].0.starts_with("POST /api/groups/sync ") && asked[4].1 == asked[5].1);
+    assert_eq!(key(&asked[4]), key(&asked[5]), "one request, sent twice");
+}

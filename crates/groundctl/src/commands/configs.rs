@@ -34,7 +34,7 @@ pub(crate) async fn run(client: &Client, output: Output, command: Configs) -> Re
         Configs::Create { name, file } => {
             let request =
                 NewConfig { config_name: name.clone(), registry: None, config: read_document(&file)? };
-            let config: Config = client.send(Method::POST, &PATH, Some(&request)).await?;
+            let config: Config = client.make(&PATH, Some(&request), None).await?;
             changed(output, &config, "created")
         }
         Configs::Patch { name, file } => {

@@ -43,7 +43,7 @@ pub(crate) async fn run(client: &Client, output: Output, command: Groups) -> Res
                 Error::Input(reason) => Error::Input(format!("{}: {reason}", file.display())),
                 other => other,
             })?;
-            let group: Group = client.send(Method::POST, &["api", "groups", "sync"], Some(&state)).await?;
+            let group: Group = client.make(&["api", "groups", "sync"], Some(&state), None).await?;
             render::show(output, &group, artifacts)
         }
         Groups::Delete { name } => {

@@ -6,7 +6,6 @@
 use std::path::PathBuf;
 
 use fleet_protocol::api::{NewSatelliteAnswer, RegisterSatellite, RegisteredSatellite};
-use reqwest::Method;
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 
@@ -74,7 +73,7 @@ pub(crate) async fn register(client: &Client, output: Output, register: Register
         config_name: register.config,
     };
     let path = ["api", "satellites", "register"];
-    let answer: RegisteredSatellite = client.send(Method::POST, &path, Some(&request)).await?;
+    let answer: RegisteredSatellite = client.make(&path, Some(&request), None).await?;
     show_registration(output, answer, files)
 }
 
@@ -86,7 +85,7 @@ pub(crate) async fn enable(
 ) -> Result<(), Error> {
     let files = Files::prepare(&handover)?;
     let path = ["api", "satellites", name, "enable"];
-    match client.send(Method::POST, &path, None::<&()>).await? {
+    match client.make(&path, None::<&()>, None).await? {
         EnableAnswer::Registration(answer) => show_registration(output, *answer, files),
         EnableAnswer::Token(answer) => {
             let token_file = put(files.token, &answer.token)?;

@@ -57,7 +57,7 @@ pub(crate) async fn run(client: &Client, output: Output, command: Satellites) ->
         }
         Satellites::Create { name, groups, config } => {
             let request = NewSatellite { name: name.clone(), groups: Some(groups), config_name: config };
-            let answer: NewSatelliteAnswer = client.send(Method::POST, &PATH, Some(&request)).await?;
+            let answer: NewSatelliteAnswer = client.make(&PATH, Some(&request), None).await?;
             render::show(output, &answer, |answer| {
                 render::record([
                     ("Satellite", name.clone()),

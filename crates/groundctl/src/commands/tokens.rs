@@ -36,7 +36,7 @@ pub(crate) async fn run(client: &Client, output: Output, command: Tokens) -> Res
             // What cannot be kept is not made.
             let file = token_file.as_deref().map(PrivateFile::prepare).transpose()?;
             let request = NewApiToken { name, scopes, expires_at: expires };
-            let mut made: CreatedApiToken = client.send(Method::POST, &PATH, Some(&request)).await?;
+            let mut made: CreatedApiToken = client.make(&PATH, Some(&request), None).await?;
             let Some(file) = file else {
                 return match output {
                     Output::Json => render::json(&made),

@@ -38,7 +38,7 @@ pub(crate) async fn run(client: &Client, output: Output, command: Users) -> Resu
         Users::Create { name, role, password } => {
             let password = read_secret(password.password_file.as_deref(), &format!("Password of {name}: "))?;
             let request = NewUser { username: name, password: password.expose_secret().to_owned(), role };
-            let user: User = client.send(Method::POST, &PATH, Some(&request)).await?;
+            let user: User = client.make(&PATH, Some(&request), None).await?;
             changed(output, &user, "created")
         }
         Users::Role { name, role } => {

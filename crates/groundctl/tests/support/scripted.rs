@@ -10,6 +10,9 @@ use serde_json::Value;
 /// What is answered: a status, further header lines, a body.
 pub(crate) type Answer = (u16, &'static str, Value);
 
+/// The connection ends where the answer would begin.
+pub(crate) const LOST: Answer = (0, "", Value::Null);
+
 /// Answers requests by a list, and keeps what was asked.
 pub(crate) struct Scripted {
     pub(crate) url: String,
@@ -27,6 +30,9 @@ impl Scripted {
                 let request = read(&mut stream);
                 kept.lock().unwrap().push(request);
                 let (status, headers, body) = answers.pop_front().unwrap_or((500, "", Value::Null));
+                if status == LOST.0 {
+                    continue;
+                }
                 let body = body.to_string();
                 write!(
                     stream,

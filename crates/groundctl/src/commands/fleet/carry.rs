@@ -116,12 +116,17 @@ async fn one(
     let seen = seen::unchanged(client, current, change).await?;
     let Request { method, path, body } = Request::of(change)?;
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
+    let (body, seen) = (body.as_ref(), seen.as_deref());
     let Change::CreateSatellite { name, .. } = change else {
-        return client.send_if::<Ignored>(method, &path, body.as_ref(), seen.as_deref()).await.map(drop);
+        let _: Ignored = match method {
+            Method::POST => client.make(&path, body, seen).await?,
+            _ => client.send_if(method, &path, body, seen).await?,
+        };
+        return Ok(());
     };
     // What cannot be kept is not made.
     let file = PrivateFile::prepare(&tokens.0.as_deref().unwrap_or(Path::new(".")).join(name))?;
-    let answer: NewSatelliteAnswer = client.send(method, &path, body.as_ref()).await?;
+    let answer: NewSatelliteAnswer = client.make(&path, body, None).await?;
     let path = file.path().to_owned();
     file.keep(answer.token.as_bytes())?;
     files.insert(name.clone(), path);

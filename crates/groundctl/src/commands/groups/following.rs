@@ -81,7 +81,7 @@ pub(super) async fn replication(
             &format!("group {group} takes nothing from a replication adapter any more"),
         );
     }
-    let answer: ReplicationUrl = client.send(Method::POST, &path, None::<&()>).await?;
+    let answer: ReplicationUrl = client.make(&path, None::<&()>, None).await?;
     let Some(file) = file else {
         return match output {
             Output::Json => render::json(&answer),

@@ -3,7 +3,6 @@
 use comfy_table::Table;
 use fleet_protocol::Artifact;
 use fleet_protocol::api::{GroupRevision, GroupRevisionDetail};
-use reqwest::Method;
 
 use super::{PATH, following};
 use crate::cli::Output;
@@ -35,7 +34,7 @@ pub(super) async fn show(client: &Client, output: Output, name: &str, number: u6
 
 pub(super) async fn restore(client: &Client, output: Output, name: &str, number: u64) -> Result<(), Error> {
     let path = [PATH[0], PATH[1], name, "revisions", &number.to_string(), "restore"];
-    let made: GroupRevisionDetail = client.send(Method::POST, &path, None::<&()>).await?;
+    let made: GroupRevisionDetail = client.make(&path, None::<&()>, None).await?;
     match output {
         Output::Json => render::json(&made),
         Output::Table => {
