@@ -20,10 +20,21 @@ pub(crate) struct Suite {
     pub(crate) root: bool,
     /// Whether it wants a PostgreSQL, whose administrator's URL it finds in [`POSTGRES_URL`].
     pub(crate) postgres: bool,
-    /// Programs that no package holds: where one is missing the suite is skipped with that reason, everywhere.
-    pub(crate) live: &'static [&'static str],
+    /// What no package holds: where it is missing the suite is skipped with that reason, everywhere.
+    pub(crate) live: Live,
     /// The longest that each of its test programs may take.
     pub(crate) limit: Duration,
+}
+
+/// What a suite runs against that nobody can be asked to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Live {
+    /// It needs nothing of that kind.
+    Nothing,
+    /// Programs of SPIRE.
+    Spire(&'static [&'static str]),
+    /// A Harbor that the environment names.
+    Harbor,
 }
 
 /// Tells tests of the store where their PostgreSQL is.
@@ -76,7 +87,7 @@ const EXAMPLES: [Needed; 4] = [
 ];
 
 /// All suites, in the order in which they run.
-pub(crate) const SUITES: [Suite; 12] = [
+pub(crate) const SUITES: [Suite; 13] = [
     Suite {
         name: "unit",
         about: "every crate by itself, and the examples in the documentation",
@@ -84,7 +95,7 @@ pub(crate) const SUITES: [Suite; 12] = [
         packages: &[],
         root: false,
         postgres: false,
-        live: &[],
+        live: Live::Nothing,
         limit: Duration::from_secs(8 * MINUTE),
     },
     Suite {
@@ -94,7 +105,7 @@ pub(crate) const SUITES: [Suite; 12] = [
         packages: &[POSTGRES],
         root: false,
         postgres: true,
-        live: &[],
+        live: Live::Nothing,
         limit: Duration::from_secs(5 * MINUTE),
     },
     Suite {
@@ -104,7 +115,7 @@ pub(crate) const SUITES: [Suite; 12] = [
         packages: &[REGISTRY],
         root: false,
         postgres: false,
-        live: &[],
+        live: Live::Nothing,
         limit: Duration::from_secs(5 * MINUTE),
     },
     Suite {
@@ -114,7 +125,7 @@ pub(crate) const SUITES: [Suite; 12] = [
         packages: &[],
         root: false,
         postgres: false,
-        live: &[],
+        live: Live::Nothing,
         limit: Duration::from_secs(5 * MINUTE),
     },
     Suite {
@@ -124,7 +135,7 @@ pub(crate) const SUITES: [Suite; 12] = [
         packages: &COMPONENTS,
         root: true,
         postgres: false,
-        live: &[],
+        live: Live::Nothing,
         limit: Duration::from_secs(5 * MINUTE),
     },
     Suite {
@@ -134,17 +145,17 @@ pub(crate) const SUITES: [Suite; 12] = [
         packages: &ENGINES,
         root: true,
         postgres: false,
-        live: &[],
+        live: Live::Nothing,
         limit: Duration::from_secs(5 * MINUTE),
     },
     Suite {
         name: "end-to-end",
-        about: "groups, updates, removals, failures, wiped disks; every byte fetched and stored once",
+        about: "groups, updates, removals, failures, wiped disks; every byte stored once; the flow beside Harbor's stand-in",
         needs: "Debian: docker-registry postgresql",
         packages: &[REGISTRY, POSTGRES],
         root: false,
         postgres: false,
-        live: &[],
+        live: Live::Nothing,
         limit: Duration::from_secs(8 * MINUTE),
     },
     Suite {
@@ -154,7 +165,7 @@ pub(crate) const SUITES: [Suite; 12] = [
         packages: &[REGISTRY, POSTGRES],
         root: false,
         postgres: false,
-        live: &[],
+        live: Live::Nothing,
         limit: Duration::from_secs(10 * MINUTE),
     },
     Suite {
@@ -164,7 +175,7 @@ pub(crate) const SUITES: [Suite; 12] = [
         packages: &[],
         root: false,
         postgres: false,
-        live: &[],
+        live: Live::Nothing,
         limit: Duration::from_secs(10 * MINUTE),
     },
     Suite {
@@ -174,7 +185,7 @@ pub(crate) const SUITES: [Suite; 12] = [
         packages: &[FAKETIME, CURL, OPENSSL],
         root: true,
         postgres: false,
-        live: &[],
+        live: Live::Nothing,
         limit: Duration::from_secs(10 * MINUTE),
     },
     Suite {
@@ -184,7 +195,7 @@ pub(crate) const SUITES: [Suite; 12] = [
         packages: &BROWSER,
         root: false,
         postgres: false,
-        live: &[],
+        live: Live::Nothing,
         limit: Duration::from_secs(8 * MINUTE),
     },
     Suite {
@@ -194,8 +205,18 @@ pub(crate) const SUITES: [Suite; 12] = [
         packages: &EXAMPLES,
         root: false,
         postgres: false,
-        live: &["spire-server", "spire-agent"],
+        live: Live::Spire(&["spire-server", "spire-agent"]),
         limit: Duration::from_secs(15 * MINUTE),
+    },
+    Suite {
+        name: "harbor",
+        about: "a real Harbor: projects, robots, groups that follow it, sites that pull, rotation, revocation, the end",
+        needs: "live: HARBOR_TEST_URL, HARBOR_TEST_USERNAME, HARBOR_TEST_PASSWORD of a Harbor without a project `satellite`",
+        packages: &[],
+        root: false,
+        postgres: false,
+        live: Live::Harbor,
+        limit: Duration::from_secs(20 * MINUTE),
     },
 ];
 
@@ -210,6 +231,9 @@ fn suite_of(package: &str, target: &str, kind: &str) -> &'static str {
     match (package, target) {
         ("testbed", "clients") => "clients",
         ("testbed", "end_to_end" | "end_to_end_following" | "end_to_end_oci" | "groundctl") => "end-to-end",
+        // The flow of the live suite, against what Harbor was recorded to answer, with docker-registry behind it.
+        ("testbed", "harbor_stand_in") => "end-to-end",
+        ("testbed", "harbor_live") => "harbor",
         // It needs docker-registry, too.
         ("ground-control", "oci_registry") => "end-to-end",
         ("testbed", "crash") => "crash",
@@ -243,6 +267,8 @@ mod tests {
             ("testbed", "testbed", "lib"),
             ("testbed", "identity_flow", "test"),
             ("testbed", "spire_flow", "test"),
+            ("testbed", "harbor_live", "test"),
+            ("testbed", "harbor_stand_in", "test"),
             ("registry-server", "conformance", "test"),
             ("ground-control-postgres", "anything", "test"),
             ("some-new-crate", "anything", "test"),

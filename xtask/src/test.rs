@@ -10,7 +10,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::build::{self, TestProgram};
 use crate::error::{Error, Result};
-use crate::suites::{POSTGRES_URL, SUITES, Suite};
+use crate::suites::{Live, POSTGRES_URL, SUITES, Suite};
 use crate::{machine, orphans, packages};
 
 /// What to test.
@@ -66,13 +66,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
         println!("\n── {}: {}", suite.name, suite.about);
         let counts = match lacks(suite).map_or_else(|| prepare(suite).map_err(Unfit::Here), Err) {
             Ok(()) => {
-                if !suite.live.is_empty() {
-                    let version = testbed::spire::version().await;
-                    println!(
-                        "   {} {}",
-                        suite.live.join(", "),
-                        version.unwrap_or_else(|error| error.to_string())
-                    );
+                if let Some(version) = version(suite).await {
+                    println!("   {version}");
                 }
                 run_suite(suite, &programs, &folder, &arguments).await
             }
@@ -111,8 +106,27 @@ enum Unfit {
 
 /// Why a live suite has nothing to run against.
 fn lacks(suite: &Suite) -> Option<Unfit> {
-    let missing = suite.live.iter().find_map(|program| testbed::spire::find(program).err())?;
+    let missing = match suite.live {
+        Live::Nothing => None,
+        Live::Spire(programs) => programs.iter().find_map(|program| testbed::spire::find(program).err()),
+        Live::Harbor => testbed::harbor::Harbor::from_environment().err(),
+    }?;
     Some(Unfit::Anywhere(missing.to_string()))
+}
+
+/// What a live suite runs against.
+async fn version(suite: &Suite) -> Option<String> {
+    let told = |version: testbed::Result<String>| version.unwrap_or_else(|error| error.to_string());
+    match suite.live {
+        Live::Nothing => None,
+        Live::Spire(programs) => {
+            Some(format!("{} {}", programs.join(", "), told(testbed::spire::version().await)))
+        }
+        Live::Harbor => {
+            let harbor = testbed::harbor::Harbor::from_environment().ok()?;
+            Some(format!("Harbor {} at {}", told(harbor.version().await), harbor.url()))
+        }
+    }
 }
 
 fn prepare(suite: &Suite) -> Result<(), String> {
@@ -157,7 +171,12 @@ async fn run_suite(suite: &Suite, programs: &[TestProgram], folder: &Path, argum
         let mut command = Command::new(&program.executable);
         command.current_dir(&program.folder).env("CARGO_MANIFEST_DIR", &program.folder);
         command.args(arguments.filter.iter());
-        counts.add(run_program(&name, command, &environment, suite.limit, arguments.verbose).await);
+        // Its steps are shown as they are taken, and what it could not show.
+        let verbose = arguments.verbose || suite.live == Live::Harbor;
+        if suite.live == Live::Harbor {
+            command.arg("--nocapture");
+        }
+        counts.add(run_program(&name, command, &environment, suite.limit, verbose).await);
     }
     if !found {
         println!("FAILED {}: the build holds no test program of it", suite.name);

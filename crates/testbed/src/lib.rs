@@ -23,6 +23,7 @@ pub mod error;
 pub mod files;
 pub mod go_peer;
 pub mod ground_control;
+pub mod harbor;
 pub mod hardware;
 pub mod image;
 pub mod layout;

@@ -1,5 +1,6 @@
 //! A registry client of a few lines that shares nothing with the product's, so that each finds the other's mistakes.
 
+use std::path::Path;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -42,16 +43,28 @@ pub struct Verified {
     pub bytes: u64,
 }
 
-/// A client of plain HTTP that goes through no proxy of the machine's and gives up on a server that is silent.
-pub fn http_client() -> reqwest::Client {
+fn client_builder() -> reqwest::ClientBuilder {
     // A second installation of the provider is refused, and it is the same one.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let built = reqwest::Client::builder()
+    reqwest::Client::builder()
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(Duration::from_secs(5))
         .read_timeout(Duration::from_secs(30))
-        .build();
+}
+
+/// [`http_client`] that also trusts the authorities in a file.
+pub fn http_client_trusting(ca_file: Option<&Path>) -> Result<reqwest::Client> {
+    let mut builder = client_builder();
+    if let Some(file) = ca_file {
+        builder = builder.tls_certs_merge(crate::harbor::certificate(file)?);
+    }
+    builder.build().map_err(|error| Error::Content(format!("no HTTP client: {error}")))
+}
+
+/// A client of plain HTTP that goes through no proxy of the machine's and gives up on a server that is silent.
+pub fn http_client() -> reqwest::Client {
+    let built = client_builder().build();
     #[expect(
         clippy::expect_used,
         reason = "only fixed options and an installed provider go into this client"
@@ -68,6 +81,11 @@ impl Registry {
     /// A registry that takes HTTP Basic.
     pub fn basic(url: &str, user: &str, password: &str) -> Self {
         Self { credentials: Some((user.to_owned(), password.to_owned())), ..Self::anonymous(url) }
+    }
+
+    /// It, trusting the authorities in a file, too.
+    pub fn trusting(self, ca_file: Option<&Path>) -> Result<Self> {
+        Ok(Self { http: http_client_trusting(ca_file)?, ..self })
     }
 
     /// Its URL.

@@ -111,8 +111,13 @@ impl World {
                 kept.public = public.unwrap_or(kept.public);
                 Ok(Answer::empty(200))
             }
+            _ if self.repository_count(&project.name) > 0 => {
+                let text = "the project contains repositories, can not be deleted";
+                Err(Answer::error(412, "PRECONDITION", text))
+            }
             _ => {
                 self.projects.retain(|p| p.id != project.id);
+                self.policies.retain(|p| p.project != project.id);
                 Ok(Answer::empty(200))
             }
         }

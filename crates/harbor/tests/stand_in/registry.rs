@@ -134,7 +134,9 @@ pub(crate) async fn serve(shared: &Arc<Mutex<Shared>>, asked: Asked) -> Response
     let pushed = asked.method == Method::PUT && parts.1.starts_with("manifests/") && answer.status() == 201;
     if let (true, Some(digest)) = (pushed, answer.headers().get("Docker-Content-Digest")) {
         let reference = parts.1.trim_start_matches("manifests/");
-        keep(&mut shared.lock().unwrap().world, &parts.0, reference, digest.to_str().unwrap());
+        let digest = digest.to_str().unwrap();
+        keep(&mut shared.lock().unwrap().world, &parts.0, reference, digest);
+        super::webhooks::tell(shared, &parts.0, reference, digest);
     }
     answer
 }

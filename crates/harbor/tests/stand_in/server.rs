@@ -94,6 +94,7 @@ pub(crate) struct Shared {
     seen: Vec<Seen>,
     tokens: registry::Tokens,
     behind: Option<registry::Behind>,
+    deliver: Option<webhooks::Deliver>,
 }
 
 /// A running stand-in; it ends when this is dropped.
@@ -151,6 +152,12 @@ impl StandIn {
     #[allow(dead_code, reason = "only tests of whole programs push and pull")]
     pub(crate) fn put_before(&self, behind: registry::Behind) {
         self.shared.lock().unwrap().behind = Some(behind);
+    }
+
+    /// Has what is pushed told to the targets of policies.
+    #[allow(dead_code, reason = "only tests of whole programs have a target")]
+    pub(crate) fn deliver_with(&self, deliver: webhooks::Deliver) {
+        self.shared.lock().unwrap().deliver = Some(deliver);
     }
 
     /// The requests since the last time.

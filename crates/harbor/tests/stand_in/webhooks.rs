@@ -1,9 +1,16 @@
 //! Webhook policies and their executions.
 
+use std::sync::{Arc, Mutex};
+
+use futures_util::future::BoxFuture;
 use http::Method;
 use serde_json::{Value, json};
 
+use super::Shared;
 use super::world::{Answer, Route, World};
+
+/// Posts to a target with its `Authorization`; whether that was answered with success.
+pub(crate) type Deliver = Arc<dyn Fn(String, String, Value) -> BoxFuture<'static, bool> + Send + Sync>;
 
 const EVENTS: [&str; 10] = [
     "PUSH_ARTIFACT",
@@ -174,4 +181,44 @@ fn shown(body: &Value, id: i64, project: i64) -> Value {
         shown["description"] = json!(text);
     }
     shown
+}
+
+/// What was pushed is told to each policy of the project, in the background and once; how that ended is an execution.
+#[allow(dead_code, reason = "only tests of whole programs push and have a target")]
+pub(crate) fn tell(shared: &Arc<Mutex<Shared>>, repository: &str, reference: &str, digest: &str) {
+    let (project, name) = repository.split_once('/').unwrap();
+    let joint = if reference.contains(':') { '@' } else { ':' };
+    let mut held = shared.lock().unwrap();
+    let Some(deliver) = held.deliver.clone() else { return };
+    let world = &mut held.world;
+    let payload = json!({ "type": "PUSH_ARTIFACT", "occur_at": world.now.as_second(), "operator": "admin", "event_data": {
+        "resources": [{ "digest": digest, "tag": reference, "resource_url": format!("{}/{repository}{joint}{reference}", super::system::HOST) }],
+        "repository": { "date_created": world.now.as_second(), "name": name, "namespace": project,
+            "repo_full_name": repository, "repo_type": "private" } } });
+    let Some(id) = world.projects.iter().find(|p| p.name == project).map(|p| p.id) else { return };
+    let wants = |p: &&Policy| {
+        let events = p.shown["event_types"].as_array().unwrap();
+        p.project == id && p.shown["enabled"] == true && events.iter().any(|e| e == "PUSH_ARTIFACT")
+    };
+    let wanted: Vec<(i64, Value)> =
+        world.policies.iter().filter(wants).map(|p| (p.id, p.shown["targets"][0].clone())).collect();
+    for (policy, target) in wanted {
+        let execution = world.draw("execution");
+        let text = |key: &str| target[key].as_str().unwrap_or_default().to_owned();
+        let told = deliver(text("address"), text("auth_header"), payload.clone());
+        let (shared, payload) = (shared.clone(), payload.to_string());
+        tokio::spawn(async move {
+            let status = if told.await { "Success" } else { "Error" };
+            let mut shared = shared.lock().unwrap();
+            if let Some(policy) = shared.world.policies.iter_mut().find(|p| p.id == policy) {
+                // The latest first.
+                policy.executions.insert(
+                    0,
+                    json!({ "id": execution, "status": status, "trigger": "EVENT",
+                    "vendor_id": policy.id, "vendor_type": "WEBHOOK",
+                    "extra_attrs": { "event_type": "PUSH_ARTIFACT", "payload": payload } }),
+                );
+            }
+        });
+    }
 }
