@@ -151,8 +151,8 @@ pub(crate) const SUITES: [Suite; 13] = [
     Suite {
         name: "end-to-end",
         about: "groups, updates, removals, failures, wiped disks; every byte stored once; the flow beside Harbor's stand-in",
-        needs: "Debian: docker-registry postgresql",
-        packages: &[REGISTRY, POSTGRES],
+        needs: "Debian: docker-registry postgresql libfaketime",
+        packages: &[REGISTRY, POSTGRES, FAKETIME],
         root: false,
         postgres: false,
         live: Live::Nothing,
@@ -211,8 +211,8 @@ pub(crate) const SUITES: [Suite; 13] = [
     Suite {
         name: "harbor",
         about: "a real Harbor: projects, robots, groups that follow it, sites that pull, rotation, revocation, the end",
-        needs: "live: HARBOR_TEST_URL, HARBOR_TEST_USERNAME, HARBOR_TEST_PASSWORD of a Harbor without a project `satellite`",
-        packages: &[],
+        needs: "live: HARBOR_TEST_URL, HARBOR_TEST_USERNAME, HARBOR_TEST_PASSWORD of a Harbor without a project `satellite`; Debian: libfaketime",
+        packages: &[FAKETIME],
         root: false,
         postgres: false,
         live: Live::Harbor,

@@ -101,7 +101,7 @@ async fn makes(run: &Run, stand_in: &StandIn) {
     let access = serde_json::json!([{"resource": "repository", "action": "pull"}]);
     for (name, description) in [
         (run.name("edge-01"), "satellite x, made by Ground Control (1)"),
-        (run.name("theirs"), "somebody's, who likes our names"),
+        ("hslive-theirs".to_owned(), "somebody's, who likes our names"),
         ("edge-01".to_owned(), "satellite edge-01, made by Ground Control (2)"),
     ] {
         let body = serde_json::json!({"name": name, "level": "system", "duration": -1, "description": description,

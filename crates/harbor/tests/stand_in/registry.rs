@@ -22,6 +22,8 @@ pub(crate) type Behind = Arc<dyn Fn(Request<Bytes>) -> BoxFuture<'static, Respon
 #[derive(Debug, Default)]
 pub(crate) struct Tokens {
     given: HashMap<String, Vec<(String, String)>>,
+    /// What refers to something: repository, subject, and the descriptor that is listed.
+    referring: Vec<(String, String, Value)>,
 }
 
 /// Whether a request is one for the registry and not for the API.
@@ -131,11 +133,18 @@ pub(crate) async fn serve(shared: &Arc<Mutex<Shared>>, asked: Asked) -> Response
         request = request.header(name, value);
     }
     let answer = behind(request.body(asked.body.clone()).unwrap()).await;
+    if answer.status() == 404
+        && let Some(subject) = parts.1.strip_prefix("referrers/")
+    {
+        // Harbor answers this itself, whatever the registry behind it knows.
+        return whole(referrers(&shared.lock().unwrap().tokens, &parts.0, subject));
+    }
     let pushed = asked.method == Method::PUT && parts.1.starts_with("manifests/") && answer.status() == 201;
     if let (true, Some(digest)) = (pushed, answer.headers().get("Docker-Content-Digest")) {
         let reference = parts.1.trim_start_matches("manifests/");
         let digest = digest.to_str().unwrap();
         keep(&mut shared.lock().unwrap().world, &parts.0, reference, digest);
+        refer(&mut shared.lock().unwrap().tokens, &parts.0, digest, &asked.body);
         super::webhooks::tell(shared, &parts.0, reference, digest);
     }
     answer
@@ -202,4 +211,25 @@ pub(crate) async fn remove(behind: &Behind, gone: Vec<(String, String)>) {
             Request::builder().method(Method::DELETE).uri(format!("/v2/{repository}/manifests/{digest}"));
         behind(request.body(Bytes::new()).unwrap()).await;
     }
+}
+
+/// Remembers what a pushed manifest refers to.
+fn refer(tokens: &mut Tokens, repository: &str, digest: &str, manifest: &[u8]) {
+    let size = manifest.len();
+    let Ok(manifest) = serde_json::from_slice::<Value>(manifest) else { return };
+    let Some(subject) = manifest["subject"]["digest"].as_str() else { return };
+    let mut descriptor = json!({ "mediaType": manifest["mediaType"], "digest": digest, "size": size,
+        "artifactType": manifest["artifactType"] });
+    if manifest["annotations"].is_object() {
+        descriptor["annotations"] = manifest["annotations"].clone();
+    }
+    tokens.referring.push((repository.to_owned(), subject.to_owned(), descriptor));
+}
+
+fn referrers(tokens: &Tokens, repository: &str, subject: &str) -> Answer {
+    let its = tokens.referring.iter().filter(|(name, of, _)| name == repository && of == subject);
+    let all: Vec<&Value> = its.map(|(_, _, descriptor)| descriptor).collect();
+    let index = json!({ "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": all });
+    Answer { text: index.to_string(), ..Answer::empty(200) }
+        .header("Content-Type", "application/vnd.oci.image.index.v1+json")
 }

@@ -1,5 +1,6 @@
 //! The beginning: Ground Control beside Harbor, groups of every kind, three satellites.
 
+use testbed::clock::Clock;
 use testbed::harbor::STATE_PROJECT;
 
 use super::*;
@@ -19,7 +20,13 @@ pub(super) async fn cloud(run: Arc<Run>) -> Cloud {
     // So short that the next act lets them live longer, and a sweep that a test can wait for.
     environment.push(("ROBOT_DURATION_DAYS".to_owned(), "1".to_owned()));
     environment.push(("SWEEP_INTERVAL".to_owned(), "3s".to_owned()));
-    let options = ground_control::Options { spiffe: true, environment, ..Default::default() };
+    let clock = Clock::new().unwrap();
+    let options = ground_control::Options {
+        spiffe: true,
+        environment,
+        clock: Some(clock.clone()),
+        ..Default::default()
+    };
     run.ground_control_begins().unwrap();
     let mut callback = None;
     let world = World::start_prepared(options, async |place| {
@@ -30,7 +37,7 @@ pub(super) async fn cloud(run: Arc<Run>) -> Cloud {
     })
     .await
     .unwrap();
-    Cloud { run, world, callback: callback.unwrap(), apps, more }
+    Cloud { run, world, clock, callback: callback.unwrap(), apps, more }
 }
 
 /// The project of state documents was made, and is private.

@@ -4,8 +4,12 @@ use testbed::harbor::STATE_PROJECT;
 
 use super::*;
 
+/// How long a superseded manifest stays, for satellites that are reading it, and a little more.
+const GRACE: Duration = Duration::from_secs(11 * 60);
+
 /// Of each document there is one manifest, though many were written.
 pub(super) async fn superseded_documents_are_pruned(cloud: &Cloud) {
+    cloud.clock.advance(GRACE).unwrap();
     let harbor = cloud.run.harbor();
     for group in ["tags", "pinned", "rules"] {
         let repository = format!("{STATE_PROJECT}/group-state/{}/state", cloud.name(group));

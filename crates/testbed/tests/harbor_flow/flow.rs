@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use testbed::clock::Clock;
 use testbed::harbor::Run;
 use testbed::image::{self, Image};
 use testbed::layout::Layout;
@@ -33,6 +34,8 @@ const LIMIT: Duration = Duration::from_secs(120);
 struct Cloud {
     run: Arc<Run>,
     world: World,
+    /// By which the programs go: it is moved instead of waited for.
+    clock: Clock,
     callback: Callback,
     /// The project of most images.
     apps: String,
