@@ -209,11 +209,11 @@ impl Walk {
         };
         let others = if all_but.is_some() { &[] } else { self.others.as_slice() };
         let mut query = QueryBuilder::new("SELECT COUNT(*)");
-        from(&mut query, &self.lead, others);
+        from(&mut query, &self.lead, others, false);
         let counted = number(connection, query, operation).await?;
         let Some(other) = all_but else { return Ok(counted) };
         let mut query = QueryBuilder::new("SELECT COUNT(*)");
-        from(&mut query, other, &[]);
+        from(&mut query, other, &[], false);
         Ok(counted - number(connection, query, operation).await?)
     }
 
@@ -227,7 +227,7 @@ impl Walk {
         let (_, _, id) = self.lead.place();
         let mut query = QueryBuilder::new("SELECT lead.");
         query.push(id);
-        from(&mut query, &self.lead, &self.others);
+        from(&mut query, &self.lead, &self.others, part.backwards);
         part.push(&mut query, if id == "id" { "lead.name" } else { "lead.satellite" });
         // Its text is another one with each filter: nothing to remember for the next time.
         let rows = query.build().persistent(false).fetch_all(connection).await.during(operation)?;
@@ -237,17 +237,29 @@ impl Walk {
 }
 
 /// Pushes where satellites are found that meet all of these, the lead's entries as `lead`.
-fn from(query: &mut QueryBuilder<Driver>, lead: &Condition, others: &[Condition]) {
+fn from(query: &mut QueryBuilder<Driver>, lead: &Condition, others: &[Condition], backwards: bool) {
     let (table, key, _) = lead.place();
     query.push(" FROM ").push(table).push(" lead WHERE ");
     lead.entries(query, "lead");
     for other in others {
         let (table, name, _) = other.place();
-        query.push(if other.chooses() { " AND EXISTS" } else { " AND NOT EXISTS" });
-        query.push(" (SELECT 1 FROM ").push(table).push(" o WHERE o.").push(name).push(" = lead.").push(key);
-        query.push(" AND ");
-        other.entries(query, "o");
-        query.push(")");
+        if other.chooses() {
+            query.push(" AND EXISTS (SELECT 1 FROM ").push(table).push(" o WHERE o.").push(name);
+            query.push(" = lead.").push(key).push(" AND ");
+            other.entries(query, "o");
+            query.push(")");
+        } else {
+            // The order is there already; before its version 16 PostgreSQL does not see that here, and sorts.
+            query
+                .push(" AND NOT EXISTS (SELECT 1 FROM (SELECT o.")
+                .push(name)
+                .push(" AS name FROM ")
+                .push(table);
+            query.push(" o WHERE ");
+            other.entries(query, "o");
+            query.push(" ORDER BY o.").push(name).push(if backwards { " DESC" } else { "" });
+            query.push(") w WHERE w.name = lead.").push(key).push(")");
+        }
     }
 }
 
@@ -258,7 +270,7 @@ async fn probe(
     operation: &'static str,
 ) -> StoreResult<i64> {
     let mut query = QueryBuilder::new("SELECT COUNT(*) FROM (SELECT 1 AS one");
-    from(&mut query, condition, &[]);
+    from(&mut query, condition, &[], false);
     query.push(" LIMIT ").push_bind(PROBED).push(") AS probed");
     number(connection, query, operation).await
 }
