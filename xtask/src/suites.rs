@@ -230,7 +230,9 @@ impl Suite {
 fn suite_of(package: &str, target: &str, kind: &str) -> &'static str {
     match (package, target) {
         ("testbed", "clients") => "clients",
-        ("testbed", "end_to_end" | "end_to_end_following" | "end_to_end_oci" | "groundctl") => "end-to-end",
+        ("testbed", "end_to_end" | "end_to_end_following" | "end_to_end_oci" | "groundctl" | "backup") => {
+            "end-to-end"
+        }
         // The flow of the live suite, against what Harbor was recorded to answer, with docker-registry behind it.
         ("testbed", "harbor_stand_in") => "end-to-end",
         ("testbed", "harbor_live") => "harbor",

@@ -25,6 +25,7 @@
 //! Directories are made with mode 0700 and files with 0600.
 
 pub mod durable;
+pub mod export;
 
 mod ballast;
 mod blob;

@@ -4,15 +4,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use ground_control_domain::StoreResult;
+use ground_control_domain::backup::KEY_CHECK;
 use ground_control_domain::limit::Rate;
 use ground_control_domain::store::Limits;
 use jiff::Timestamp;
 
 use super::{During, SqlStore, millis, time};
 use crate::dialect::Connection;
-
-/// The setting that the check value of the server key is kept in.
-const KEY_CHECK: &str = "server_key_check";
 
 async fn whole_at(
     connection: &mut Connection,

@@ -333,7 +333,7 @@ impl Outbox for SqlStore {
 }
 
 /// Asks for every document that should be there, and for every one that is published, which may be one too many.
-async fn enqueue_all(
+pub(super) async fn enqueue_all(
     connection: &mut Connection,
     now: Timestamp,
     operation: &'static str,

@@ -6,8 +6,8 @@
 //! What queries may use: `$1` parameters, text, bigint and boolean columns, `ON CONFLICT … DO UPDATE`, `RETURNING`; no
 //! arrays, no JSON operators, no clock. Nullability is told in the column's name (`"name!"`, `"name?"`) where the two
 //! databases would infer it differently. All are checked while the program is compiled, except those of `listing`,
-//! `selection` and `audit`, which follow from a selector or a filter, and those of many rows (`heartbeats`, `senders`,
-//! `drift`, `rollouts`).
+//! `selection` and `audit`, which follow from a selector or a filter, those of many rows (`heartbeats`, `senders`,
+//! `drift`, `rollouts`), and those of `restoration`, which run once.
 //!
 //! Two kinds of transaction: what people change takes the `fleet` lock, so that such changes stand in one line as on
 //! SQLite; what satellites do (claims, heartbeats, attestation) locks its own rows only. Rows of one satellite are locked in
@@ -40,6 +40,7 @@ mod registration;
 mod renewal;
 mod replication;
 mod reports;
+mod restoration;
 mod revisions;
 mod rollouts;
 mod satellites;

@@ -186,6 +186,8 @@ words! {
         RegistryUrlChanged = "registry.url_changed",
         /// All documents are written again.
         DocumentsRepublished = "documents.republished",
+        /// The database was put back from a backup, and its epoch raised.
+        DatabaseRestored = "database.restored",
         /// A request that is none of the above.
         Requested = "request",
         /// Refusals that no row tells of, because too many different ones came at once.

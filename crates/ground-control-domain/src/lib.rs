@@ -9,6 +9,7 @@
 //! (`fleet_protocol::state_image`).
 
 pub mod audit;
+pub mod backup;
 pub mod change;
 pub mod config;
 pub mod desired;

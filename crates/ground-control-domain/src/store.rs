@@ -18,6 +18,7 @@ mod outbox;
 mod publications;
 mod replication;
 mod reports;
+mod restoration;
 mod rollouts;
 mod satellites;
 mod tokens;
@@ -46,6 +47,7 @@ pub use outbox::{DocumentSource, GroupSource, Outbox, SatelliteSource};
 pub use publications::Publications;
 pub use replication::Replication;
 pub use reports::Reports;
+pub use restoration::Restoration;
 pub use rollouts::Rollouts;
 pub use satellites::{RotateSecret, Satellites};
 pub use tokens::Tokens;
@@ -72,6 +74,7 @@ pub trait Store:
     + Outbox
     + Publications
     + Leases
+    + Restoration
     + AuditTrail
     + std::fmt::Debug
     + Send

@@ -24,6 +24,9 @@ pub(crate) type Driver = Postgres;
 /// The name for logs and status.
 pub(crate) const KIND: &str = "postgresql";
 
+/// The name that a server's connections have in lists of them.
+pub(crate) const SERVER: &str = "ground-control";
+
 /// How long a caller waits for a connection.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How many connections one replica opens at most.
@@ -88,7 +91,7 @@ impl Database {
         const OPERATION: &str = "connect to the database";
         let options: PgConnectOptions = url.expose_secret().parse().during(OPERATION)?;
         // A replica that hangs in the middle of something must not hold the others up for ever.
-        let options = options.application_name("ground-control").options([
+        let options = options.application_name(SERVER).options([
             ("lock_timeout", "10s"),
             ("statement_timeout", "30s"),
             ("idle_in_transaction_session_timeout", "60s"),

@@ -7,6 +7,8 @@
 //! Several replicas may share one database: what people change stands in one line under an advisory lock, what
 //! satellites do locks its own rows, and intents are claimed with `FOR UPDATE SKIP LOCKED`.
 
+pub mod backup;
+
 mod dialect;
 mod listen;
 #[path = "../../ground-control-domain/sql/shared.rs"]

@@ -28,7 +28,7 @@ pub(crate) type Driver = Sqlite;
 pub(crate) const KIND: &str = "sqlite";
 
 /// How long a caller waits for a connection, and a connection for another process's lock.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// How many connections read at once.
 const READERS: u32 = 4;
 

@@ -7,6 +7,8 @@
 //! One connection writes, some read: SQLite has one writer at a time, and a queue of ours is fairer than its busy
 //! timeout. The journal is a write-ahead log and every commit is synced: what was acknowledged survives a power cut.
 
+pub mod backup;
+
 mod dialect;
 #[path = "../../ground-control-domain/sql/shared.rs"]
 mod shared;

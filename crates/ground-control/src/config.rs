@@ -19,6 +19,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use crate::auth::PasswordPolicy;
 use crate::store::Location;
 
+mod action;
 mod audit;
 mod flags;
 mod listen;
@@ -27,9 +28,9 @@ mod registry;
 mod spiffe;
 mod value;
 
+pub use action::Command;
 pub use audit::{AuditConfig, SyslogConfig, SyslogNetwork, SyslogTarget};
-pub use flags::Command;
-use flags::{Flags, variable_of};
+use flags::{ActionFlags, Flags, variable_of};
 pub use listen::{AdminListener, TlsFiles, WebListener};
 pub use oidc::OidcConfig;
 pub(crate) use oidc::is_secure;
@@ -166,10 +167,10 @@ impl Config {
         let mut warnings = Vec::new();
         for argument in command.get_arguments() {
             let Some(flag) = argument.get_long() else { continue };
-            if flag == "help" || flag == "version" {
+            let id = argument.get_id().as_str();
+            if flag == "help" || flag == "version" || ActionFlags::ALL.contains(&id) {
                 continue;
             }
-            let id = argument.get_id().as_str();
             let variable = variable_of(id);
             if given.value_source(id) == Some(ValueSource::CommandLine) {
                 if SECRETS.contains(&variable.as_str()) {
@@ -269,7 +270,7 @@ impl Config {
             return Err(ConfigError::of("ADMIN_PASSWORD", rule));
         }
         Ok(Self {
-            command: flags.command,
+            command: action::check(flags.command, &flags.words, flags.action)?,
             registry,
             listen: listeners.listen,
             public_registry_url: listeners.public_registry_url,

@@ -4,6 +4,7 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use ground_control::backup::{self, BackupError, Contents, Created, Place, Progress, RestoredServer};
 use ground_control::config::{Command, Config, ConfigError};
 use ground_control::log::{Filter, LogControl};
 use ground_control::server::{self, Republished};
@@ -43,7 +44,7 @@ fn main() -> ExitCode {
         }
     };
     runtime.block_on(async {
-        match config.command {
+        match &config.command {
             Command::Serve => {
                 let traces = Traces::start(&config, spans);
                 let code = serve(&config, log).await;
@@ -53,6 +54,29 @@ fn main() -> ExitCode {
                 code
             }
             Command::Republish => republish(&config).await,
+            Command::Backup { to, passphrase } => {
+                let progress = interruptible();
+                finish(
+                    backup::create(&config, to, passphrase.as_deref(), &progress).await,
+                    &progress,
+                    |created| {
+                        report_backup(&created, to);
+                    },
+                )
+            }
+            Command::VerifyBackup(place) => {
+                let (progress, place) = (interruptible(), place.clone());
+                let watched = progress.clone();
+                let verified = tokio::task::spawn_blocking(move || backup::verify(&place, &watched)).await;
+                let verified = verified.unwrap_or_else(|error| Err(BackupError::Failed(error.to_string())));
+                finish(verified, &progress, |contents| report_contents(&contents))
+            }
+            Command::Restore { from, options } => {
+                let progress = interruptible();
+                finish(backup::restore(&config, from, options, &progress).await, &progress, |restored| {
+                    report_restore(&restored);
+                })
+            }
         }
     })
 }
@@ -138,6 +162,118 @@ async fn republish(config: &Config) -> ExitCode {
             ExitCode::from(FAILED)
         }
     }
+}
+
+/// A progress that a signal ends, cleanly; a second one ends the process.
+fn interruptible() -> Progress {
+    let progress = Progress::shown();
+    if let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    {
+        let watched = progress.clone();
+        tokio::spawn(async move {
+            for ended in [false, true] {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+                if ended {
+                    std::process::exit(i32::from(FAILED));
+                }
+                watched.interrupt();
+            }
+        });
+    }
+    progress
+}
+
+fn finish<T>(outcome: Result<T, BackupError>, progress: &Progress, report: impl FnOnce(T)) -> ExitCode {
+    progress.end();
+    match outcome {
+        Ok(done) => {
+            report(done);
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn report_backup(created: &Created, to: &Place) {
+    let head = &created.head;
+    if let Some(command) = &created.dump {
+        tracing::warn!("the database is not in this backup, dump it now: {command}");
+    }
+    if !created.key {
+        tracing::warn!(
+            "the server key is not in this backup, keep {} apart from it: without it nothing that is restored can be used \
+             (--key-passphrase-file takes it along, sealed)",
+            created.key_file.display()
+        );
+    }
+    for digest in &created.damaged {
+        tracing::warn!(%digest, "content of the registry is damaged or gone, push what it belongs to again");
+    }
+    let to = match to {
+        Place::Standard => "standard output".to_owned(),
+        Place::File(path) => path.display().to_string(),
+    };
+    tracing::info!(
+        %to,
+        taken_at = %head.taken_at,
+        database = head.database.as_str(),
+        schema = head.schema,
+        epoch = head.epoch,
+        registry = head.registry,
+        blobs = created.blobs,
+        bytes = head.bytes,
+        server_key = created.key,
+        "backup made"
+    );
+}
+
+fn report_contents(contents: &Contents) {
+    let head = &contents.head;
+    for digest in &contents.damaged {
+        tracing::warn!(%digest, "content was damaged in the registry before the backup");
+    }
+    tracing::info!(
+        taken_at = %head.taken_at,
+        program = %head.program,
+        database = head.database.as_str(),
+        schema = head.schema,
+        epoch = head.epoch,
+        registry = head.registry,
+        blobs = contents.blobs,
+        bytes = head.bytes,
+        server_key = contents.key,
+        "backup is whole"
+    );
+}
+
+fn report_restore(restored: &RestoredServer) {
+    let taken_at = restored.head.taken_at;
+    tracing::warn!(
+        "what happened after {taken_at} is not in what was restored: satellites registered since are unknown, credentials \
+         issued since open nothing, and whoever was REVOKED since is let in again until you revoke them anew"
+    );
+    for name in &restored.let_in_again {
+        tracing::warn!(satellite = %name, "revoked or deleted since the backup, revoke it again");
+    }
+    if let Some(before) = &restored.before {
+        tracing::info!(folder = %before.display(), "what was there is kept, remove it when all is well");
+    }
+    tracing::info!(
+        %taken_at,
+        epoch = restored.database.epoch,
+        sessions_ended = restored.database.sessions,
+        tokens_closed = restored.database.tokens,
+        documents = restored.database.documents,
+        server_key = restored.key,
+        "restored, start the server"
+    );
 }
 
 /// Starts the log, and what takes spans where they are wanted; the first answer changes the log while the program runs.

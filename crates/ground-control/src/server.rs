@@ -27,6 +27,7 @@ use crate::admin;
 use crate::api::{self, AppState, Hooks, Listener, RequestLimits};
 use crate::audit::{self, Refusals, Statuses};
 use crate::auth::{People, PeopleSettings, RegistryTokens, Robots};
+use crate::backup::DataFolder;
 use crate::central::{RegistryKind, SiteGate};
 use crate::config::{Config, IdentitySource, RegistryConfig};
 use crate::desired::Hub;
@@ -40,6 +41,8 @@ use crate::publish::Gate;
 use crate::registry::{Accounts, Policy, token_router};
 use crate::store::HeartbeatRecorder;
 use crate::tls;
+
+pub(crate) use error::chain;
 
 pub use error::StartError;
 pub use open::{Republished, republish};
@@ -75,6 +78,8 @@ pub struct Running {
     stop_tasks: CancellationToken,
     stop_publisher: watch::Sender<bool>,
     tasks: TaskTracker,
+    /// Keeps a restore away while this runs.
+    _folder: DataFolder,
 }
 
 /// The sockets, bound before anything else tells their addresses.
@@ -103,7 +108,7 @@ pub async fn start_with(config: &Config, log: LogControl) -> Result<Running, Sta
         None => None,
         Some(files) => Some((files.clone(), TlsServer::new(tls::load(files)?))),
     };
-    let (key, store) = open_database(config).await?;
+    let (folder, key, store) = open_database(config).await?;
     let registry = OpenRegistry::open(config).await?;
     let lease = match registry {
         OpenRegistry::Builtin(_) => Some(BuiltinLease::take(Arc::clone(&store), &config.data_dir).await?),
@@ -308,6 +313,7 @@ pub async fn start_with(config: &Config, log: LogControl) -> Result<Running, Sta
         stop_tasks,
         stop_publisher,
         tasks,
+        _folder: folder,
     })
 }
 

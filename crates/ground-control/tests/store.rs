@@ -53,6 +53,8 @@ mod publishing;
 mod registration;
 #[path = "store/reports.rs"]
 mod reports;
+#[path = "store/restoration.rs"]
+mod restoration;
 #[path = "store/revisions.rs"]
 mod revisions;
 #[path = "store/rollouts.rs"]
@@ -99,6 +101,7 @@ macro_rules! suite {
 suite! {
     migrations::an_older_program_boots_on_a_newer_schema,
     leases::one_holds_it_until_it_ends,
+    restoration::a_restored_database_is_newer_than_all_before,
     people::accounts_are_managed,
     people::the_last_system_admin_and_oneself_stay,
     people::the_first_account_is_made_once,

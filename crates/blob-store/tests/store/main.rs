@@ -5,6 +5,7 @@
 mod blobs;
 mod crash;
 mod damage;
+mod export;
 mod garbage;
 mod manifests;
 mod model;

@@ -12,6 +12,8 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
+use crate::domain::secret::{HashKey, Hashed, Purpose};
+
 /// Name of the key file in the data folder.
 const FILE: &str = "secret.key";
 
@@ -84,7 +86,24 @@ impl ServerKey {
         }
     }
 
-    fn read(path: &Path) -> Result<Self, KeyError> {
+    /// Reads a key file that must be there.
+    ///
+    /// # Errors
+    /// [`KeyError`].
+    pub fn read(path: &Path) -> Result<Self, KeyError> {
+        match STANDARD.decode(Self::text(path)?.trim()) {
+            Ok(bytes) if bytes.len() >= 32 => Ok(Self(Zeroizing::new(bytes))),
+            _ => Err(KeyError::Malformed(path.to_path_buf())),
+        }
+    }
+
+    /// What tells this key from others, and nothing else of it.
+    pub fn print(&self) -> Hashed {
+        HashKey::new(self.derive("machine-secrets").bytes()).hash(Purpose::KeyCheck, "")
+    }
+
+    /// The text of a key file that nobody else can read.
+    pub(crate) fn text(path: &Path) -> Result<Zeroizing<String>, KeyError> {
         let fail = |source| KeyError::Io { what: "read", path: path.to_path_buf(), source };
         let mut file = std::fs::File::open(path).map_err(fail)?;
         if file.metadata().map_err(fail)?.permissions().mode() & 0o007 != 0 {
@@ -92,10 +111,7 @@ impl ServerKey {
         }
         let mut text = Zeroizing::new(String::new());
         file.read_to_string(&mut text).map_err(fail)?;
-        match STANDARD.decode(text.trim()) {
-            Ok(bytes) if bytes.len() >= 32 => Ok(Self(Zeroizing::new(bytes))),
-            _ => Err(KeyError::Malformed(path.to_path_buf())),
-        }
+        Ok(text)
     }
 
     fn make(path: &Path) -> Result<(), KeyError> {

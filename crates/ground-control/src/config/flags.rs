@@ -21,14 +21,45 @@ use crate::domain::external::RoleMap;
 use crate::domain::identity::AutoRegister;
 use crate::identity::Provider;
 
-/// What the program is asked to do.
+/// The word that says what the program is asked to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub enum Command {
+pub(crate) enum Verb {
     /// Serve the API, the built-in registry and the satellites' routes until a signal comes.
     #[default]
     Serve,
     /// Write every state document to the registry again from the database, then exit.
     Republish,
+    /// Write database, built-in registry and, sealed, the server key to one file (`--to`), beside the running server; with
+    /// `verify FILE`, check such a file.
+    Backup,
+    /// Put back what a backup (`--from`) holds; the server must not run.
+    Restore,
+}
+
+/// What belongs to one command alone: no setting of the server, and so without a variable.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ActionFlags {
+    /// With backup: the file to make, `-` for standard output. It must not be there yet.
+    #[arg(long, value_name = "FILE", help_heading = "Backup and restore")]
+    pub(crate) to: Option<PathBuf>,
+
+    /// With restore: the file to read, `-` for standard input.
+    #[arg(long, value_name = "FILE", help_heading = "Backup and restore")]
+    pub(crate) from: Option<PathBuf>,
+
+    /// With backup: take the server key along, sealed under the passphrase in this file (12 characters at least). With restore:
+    /// open it, and put it to SECRET_KEY_FILE where none is.
+    #[arg(long, value_name = "FILE", help_heading = "Backup and restore")]
+    pub(crate) key_passphrase_file: Option<PathBuf>,
+
+    /// With restore: set aside what is there, which is kept in a folder beside it.
+    #[arg(long, help_heading = "Backup and restore")]
+    pub(crate) replace: bool,
+}
+
+impl ActionFlags {
+    /// Their identifiers.
+    pub(crate) const ALL: &[&str] = &["to", "from", "key_passphrase_file", "replace"];
 }
 
 /// The control plane of Harbor Satellite: satellites, groups, configs, and the built-in central registry.
@@ -44,7 +75,14 @@ pub enum Command {
 pub(crate) struct Flags {
     /// What to do.
     #[arg(value_enum, default_value = "serve", value_name = "COMMAND")]
-    pub(crate) command: Command,
+    pub(crate) command: Verb,
+
+    /// Of the command: `verify FILE` after backup.
+    #[arg(value_name = "ARGUMENT", hide = true, num_args = 0..)]
+    pub(crate) words: Vec<String>,
+
+    #[command(flatten)]
+    pub(crate) action: ActionFlags,
 
     /// Address and port to listen on (`127.0.0.1:8080`); port 0 takes a free one and logs it.
     #[arg(long, help_heading = "Listening")]

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::auth::{KeyError, LoginError};
+use crate::backup::BackupError;
 use crate::central::{HarborLoginError, PasswordFileError};
 use crate::domain::StoreError;
 use crate::identity::builtin::AuthorityError;
@@ -20,6 +21,9 @@ pub enum StartError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A restore works in the data folder, or cannot be carried on.
+    #[error("DATA_DIR: {0}")]
+    Folder(#[from] BackupError),
     /// The server key cannot be had.
     #[error("SECRET_KEY_FILE: {0}")]
     Key(#[from] KeyError),
@@ -111,7 +115,7 @@ pub enum StartError {
 }
 
 /// An error and all its causes in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -9,31 +9,33 @@ use secrecy::ExposeSecret as _;
 
 use super::error::StartError;
 use crate::auth::{KeyError, Robots, Seal, ServerKey};
+use crate::backup::DataFolder;
 use crate::central::{
     BuiltinIssuer, CentralRegistry, CredentialIssuer, HarborIssuer, HarborLogin, HarborRegistry, Keeper,
     KeeperOptions, OciIssuer, PasswordFile, RegistryKind,
 };
 use crate::config::{Config, RegistryConfig};
-use crate::domain::secret::{HashKey, Hashed, Purpose};
+use crate::domain::secret::{HashKey, Hashed};
 use crate::follow::{ArtifactIndex, BuiltinIndex};
 use crate::publish::{self, BuiltinRegistry, OciRegistry, Publisher, PublisherHandle, RegistryBackend};
 use crate::store::{self, SharedStore};
 
 /// The data folder, the key and the database.
-pub(super) async fn open_database(config: &Config) -> Result<(ServerKey, SharedStore), StartError> {
+pub(super) async fn open_database(
+    config: &Config,
+) -> Result<(DataFolder, ServerKey, SharedStore), StartError> {
     let data_dir = &config.data_dir;
     // For this user only: password hashes and the key lie in it.
-    blob_store::durable::create_dir_all(data_dir)
-        .map_err(|source| StartError::DataDir { path: data_dir.clone(), source })?;
+    let folder = DataFolder::enter(data_dir)?;
     let store = store::open(&config.database).await.map_err(StartError::Database)?;
     let fresh = !store.has_users().await?;
     let key = ServerKey::open(config.secret_key_file.as_deref(), data_dir, fresh)?;
-    let print = HashKey::new(key.derive("machine-secrets").bytes()).hash(Purpose::KeyCheck, "");
+    let print = key.print();
     if Hashed::from(store.key_check(print.as_str()).await?) != print {
         let path = ServerKey::path(config.secret_key_file.as_deref(), data_dir);
         return Err(KeyError::Foreign(path).into());
     }
-    Ok((key, store))
+    Ok((folder, key, store))
 }
 
 /// The central registry, before it is known under which URL this server is reached.
@@ -160,7 +162,7 @@ pub enum Republished {
 /// # Errors
 /// [`StartError`]; documents that could not be written are counted in the answer.
 pub async fn republish(config: &Config) -> Result<Republished, StartError> {
-    let (_, store) = open_database(config).await?;
+    let (_folder, _, store) = open_database(config).await?;
     let now = jiff::Timestamp::now();
     let url = match &config.registry {
         RegistryConfig::Harbor(harbor) => harbor.endpoint.to_string(),
