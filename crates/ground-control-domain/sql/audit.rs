@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use sqlx::{QueryBuilder, Row as _};
 
 use super::transaction::Writing;
-use super::{During, SqlStore, count, millis, read_json, time};
+use super::{During, SqlStore, count, idempotency, millis, read_json, time};
 use crate::dialect::{Connection, Driver};
 
 impl SqlStore {
@@ -31,6 +31,9 @@ impl SqlStore {
         if actor.name.is_empty() {
             let name = event.subject.split_once('/').map_or("", |(_, name)| name);
             actor = Cow::Owned(Actor { name: name.to_owned(), ..self.actor.as_ref().clone() });
+        }
+        if let Some(claim) = &self.terms.claim {
+            idempotency::made(&mut tx, claim, operation).await?;
         }
         record(&mut tx, &actor, event, Outcome::Done, 1, operation).await?;
         tx.commit().await.during(operation)

@@ -33,7 +33,11 @@ impl Row {
     }
 }
 
-async fn load(connection: &mut Connection, name: &str, operation: &'static str) -> StoreResult<Config> {
+pub(super) async fn load(
+    connection: &mut Connection,
+    name: &str,
+    operation: &'static str,
+) -> StoreResult<Config> {
     sqlx::query_as!(
         Row,
         "SELECT id, name, document, created_at, updated_at FROM configs WHERE name = $1",
@@ -88,7 +92,7 @@ impl Configs for SqlStore {
         config::check(&document).map_err(StoreError::invalid)?;
         let (id, now_millis, text) = (ConfigId::generate(), millis(now), json(OPERATION, &document)?);
         let id_text = id.as_str();
-        let mut tx = self.database.fleet(OPERATION).await?;
+        let mut tx = self.make(OPERATION).await?;
         sqlx::query!(
             "INSERT INTO configs (id, name, document, created_at, updated_at) VALUES ($1, $2, $3, $4, $4)",
             id_text,
@@ -110,7 +114,7 @@ impl Configs for SqlStore {
         if !patch.is_object() {
             return Err(StoreError::invalid("a merge patch of a config is a JSON object"));
         }
-        let mut tx = self.database.fleet(OPERATION).await?;
+        let mut tx = self.change(Entity::Config, name, OPERATION).await?;
         let before = load(&mut tx, name, OPERATION).await?;
         let document = config::merge_patch(before.document.clone(), &patch);
         if document == before.document {
@@ -135,7 +139,7 @@ impl Configs for SqlStore {
                 "config \"default\" is what a satellite has where none is named, and has to stay",
             ));
         }
-        let mut tx = self.database.fleet(OPERATION).await?;
+        let mut tx = self.change(Entity::Config, name, OPERATION).await?;
         let id = id_of(&mut tx, name, OPERATION).await?;
         let users =
             sqlx::query_scalar!(r#"SELECT COUNT(*) AS "n!: i64" FROM satellites WHERE config_id = $1"#, id)

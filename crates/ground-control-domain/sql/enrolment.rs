@@ -5,7 +5,7 @@ use ground_control_domain::audit::{Action, Event};
 use ground_control_domain::document::DocumentKey;
 use ground_control_domain::identity::{self, AutoRegister, AutoRegistered, NewRegistration};
 use ground_control_domain::satellite::{LifecycleEvent, Satellite, SatelliteState};
-use ground_control_domain::{StoreError, StoreResult};
+use ground_control_domain::{Entity, StoreError, StoreResult};
 use jiff::{SignedDuration, Timestamp};
 
 use super::satellites::{self, NewRow};
@@ -39,7 +39,7 @@ impl SqlStore {
         now: Timestamp,
     ) -> StoreResult<(Satellite, bool)> {
         const OPERATION: &str = "register a satellite's identity";
-        let mut tx = self.database.fleet(OPERATION).await?;
+        let mut tx = self.change_or_make(Entity::Satellite, &new.name, OPERATION).await?;
         let is_new = register(&mut tx, new, now, OPERATION).await?;
         let satellite = satellites::load(&mut tx, &new.name, OPERATION).await?;
         let event = Event::new(Action::SatelliteRegistered, "satellite", &new.name)

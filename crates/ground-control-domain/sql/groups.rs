@@ -263,7 +263,7 @@ impl Groups for SqlStore {
         now: Timestamp,
     ) -> StoreResult<Group> {
         const OPERATION: &str = "replace a group's list";
-        let mut tx = self.database.fleet(OPERATION).await?;
+        let mut tx = self.change_or_make(Entity::Group, name, OPERATION).await?;
         let before = load(&mut tx, name, OPERATION).await?;
         let unchanged = before.as_ref().is_some_and(|group| group.artifacts == artifacts);
         let by = revisions::Origin { author, restored_from: None };
@@ -353,7 +353,7 @@ impl Groups for SqlStore {
         now: Timestamp,
     ) -> StoreResult<RevisionDetail> {
         const OPERATION: &str = "restore a group's revision";
-        let mut tx = self.database.fleet(OPERATION).await?;
+        let mut tx = self.change(Entity::Group, name, OPERATION).await?;
         let Some(before) = load(&mut tx, name, OPERATION).await? else {
             return Err(StoreError::not_found(Entity::Group, name));
         };
@@ -381,7 +381,7 @@ impl Groups for SqlStore {
         if let Some(selector) = &selector {
             group::check_selector(selector).map_err(StoreError::invalid)?;
         }
-        let mut tx = self.database.fleet(OPERATION).await?;
+        let mut tx = self.change(Entity::Group, name, OPERATION).await?;
         let Some(before) = load(&mut tx, name, OPERATION).await? else {
             return Err(StoreError::not_found(Entity::Group, name));
         };
@@ -404,7 +404,7 @@ impl Groups for SqlStore {
 
     async fn delete_group(&self, name: &str, now: Timestamp) -> StoreResult<()> {
         const OPERATION: &str = "delete a group";
-        let mut tx = self.database.fleet(OPERATION).await?;
+        let mut tx = self.change(Entity::Group, name, OPERATION).await?;
         let id = id_of(&mut tx, name, OPERATION).await?;
         outbox::enqueue_members(&mut tx, &id, now, OPERATION).await?;
         sqlx::query!("DELETE FROM artifact_groups WHERE id = $1", id)

@@ -2,7 +2,7 @@
 
 use ground_control_domain::audit::{Action, Event};
 use ground_control_domain::label::Labels;
-use ground_control_domain::{StoreError, StoreResult, label};
+use ground_control_domain::{Entity, StoreError, StoreResult, label};
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -44,7 +44,7 @@ impl SqlStore {
         now: Timestamp,
     ) -> StoreResult<ground_control_domain::satellite::Satellite> {
         const OPERATION: &str = "label a satellite";
-        let mut tx = self.database.fleet(OPERATION).await?;
+        let mut tx = self.change(Entity::Satellite, satellite, OPERATION).await?;
         let (id, _) = satellites::id_of(&mut tx, satellite, OPERATION).await?;
         let before = of(&mut tx, &id, OPERATION).await?;
         let after = label::patched(&before, patch).map_err(StoreError::invalid)?;

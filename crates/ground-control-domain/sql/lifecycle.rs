@@ -5,7 +5,7 @@ use ground_control_domain::change::Change;
 use ground_control_domain::identity::{self, Enabling};
 use ground_control_domain::satellite::{LifecycleEvent, Satellite, SatelliteState};
 use ground_control_domain::silence::{self, UNTOLD};
-use ground_control_domain::{StoreError, StoreResult};
+use ground_control_domain::{Entity, StoreError, StoreResult};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{During, SqlStore, enrolment, harbor, millis, publications, satellites, time, withdrawals};
@@ -21,7 +21,7 @@ impl SqlStore {
     /// [`ground_control_domain::store::Identities::revoke_satellite`].
     pub(super) async fn revoke(&self, name: &str, now: Timestamp) -> StoreResult<Satellite> {
         const OPERATION: &str = "revoke a satellite";
-        let mut tx = self.database.fleet(OPERATION).await?;
+        let mut tx = self.change(Entity::Satellite, name, OPERATION).await?;
         let (id, state) = satellites::id_of(&mut tx, name, OPERATION).await?;
         let after = moved(name, state, LifecycleEvent::Revoke)?;
         if after == state {
@@ -43,7 +43,7 @@ impl SqlStore {
     /// [`ground_control_domain::store::Identities::enable_satellite`].
     pub(super) async fn enable(&self, name: &str, how: Enabling, now: Timestamp) -> StoreResult<Satellite> {
         const OPERATION: &str = "enable a satellite";
-        let mut tx = self.database.fleet(OPERATION).await?;
+        let mut tx = self.change(Entity::Satellite, name, OPERATION).await?;
         let (id, state) = satellites::id_of(&mut tx, name, OPERATION).await?;
         let after = moved(name, state, LifecycleEvent::Enable)?;
         let by = match &how {
@@ -75,7 +75,7 @@ impl SqlStore {
     /// [`ground_control_domain::store::Identities::approve_satellite`].
     pub(super) async fn approve(&self, name: &str, now: Timestamp) -> StoreResult<Satellite> {
         const OPERATION: &str = "approve a satellite";
-        let mut tx = self.database.fleet(OPERATION).await?;
+        let mut tx = self.change(Entity::Satellite, name, OPERATION).await?;
         let (id, state) = satellites::id_of(&mut tx, name, OPERATION).await?;
         let after = moved(name, state, LifecycleEvent::Approve)?;
         set_state(&mut tx, &id, after, None, millis(now), OPERATION).await?;

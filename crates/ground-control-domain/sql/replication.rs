@@ -6,7 +6,7 @@ use ground_control_domain::group::Artifact;
 use ground_control_domain::replication::{self, Replicated, ReplicationSecret};
 use ground_control_domain::secret::Hashed;
 use ground_control_domain::store::Replication;
-use ground_control_domain::{StoreError, StoreResult};
+use ground_control_domain::{Entity, StoreError, StoreResult};
 use jiff::Timestamp;
 
 use super::{During, SqlStore, groups, millis, revisions, time};
@@ -22,7 +22,7 @@ impl Replication for SqlStore {
     ) -> StoreResult<()> {
         const OPERATION: &str = "give a group a replication secret";
         let (hash, now) = (secret.as_str(), millis(now));
-        let mut tx = self.database.fleet(OPERATION).await?;
+        let mut tx = self.change(Entity::Group, group, OPERATION).await?;
         let id = groups::id_of(&mut tx, group, OPERATION).await?;
         sqlx::query!(
             "INSERT INTO replication_secrets (group_id, secret_hash, created_at, created_by) VALUES ($1, $2, $3, $4)
@@ -42,7 +42,7 @@ impl Replication for SqlStore {
 
     async fn remove_replication_secret(&self, group: &str) -> StoreResult<bool> {
         const OPERATION: &str = "take a group's replication secret away";
-        let mut tx = self.database.fleet(OPERATION).await?;
+        let mut tx = self.change(Entity::Group, group, OPERATION).await?;
         let id = groups::id_of(&mut tx, group, OPERATION).await?;
         let gone = sqlx::query!("DELETE FROM replication_secrets WHERE group_id = $1", id)
             .execute(&mut *tx)

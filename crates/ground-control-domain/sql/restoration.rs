@@ -20,6 +20,7 @@ const GIVEN_BACK: &[&str] = &[
     "DELETE FROM oidc_codes",
     "DELETE FROM renewal_nonces",
     "DELETE FROM leases",
+    "DELETE FROM idempotency_keys",
     "UPDATE audit_cursors SET lease_until = 0",
     "UPDATE outbox SET claimed_until = 0",
     "UPDATE harbor_sites SET claimed_until = 0",

@@ -231,7 +231,7 @@ impl Satellites for SqlStore {
         const OPERATION: &str = "create a satellite";
         SatelliteName::new(&new.name).map_err(|error| StoreError::invalid(error.to_string()))?;
         Region::new(&new.region).map_err(|error| StoreError::invalid(error.to_string()))?;
-        let mut tx = self.database.fleet(OPERATION).await?;
+        let mut tx = self.make(OPERATION).await?;
         let config_id = configs::id_of(&mut tx, &new.config_name, OPERATION).await?;
         let (name, region, state) = (new.name.as_str(), new.region.as_str(), SatelliteState::Pending);
         let row = NewRow { name, region, state, config_id: &config_id };
@@ -269,7 +269,7 @@ impl Satellites for SqlStore {
     async fn delete_satellite(&self, name: &str, now: Timestamp) -> StoreResult<()> {
         const OPERATION: &str = "delete a satellite";
         let now_millis = millis(now);
-        let mut tx = self.database.fleet(OPERATION).await?;
+        let mut tx = self.change(Entity::Satellite, name, OPERATION).await?;
         let (id, state) = id_of(&mut tx, name, OPERATION).await?;
         let deleted = state.after(LifecycleEvent::Delete).unwrap_or(SatelliteState::Deleted).as_str();
         sqlx::query!(
@@ -298,7 +298,7 @@ impl Satellites for SqlStore {
 
     async fn join_group(&self, satellite: &str, group: &str, now: Timestamp) -> StoreResult<()> {
         const OPERATION: &str = "put a satellite into a group";
-        let mut tx = self.database.fleet(OPERATION).await?;
+        let mut tx = self.change(Entity::Satellite, satellite, OPERATION).await?;
         let (id, _) = id_of(&mut tx, satellite, OPERATION).await?;
         let group_id = groups::id_of(&mut tx, group, OPERATION).await?;
         if !join(&mut tx, &id, &group_id, now, OPERATION).await? {
@@ -312,7 +312,7 @@ impl Satellites for SqlStore {
 
     async fn leave_group(&self, satellite: &str, group: &str, now: Timestamp) -> StoreResult<()> {
         const OPERATION: &str = "take a satellite out of a group";
-        let mut tx = self.database.fleet(OPERATION).await?;
+        let mut tx = self.change(Entity::Satellite, satellite, OPERATION).await?;
         let (id, _) = id_of(&mut tx, satellite, OPERATION).await?;
         let group_id = groups::id_of(&mut tx, group, OPERATION).await?;
         let chosen = sqlx::query_scalar!(
@@ -346,7 +346,7 @@ impl Satellites for SqlStore {
 
     async fn assign_config(&self, satellite: &str, config: &str, now: Timestamp) -> StoreResult<()> {
         const OPERATION: &str = "give a satellite a config";
-        let mut tx = self.database.fleet(OPERATION).await?;
+        let mut tx = self.change(Entity::Satellite, satellite, OPERATION).await?;
         let (id, _) = id_of(&mut tx, satellite, OPERATION).await?;
         let config_id = configs::id_of(&mut tx, config, OPERATION).await?;
         let assigned = sqlx::query!(

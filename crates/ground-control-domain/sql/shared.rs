@@ -27,6 +27,7 @@ mod groups;
 mod handout;
 mod harbor;
 mod heartbeats;
+mod idempotency;
 mod identities;
 mod labels;
 mod leases;
@@ -50,6 +51,7 @@ mod sources;
 mod tokens;
 pub(crate) mod transaction;
 mod users;
+mod versions;
 mod webhooks;
 mod withdrawals;
 
@@ -58,6 +60,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use ground_control_domain::audit::Actor;
 use ground_control_domain::change::Change;
+use ground_control_domain::store::Terms;
 use ground_control_domain::{Store, StoreError, StoreResult};
 use jiff::Timestamp;
 use sqlx::QueryBuilder;
@@ -74,11 +77,13 @@ pub(crate) struct SqlStore {
     database: Arc<Database>,
     /// Whose changes these are.
     actor: Arc<Actor>,
+    /// On what terms they are made.
+    terms: Arc<Terms>,
 }
 
 impl SqlStore {
     pub(crate) fn new(database: Database) -> Self {
-        Self { database: Arc::new(database), actor: Arc::new(Actor::system()) }
+        Self { database: Arc::new(database), actor: Arc::new(Actor::system()), terms: Arc::default() }
     }
 }
 
@@ -86,6 +91,10 @@ impl SqlStore {
 impl Store for SqlStore {
     fn acting_for(&self, actor: Actor) -> Arc<dyn Store> {
         Arc::new(Self { actor: Arc::new(actor), ..self.clone() })
+    }
+
+    fn on_terms(&self, terms: Terms) -> Arc<dyn Store> {
+        Arc::new(Self { terms: Arc::new(terms), ..self.clone() })
     }
 
     async fn ping(&self) -> StoreResult<()> {

@@ -85,7 +85,7 @@ impl Tokens for SqlStore {
         let (id_text, hash, scopes) = (id.as_str(), token.token.as_str(), token.scopes.to_string());
         let (created_at, expires_at) = (millis(now), millis(token.expires_at));
         // In one line with other changes of people, so that the bound holds for requests at the same moment.
-        let mut tx = self.database.fleet(OPERATION).await?;
+        let mut tx = self.make(OPERATION).await?;
         let tokens =
             sqlx::query_scalar!(r#"SELECT COUNT(*) AS "n!: i64" FROM api_tokens WHERE user_id = $1"#, owner)
                 .fetch_one(&mut *tx)
@@ -199,7 +199,7 @@ impl Tokens for SqlStore {
     async fn delete_api_token(&self, id: &TokenId, owner: Option<&UserId>) -> StoreResult<ApiToken> {
         const OPERATION: &str = "delete an API token";
         let (text, owner) = (id.as_str(), owner.map_or("", UserId::as_str));
-        let mut tx = self.database.fleet(OPERATION).await?;
+        let mut tx = self.make(OPERATION).await?;
         let token = by_id(&mut tx, text, owner, OPERATION)
             .await?
             .ok_or_else(|| StoreError::not_found(Entity::Token, text))?;
@@ -214,7 +214,7 @@ impl Tokens for SqlStore {
 
     async fn reset_password(&self, username: &str, password_hash: &str, now: Timestamp) -> StoreResult<()> {
         const OPERATION: &str = "reset a password";
-        let mut tx = self.database.fleet(OPERATION).await?;
+        let mut tx = self.change(Entity::User, username, OPERATION).await?;
         let user = users::replace_password(&mut tx, username, password_hash, now, OPERATION).await?;
         sqlx::query!("DELETE FROM api_tokens WHERE user_id = $1", user)
             .execute(&mut *tx)

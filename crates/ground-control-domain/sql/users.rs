@@ -8,10 +8,11 @@ use ground_control_domain::store::Users;
 use ground_control_domain::user::{
     LockoutPolicy, LoginFailures, NewSession, NewUser, Role, Session, User, UserCredentials,
 };
+use ground_control_domain::version::Version;
 use ground_control_domain::{Entity, Page, Paged, StoreError, StoreResult, UserId};
 use jiff::Timestamp;
 
-use super::{During, SqlStore, count, millis, read, time, unless_taken};
+use super::{During, SqlStore, count, millis, read, time, unless_taken, versions};
 use crate::dialect::Connection;
 
 /// For how long an API token that has ended stands in the lists, in milliseconds.
@@ -66,7 +67,7 @@ fn created(user: &User) -> Event {
 impl Users for SqlStore {
     async fn create_user(&self, user: NewUser, now: Timestamp) -> StoreResult<User> {
         const OPERATION: &str = "create a user";
-        let mut tx = self.database.fleet(OPERATION).await?;
+        let mut tx = self.make(OPERATION).await?;
         let user = insert(&mut tx, &user, now, OPERATION).await?;
         self.commit(tx, &created(&user), OPERATION).await?;
         Ok(user)
@@ -106,6 +107,12 @@ impl Users for SqlStore {
             .during(OPERATION)?
             .ok_or_else(|| StoreError::not_found(Entity::User, username))?
             .user(OPERATION)
+    }
+
+    async fn user_version(&self, username: &str) -> StoreResult<Version> {
+        const OPERATION: &str = "look up a user's version";
+        let mut connection = self.database.read(OPERATION).await?;
+        versions::of_user(&mut connection, username, OPERATION).await
     }
 
     async fn users(&self, page: Page) -> StoreResult<Paged<User>> {
@@ -148,7 +155,7 @@ impl Users for SqlStore {
 
     async fn delete_user(&self, username: &str, actor: &UserId) -> StoreResult<()> {
         const OPERATION: &str = "delete a user";
-        let mut tx = self.database.fleet(OPERATION).await?;
+        let mut tx = self.change(Entity::User, username, OPERATION).await?;
         let row = sqlx::query!("SELECT id, role FROM users WHERE username = $1", username)
             .fetch_optional(&mut *tx)
             .await
@@ -166,7 +173,7 @@ impl Users for SqlStore {
     async fn set_role(&self, username: &str, role: Role, now: Timestamp) -> StoreResult<User> {
         const OPERATION: &str = "change a role";
         let (updated_at, text) = (millis(now), role.as_str());
-        let mut tx = self.database.fleet(OPERATION).await?;
+        let mut tx = self.change(Entity::User, username, OPERATION).await?;
         let row = sqlx::query_as!(
             Row,
             "SELECT id, username, role, created_at FROM users WHERE username = $1",
@@ -197,7 +204,7 @@ impl Users for SqlStore {
 
     async fn set_password(&self, username: &str, password_hash: &str, now: Timestamp) -> StoreResult<()> {
         const OPERATION: &str = "set a password";
-        let mut tx = self.database.fleet(OPERATION).await?;
+        let mut tx = self.change(Entity::User, username, OPERATION).await?;
         replace_password(&mut tx, username, password_hash, now, OPERATION).await?;
         tx.tell(Change::Accounts);
         self.commit(tx, &Event::new(Action::UserPasswordSet, "user", username), OPERATION).await

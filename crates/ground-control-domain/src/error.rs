@@ -40,7 +40,7 @@ impl fmt::Display for Entity {
 
 /// Why the store did not do what it was asked.
 ///
-/// `NotFound`, `Conflict` and `Invalid` are the caller's to mend and their text may be shown to a person;
+/// `NotFound`, `Conflict`, `Outdated` and `Invalid` are the caller's to mend and their text may be shown to a person;
 /// `Busy` and `Backend` are ours: their text names internals and belongs in the log.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -56,6 +56,12 @@ pub enum StoreError {
     #[error("{message}")]
     Conflict {
         /// What stands in the way.
+        message: String,
+    },
+    /// The change depends on what its author has seen, and that is not what is there.
+    #[error("{message}")]
+    Outdated {
+        /// What is not as it was.
         message: String,
     },
     /// The request can never be right as it stands.

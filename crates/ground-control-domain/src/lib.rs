@@ -20,6 +20,7 @@ pub mod group;
 pub mod harbor;
 pub mod heartbeat;
 mod id;
+pub mod idempotency;
 pub mod identity;
 pub mod label;
 pub mod leak;
@@ -36,6 +37,7 @@ pub mod silence;
 pub mod store;
 pub mod token;
 pub mod user;
+pub mod version;
 pub mod webhook;
 pub mod ztr;
 

@@ -71,6 +71,8 @@ pub enum Purpose {
     LoginBrowser,
     /// The one-time code with which a command line fetches its session.
     LoginCode,
+    /// What a request with an idempotency key asks for: it may hold a password.
+    IdempotentRequest,
 }
 
 impl Purpose {
@@ -90,6 +92,7 @@ impl Purpose {
             Self::LoginState => "login-state",
             Self::LoginBrowser => "login-browser",
             Self::LoginCode => "login-code",
+            Self::IdempotentRequest => "idempotent-request",
         }
     }
 }

@@ -11,6 +11,7 @@ mod external_logins;
 mod following;
 mod groups;
 mod harbor;
+mod idempotency;
 mod identities;
 mod leases;
 mod limits;
@@ -33,6 +34,8 @@ use tokio::sync::broadcast;
 use crate::StoreResult;
 use crate::audit::Actor;
 use crate::change::Change;
+use crate::idempotency::Claim;
+use crate::version::Condition;
 
 pub use audit::AuditTrail;
 pub use configs::Configs;
@@ -40,6 +43,7 @@ pub use external_logins::ExternalLogins;
 pub use following::{Followed, Following, Look};
 pub use groups::Groups;
 pub use harbor::SiteRobots;
+pub use idempotency::Idempotency;
 pub use identities::Identities;
 pub use leases::Leases;
 pub use limits::Limits;
@@ -53,6 +57,16 @@ pub use satellites::{RotateSecret, Satellites};
 pub use tokens::Tokens;
 pub use users::Users;
 pub use webhooks::Webhooks;
+
+/// What a person's change depends on beside itself. A store on terms is for one request, which makes one change.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// That what it addresses is as its author has seen it; compared in the transaction of the change. A change that
+    /// addresses nothing that has a version does not meet it.
+    pub condition: Option<Condition>,
+    /// The idempotency key of the request, which its change marks.
+    pub claim: Option<Claim>,
+}
 
 /// Everything Ground Control keeps. One implementation per database; used as `Arc<dyn Store>`.
 #[async_trait]
@@ -75,6 +89,7 @@ pub trait Store:
     + Publications
     + Leases
     + Restoration
+    + Idempotency
     + AuditTrail
     + std::fmt::Debug
     + Send
@@ -83,6 +98,9 @@ pub trait Store:
     /// The same store, whose changes are recorded in the audit as those of `actor`; those of the store as it was opened are
     /// Ground Control's own. Cheap: made for each request.
     fn acting_for(&self, actor: Actor) -> Arc<dyn Store>;
+
+    /// The same store, whose changes are made on these terms.
+    fn on_terms(&self, terms: Terms) -> Arc<dyn Store>;
 
     /// Whether the database answers, for readiness.
     async fn ping(&self) -> StoreResult<()>;

@@ -8,6 +8,7 @@ mod acting;
 mod audit;
 mod browser;
 mod caller;
+mod conditional;
 mod configs;
 mod credentials;
 mod error;
@@ -15,6 +16,7 @@ mod extract;
 mod groups;
 mod health;
 mod hooks;
+mod idempotency;
 mod limits;
 mod middleware;
 mod oidc;
@@ -79,9 +81,6 @@ pub fn router(state: AppState, registry: Router, listener: Listener) -> Router {
         .route("/api/logout", post(people::logout))
         .route("/auth/logout", post(oidc::logout))
         .route("/auth/oidc", get(oidc::provider))
-        .route("/auth/oidc/callback", get(oidc::callback))
-        .route("/auth/oidc/login", get(oidc::login))
-        .route("/auth/oidc/token", post(oidc::exchange))
         .route("/auth/session", get(oidc::session))
         .route("/auth/signed-in", get(oidc::signed_in))
         .route("/api/users", get(users::list).post(users::create))
@@ -91,6 +90,11 @@ pub fn router(state: AppState, registry: Router, listener: Listener) -> Router {
         .route("/api/tokens", get(tokens::list).post(tokens::create))
         .route("/api/tokens/{token}", delete(tokens::delete))
         .route("/satellites/credentials", post(credentials::renew));
+    let sign_in = Router::new()
+        .route("/auth/oidc/callback", get(oidc::callback))
+        .route("/auth/oidc/login", get(oidc::login))
+        .route("/auth/oidc/token", post(oidc::exchange))
+        .layer(from_fn_with_state(Arc::clone(&state.limits), limits::sign_ins));
     let by_token = Router::new()
         .route("/satellites/ztr", post(sync::register))
         .route("/satellites/ztr/{token}", get(sync::register_by_path));
@@ -98,8 +102,10 @@ pub fn router(state: AppState, registry: Router, listener: Listener) -> Router {
     let authority = builtin::routes(state.identities.as_ref().and_then(|all| all.authority.clone()));
     let first = if listener == Listener::Web { by_token } else { by_token.merge(authority) };
     let first = first.layer(from_fn_with_state(Arc::clone(&state.limits), limits::registrations));
-    let small = if listener == Listener::Web { small } else { small.merge(by_identity) }.merge(first);
-    let small = small.layer(DefaultBodyLimit::max(SMALL_BODY));
+    let small = if listener == Listener::Web { small } else { small.merge(by_identity) };
+    let small = small.merge(sign_in).merge(first);
+    let once = from_fn_with_state(state.clone(), idempotency::once);
+    let small = small.layer(once.clone()).layer(DefaultBodyLimit::max(SMALL_BODY));
     let usual = Router::new()
         .route("/api/audit", get(audit::list))
         .route("/api/groups", get(groups::list))
@@ -132,17 +138,20 @@ pub fn router(state: AppState, registry: Router, listener: Listener) -> Router {
         .route("/api/spire/agents", get(spire::agents))
         .route("/api/spire/status", get(spire::status))
         .route("/hooks/harbor", post(hooks::harbor))
+        .layer(once.clone())
         .layer(DefaultBodyLimit::max(BODY));
     let lists = Router::new()
         .route("/api/groups/sync", post(groups::sync))
         .route("/satellites/sync", post(sync::heartbeat))
         .route("/hooks/replication/{secret}", post(hooks::replication))
+        .layer(once)
         .layer(DefaultBodyLimit::max(LIST_BODY));
     let open = Router::new()
         .route("/ping", get(health::ping))
         .route("/health", get(health::live))
         .route("/health/ready", get(health::ready))
-        .route("/openapi.json", get(openapi::document));
+        .route("/openapi.json", get(openapi::document))
+        .route("/docs", get(openapi::page));
     let around = middleware::Around { metrics: state.metrics.clone(), refusals: state.refusals.clone() };
     let proxies = state.proxies.clone();
     let api = Router::new()

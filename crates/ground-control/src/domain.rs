@@ -2,7 +2,7 @@
 
 pub use ground_control_domain::{
     ConfigId, Entity, GroupId, MAX_PAGE_SIZE, Page, Paged, SatelliteId, StoreError, StoreResult, TokenId,
-    UserId, audit, backup, change, config, desired, document, external, group, harbor, heartbeat, identity,
-    label, limit, replication, resolution, revision, rollout, rule, satellite, secret, token, user, webhook,
-    ztr,
+    UserId, audit, backup, change, config, desired, document, external, group, harbor, heartbeat,
+    idempotency, identity, label, limit, replication, resolution, revision, rollout, rule, satellite, secret,
+    store, token, user, version, webhook, ztr,
 };

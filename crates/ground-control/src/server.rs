@@ -26,7 +26,7 @@ use self::open::{OpenRegistry, open_database, publisher};
 use crate::admin;
 use crate::api::{self, AppState, Hooks, Listener, RequestLimits};
 use crate::audit::{self, Refusals, Statuses};
-use crate::auth::{People, PeopleSettings, RegistryTokens, Robots};
+use crate::auth::{People, PeopleSettings, RegistryTokens, Robots, Seal};
 use crate::backup::DataFolder;
 use crate::central::{RegistryKind, SiteGate};
 use crate::config::{Config, IdentitySource, RegistryConfig};
@@ -182,6 +182,7 @@ pub async fn start_with(config: &Config, log: LogControl) -> Result<Running, Sta
         oidc,
         robots,
         hash_key,
+        answers: Seal::new(&key, "idempotent-answers"),
         publisher: handle,
         hints: Hints::default(),
         hooks: Arc::new(hooks),

@@ -31,6 +31,8 @@ mod fleet;
 mod following;
 #[path = "store/harbor.rs"]
 mod harbor;
+#[path = "store/idempotency.rs"]
+mod idempotency;
 #[path = "store/identities.rs"]
 mod identities;
 #[path = "store/labels.rs"]
@@ -61,6 +63,8 @@ mod revisions;
 mod rollouts;
 #[path = "store/tokens.rs"]
 mod tokens;
+#[path = "store/versions.rs"]
+mod versions;
 
 use fixture::Fixture;
 use futures_util::FutureExt as _;
@@ -209,6 +213,13 @@ suite! {
     audit::rows_are_chosen_and_paged,
     audit::the_trail_is_bounded,
     audit::a_sink_has_one_holder,
+    versions::of_changes_of_one_version_one_is_made,
+    versions::what_changed_since_is_not_changed,
+    versions::what_is_not_there_meets_no_condition,
+    idempotency::the_same_request_is_answered_again,
+    idempotency::of_many_at_once_one_is_carried_out,
+    idempotency::a_claim_outlives_its_process,
+    idempotency::keys_of_a_caller_are_bounded,
     outbox::a_change_and_its_intent_are_one,
     outbox::a_newer_change_is_not_swallowed,
     outbox::two_publishers_never_claim_the_same,

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 
 use crate::secret::Hashed;
 use crate::user::{LockoutPolicy, LoginFailures, NewSession, NewUser, Role, Session, User, UserCredentials};
+use crate::version::Version;
 use crate::{Page, Paged, StoreResult, UserId};
 
 /// People's accounts, sessions and lockout.
@@ -18,6 +19,9 @@ pub trait Users {
 
     /// Whether there is any account, so that a first start is known before a password is made.
     async fn has_users(&self) -> StoreResult<bool>;
+
+    /// The version of an account.
+    async fn user_version(&self, username: &str) -> StoreResult<Version>;
 
     /// The account called `username`.
     async fn user(&self, username: &str) -> StoreResult<User>;

@@ -8,6 +8,7 @@ use http::StatusCode;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::conditional::Tagged;
 use super::error::ApiError;
 use super::extract::{Body, Page, Segment, paged};
 use super::state::{Admin, AppState, Viewer};
@@ -38,8 +39,9 @@ pub(crate) async fn one(
     State(state): State<AppState>,
     _: Viewer,
     Segment(name): Segment,
-) -> Result<Json<api::Config>, ApiError> {
-    Ok(Json(view(&state, state.store.config(&name).await?)))
+) -> Result<Tagged<api::Config>, ApiError> {
+    let config = state.store.config(&name).await?;
+    Ok(Tagged(config.version(), view(&state, config)))
 }
 
 /// `POST /api/configs`.
@@ -55,7 +57,7 @@ pub(crate) async fn create(
         actor.acting(&state).create_config(&request.config_name, request.config, Timestamp::now()).await?;
     state.publisher.wake();
     tracing::info!(actor = %actor.username, config = %config.name, "config created");
-    Ok((StatusCode::CREATED, Json(view(&state, config))).into_response())
+    Ok((StatusCode::CREATED, Tagged(config.version(), view(&state, config))).into_response())
 }
 
 /// `PATCH /api/configs/{c}`: a merge patch (RFC 7396) of the document.
@@ -64,11 +66,11 @@ pub(crate) async fn patch(
     Admin(actor): Admin,
     Segment(name): Segment,
     Body(patch): Body<Value>,
-) -> Result<Json<api::Config>, ApiError> {
+) -> Result<Tagged<api::Config>, ApiError> {
     let config = actor.acting(&state).patch_config(&name, patch, Timestamp::now()).await?;
     state.publisher.wake();
     tracing::info!(actor = %actor.username, config = %config.name, "config changed");
-    Ok(Json(view(&state, config)))
+    Ok(Tagged(config.version(), view(&state, config)))
 }
 
 /// `DELETE /api/configs/{c}`: refused while a satellite has it.

@@ -59,6 +59,11 @@ impl ApiError {
         Self::new(StatusCode::CONFLICT, message)
     }
 
+    /// 412: what the change depends on is not so (any more).
+    pub fn outdated(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::PRECONDITION_FAILED, message)
+    }
+
     /// 429 with `Retry-After`.
     pub fn too_many(seconds: u64) -> Self {
         Self {
@@ -93,6 +98,12 @@ impl ApiError {
             StatusCode::INTERNAL_SERVER_ERROR,
             "internal error, see the server's log under this X-Request-ID",
         )
+    }
+
+    /// The same, with `Retry-After`.
+    #[must_use]
+    pub fn retry_after(self, seconds: u64) -> Self {
+        Self { retry_after_seconds: Some(seconds.max(1)), ..self }
     }
 
     /// The status, for tests and logs.

@@ -11,6 +11,7 @@ use fleet_protocol::api;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::conditional::Tagged;
 use super::error::ApiError;
 use super::extract::{Body, Page, Segment, paged};
 use super::satellites::{self, Filter};
@@ -47,11 +48,11 @@ pub(crate) async fn one(
     State(state): State<AppState>,
     _: Viewer,
     Segment(name): Segment,
-) -> Result<Json<api::GroupDetail>, ApiError> {
+) -> Result<Tagged<api::GroupDetail>, ApiError> {
     let group = state.store.group(&name).await?;
     let known = state.store.resolutions(&name).await?;
     let resolutions = resolutions::view(&group.artifacts, &known);
-    Ok(Json(api::GroupDetail { group: view(&state, group), resolutions }))
+    Ok(Tagged(group.version(), api::GroupDetail { group: view(&state, group), resolutions }))
 }
 
 /// `POST /api/groups/sync`: replaces the group's list; makes the group if it is not there.
@@ -59,7 +60,7 @@ pub(crate) async fn sync(
     State(state): State<AppState>,
     Admin(actor): Admin,
     Body(request): Body<GroupState>,
-) -> Result<Json<api::Group>, ApiError> {
+) -> Result<Tagged<api::Group>, ApiError> {
     if RESERVED.contains(&request.group.as_str()) {
         return Err(ApiError::bad_request(format!("the group name \"{}\" is reserved", request.group)));
     }
@@ -68,7 +69,7 @@ pub(crate) async fn sync(
     state.hints.wake();
     state.publisher.wake();
     tracing::info!(actor = %actor.username, group = %group.name, artifacts = group.artifacts.len(), "group set");
-    Ok(Json(view(&state, group)))
+    Ok(Tagged(group.version(), view(&state, group)))
 }
 
 /// `PUT /api/groups/{g}/selector`: who is in it by labels.
@@ -77,7 +78,7 @@ pub(crate) async fn select(
     Admin(actor): Admin,
     Segment(name): Segment,
     Body(request): Body<api::GroupSelector>,
-) -> Result<Json<api::Group>, ApiError> {
+) -> Result<Tagged<api::Group>, ApiError> {
     let selector = match request.selector.as_deref().map(str::trim) {
         None | Some("") => None,
         Some(text) => Some(text.parse::<Selector>().map_err(ApiError::bad_request)?),
@@ -85,7 +86,7 @@ pub(crate) async fn select(
     let group = actor.acting(&state).set_selector(&name, selector, Timestamp::now()).await?;
     state.publisher.wake();
     tracing::info!(actor = %actor.username, group = %name, "group selector set");
-    Ok(Json(view(&state, group)))
+    Ok(Tagged(group.version(), view(&state, group)))
 }
 
 /// `DELETE /api/groups/{g}`: its satellites lose it.

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use registry_server::listen::TrustedProxies;
 
 use super::error::ApiError;
+use super::page::Page;
 use crate::auth::{Limiter, forwarded, source_of};
 use crate::domain::UserId;
 use crate::domain::limit::{Rate, Source};
@@ -22,6 +23,9 @@ use crate::metrics::{Limit, Metrics};
 const REGISTRATIONS: Rate = Rate { burst: 2000, every: Duration::from_millis(50) };
 /// Logins at the identity provider that one source begins: each is a row in the database for whoever asks.
 const LOGINS: Rate = Rate { burst: 100, every: Duration::from_secs(1) };
+/// Answers of the provider and codes of command lines, of one source, that are worth nothing: each is a look into the database
+/// for whoever asks.
+const SIGN_INS: Rate = Rate { burst: 100, every: Duration::from_secs(1) };
 /// Seconds' worth of its requests that an account may send at once.
 const BURST_SECONDS: u32 = 10;
 
@@ -31,6 +35,7 @@ pub struct RequestLimits {
     accounts: Limiter<UserId>,
     registrations: Limiter<Source>,
     logins: Limiter<Source>,
+    sign_ins: Limiter<Source>,
     metrics: Metrics,
 }
 
@@ -46,6 +51,7 @@ impl RequestLimits {
             accounts: Limiter::new(accounts),
             registrations: Limiter::new(REGISTRATIONS),
             logins: Limiter::new(LOGINS),
+            sign_ins: Limiter::new(SIGN_INS),
             metrics,
         }
     }
@@ -80,15 +86,40 @@ pub(crate) async fn registrations(
     // A nonce is a row in the database for whoever asks.
     let counts = *request.method() == Method::GET && request.uri().path() == "/satellites/renew";
     let response = next.run(request).await;
-    let failed = matches!(
-        response.status(),
-        StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN
-    );
-    if counts || failed {
+    if counts || is_refusal(&response) {
         // That there is none left is told to the next one.
         let _ = limits.registrations.take(source, Timestamp::now());
     }
     response
+}
+
+/// Around what a browser and a command line ask for until they are signed in. Who is has nothing to do with it.
+pub(crate) async fn sign_ins(
+    State(limits): State<Arc<RequestLimits>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let source = Source::of(source_of(request.extensions()));
+    if let Some(wait) = limits.sign_ins.exhausted(&source, Timestamp::now()) {
+        limits.metrics.limited(Limit::Source);
+        // This one is asked by a program, and the others by a browser.
+        if request.uri().path() == "/auth/oidc/token" {
+            return ApiError::slow_down("too many failed logins from this address, try again later", wait)
+                .into_response();
+        }
+        return Page::too_many("Too many failed logins come from here", wait).into_response();
+    }
+    let response = next.run(request).await;
+    if is_refusal(&response) {
+        // That there is none left is told to the next one.
+        let _ = limits.sign_ins.take(source, Timestamp::now());
+    }
+    response
+}
+
+/// Whether whoever asked showed nothing that is good.
+fn is_refusal(response: &Response) -> bool {
+    matches!(response.status(), StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
 }
 
 /// Notes where a request comes from, where proxies are trusted that pass requests on; whoever looks for its source afterwards
@@ -156,6 +187,43 @@ mod tests {
         let refusal = ask(&router, "/good", "192.0.2.1").await;
         if refusal.status() == 429 {
             assert_eq!(refusal.headers()["retry-after"], "1");
+        }
+    }
+
+    #[tokio::test]
+    async fn failed_sign_ins_are_bound_to_their_source() {
+        let limits = Arc::new(RequestLimits::new(1, Metrics::default()));
+        let refused = || get(|| async { StatusCode::UNAUTHORIZED });
+        let router = Router::new()
+            .route("/auth/oidc/callback", refused())
+            .route("/auth/oidc/token", refused())
+            .route("/good", get(|| async {}))
+            .layer(from_fn_with_state(Arc::clone(&limits), sign_ins));
+        for _ in 0..2 * SIGN_INS.burst {
+            assert_eq!(ask(&router, "/good", "192.0.2.1").await.status(), 200);
+        }
+        let mut answers = (0, 0);
+        for _ in 0..2 * SIGN_INS.burst {
+            let page = ask(&router, "/auth/oidc/callback", "192.0.2.1").await;
+            match page.status().as_u16() {
+                401 => answers.0 += 1,
+                429 => {
+                    answers.1 += 1;
+                    assert!(page.headers().contains_key("retry-after"));
+                    assert_eq!(page.headers()["content-type"], "text/html; charset=utf-8");
+                }
+                other => panic!("{other}"),
+            }
+        }
+        assert!(answers.0 >= SIGN_INS.burst && answers.1 > 0, "{answers:?}");
+        assert_eq!(ask(&router, "/auth/oidc/token", "192.0.2.2").await.status(), 401);
+        let source = Source::of([192, 0, 2, 1].into());
+        while limits.sign_ins.exhausted(&source, Timestamp::now()).is_none() {
+            ask(&router, "/auth/oidc/callback", "192.0.2.1").await;
+        }
+        let token = ask(&router, "/auth/oidc/token", "192.0.2.1").await;
+        if token.status() == 429 {
+            assert_eq!(token.headers()["content-type"], "application/json");
         }
     }
 

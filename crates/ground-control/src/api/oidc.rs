@@ -51,10 +51,7 @@ pub(crate) async fn login(State(state): State<AppState>, parts: Parts) -> Result
     let cli = cli_login(parts.uri.query().unwrap_or(""))
         .map_err(|what| Page::new(StatusCode::BAD_REQUEST, "This login cannot begin").paragraph(what))?;
     let source = Source::of(source_of(&parts.extensions));
-    state.limits.login(source).map_err(|wait| {
-        Page::new(StatusCode::TOO_MANY_REQUESTS, "Too many logins begin from here")
-            .paragraph(&format!("Try again in {} s.", wait.as_secs().saturating_add(1)))
-    })?;
+    state.limits.login(source).map_err(|wait| Page::too_many("Too many logins begin from here", wait))?;
     let login_state = random_token(RANDOM);
     let url = oidc.authorization_url(&login_state).await.map_err(|error| away(&error))?;
     // Logins in several tabs of one browser are all this browser's.
@@ -260,7 +257,7 @@ pub(crate) async fn signed_in(State(state): State<AppState>, parts: Parts) -> Re
     let csrf = state.people.csrf_token(&token);
     Ok(Page::new(StatusCode::OK, "You are signed in")
         .facts(&[("signed in as", &user.username), ("role", user.role.as_str())])
-        .link("/openapi.json", "The API")
+        .link("/docs", "The API")
         .button("/auth/logout", ("csrf_token", csrf.expose_secret()), "Sign out"))
 }
 

@@ -3,13 +3,18 @@
 //! A test compares the table with the router in both directions. What lies under `/v2/` is OCI Distribution 1.1 and
 //! described there.
 
+mod headers;
+mod page;
 mod schemas;
+mod tags;
 
 use std::sync::LazyLock;
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, header};
 use serde_json::{Map, Value, json};
+
+pub(crate) use page::show as page;
 
 /// Who may ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,12 +73,13 @@ const OPERATIONS: &[Operation] = {
         Operation("get", "/health", "Whether process and database answer", Anybody, None, 200, One("Health"), &[503]),
         Operation("get", "/health/ready", "Whether requests may be sent here, and how far publishing is behind", Anybody, None, 200, One("Readiness"), &[503]),
         Operation("get", "/openapi.json", "This document", Anybody, None, 200, One("Empty"), &[]),
+        Operation("get", "/docs", "This document as a page, for people to read", Anybody, None, 200, Html, &[]),
         Operation("post", "/login", "A session for a name and a password", Anybody, Some("LoginRequest"), 200, One("LoginAnswer"), &[400, 401, 413, 415, 429]),
         Operation("post", "/api/logout", "Ends the session that asks", Viewer, None, 204, Nothing, &[]),
         Operation("get", "/auth/oidc", "The identity provider whose people log in here", Anybody, None, 200, One("IdentityProvider"), &[404]),
         Operation("get", "/auth/oidc/login", "Sends a browser to the identity provider; a command line says where it listens", Anybody, None, 303, Redirect, &[400, 404, 429, 503]),
-        Operation("get", "/auth/oidc/callback", "The identity provider's answer: sets the cookie of a session, or leads back to the command line with a one-time code", Anybody, None, 303, Redirect, &[400, 403, 404, 503]),
-        Operation("post", "/auth/oidc/token", "A session for a command line's one-time code, good for 60 seconds", Anybody, Some("LoginCode"), 200, One("SignedIn"), &[400, 401, 404, 413, 415]),
+        Operation("get", "/auth/oidc/callback", "The identity provider's answer: sets the cookie of a session, or leads back to the command line with a one-time code", Anybody, None, 303, Redirect, &[400, 403, 404, 429, 503]),
+        Operation("post", "/auth/oidc/token", "A session for a command line's one-time code, good for 60 seconds", Anybody, Some("LoginCode"), 200, One("SignedIn"), &[400, 401, 404, 413, 415, 429]),
         Operation("get", "/auth/session", "Who asks, and the token that changes by cookie need", Viewer, None, 200, One("OwnSession"), &[]),
         Operation("get", "/auth/signed-in", "Who is signed in, for a person", Browser, None, 200, Html, &[]),
         Operation("post", "/auth/logout", "Ends the browser's session", Browser, Some("LogoutForm"), 200, Html, &[413]),
@@ -150,6 +156,7 @@ pub(crate) async fn document() -> Response {
 
 fn build() -> Value {
     let mut paths: Map<String, Value> = Map::new();
+    let parameters = parameters();
     for operation in OPERATIONS {
         let path = paths.entry(operation.1).or_insert_with(|| json!({}));
         path[operation.0] = describe(operation);
@@ -163,6 +170,7 @@ fn build() -> Value {
                             Every answer carries X-Request-ID, taken from the request (1 to 128 of A-Z a-z 0-9 . _ -) or made.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
+        "tags": tags::all(),
         "paths": paths,
         "components": {
             "securitySchemes": {
@@ -177,7 +185,16 @@ fn build() -> Value {
                          "description": "Needed beside the cookie for whatever is no GET; GET /auth/session tells it."},
                 "svid": {"type": "mutualTLS", "description": "An X.509-SVID of a satellite, on the listener that shows ours."},
             },
-            "parameters": {
+            "parameters": parameters,
+            "schemas": schemas::all(),
+        },
+    })
+}
+
+/// The parameters that several routes share.
+fn parameters() -> Value {
+    let mut all = headers::parameters();
+    let lists = json!({
                 "page": {"name": "page", "in": "query", "schema": {"type": "integer", "minimum": 1, "default": 1}},
                 "page_size": {"name": "page_size", "in": "query",
                               "schema": {"type": "integer", "minimum": 1, "maximum": 100, "default": 100}},
@@ -191,10 +208,9 @@ fn build() -> Value {
                           "description": "Whether it lacks an artifact that it shall have, or holds one that nobody wants."},
                 "progress": {"name": "progress", "in": "query",
                              "schema": {"enum": ["current", "fetching", "failed", "waiting", "unreachable"]}},
-            },
-            "schemas": schemas::all(),
-        },
-    })
+    });
+    all.extend(lists.as_object().cloned().unwrap_or_default());
+    Value::Object(all)
 }
 
 fn describe(Operation(method, path, summary, who, body, status, gives, failures): &Operation) -> Value {
@@ -251,7 +267,24 @@ fn describe(Operation(method, path, summary, who, body, status, gives, failures)
         parameters.push(json!({"name": "attestation_type", "in": "query", "schema": {"type": "string"}}));
     }
     let mut responses = Map::new();
-    responses.insert(status.to_string(), success(*gives));
+    let mut answer = success(*gives);
+    let mut shown = headers::of_answer(method, path);
+    if !shown.is_empty() {
+        if let Some(known) = answer["headers"].as_object() {
+            shown.extend(known.clone());
+        }
+        answer["headers"] = Value::Object(shown);
+    }
+    responses.insert(status.to_string(), answer);
+    let mut special = Vec::new();
+    if headers::is_conditional(method, path) {
+        parameters.push(json!({"$ref": "#/components/parameters/If-Match"}));
+        special.extend([400, 412]);
+    }
+    if headers::takes_key(method, path) {
+        parameters.push(json!({"$ref": "#/components/parameters/Idempotency-Key"}));
+        special.extend([400, 409, 422]);
+    }
     let usual: &[u16] = match who {
         Who::Anybody => &[],
         Who::Browser => &[401, 403],
@@ -261,7 +294,7 @@ fn describe(Operation(method, path, summary, who, body, status, gives, failures)
         Who::Satellite | Who::Svid => &[401, 403],
     };
     let paged: &[u16] = if matches!(gives, Gives::Page(_)) { &[400] } else { &[] };
-    for failure in usual.iter().chain(*failures).chain(paged) {
+    for failure in usual.iter().chain(*failures).chain(paged).chain(&special) {
         responses.insert(failure.to_string(), self::failure(path, *failure));
     }
     let mut operation = json!({
@@ -269,6 +302,9 @@ fn describe(Operation(method, path, summary, who, body, status, gives, failures)
         "operationId": format!("{method}{}", path.replace(['/', '.'], "_").replace(['{', '}'], "")),
         "responses": responses,
     });
+    if let Some(tag) = tags::of(path) {
+        operation["tags"] = json!([tag]);
+    }
     if !parameters.is_empty() {
         operation["parameters"] = Value::from(parameters);
     }
@@ -297,6 +333,7 @@ fn describe(Operation(method, path, summary, who, body, status, gives, failures)
                 _ => "system_admin",
             };
             operation["description"] = Value::from(format!("Needs the role {role}."));
+            operation["x-role"] = Value::from(role);
         }
     }
     operation
@@ -371,6 +408,8 @@ fn failure(path: &str, status: u16) -> Value {
         403 => "Known, and not entitled.",
         404 => "It does not exist.",
         409 => "It exists already, or something stands in the way.",
+        412 => "It is not as If-Match says; nothing was changed.",
+        422 => "The Idempotency-Key was another request's.",
         413 => "The body is too large.",
         415 => "The body is not JSON.",
         429 => "Too many attempts; see Retry-After.",
@@ -430,6 +469,13 @@ mod tests {
             committed == served,
             "openapi.json is not what is served, write it anew with UPDATE_OPENAPI=1"
         );
+    }
+
+    #[test]
+    fn every_path_belongs_somewhere() {
+        for Operation(_, path, ..) in OPERATIONS {
+            assert!(tags::of(path).is_some(), "{path} has no tag");
+        }
     }
 
     #[test]

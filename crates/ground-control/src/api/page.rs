@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
@@ -28,12 +29,20 @@ pub(crate) struct Page {
     status: StatusCode,
     title: String,
     body: String,
+    retry_after: Option<u64>,
 }
 
 impl Page {
     /// A page that says how something went.
     pub(crate) fn new(status: StatusCode, title: &str) -> Self {
-        Self { status, title: escaped(title), body: String::new() }
+        Self { status, title: escaped(title), body: String::new(), retry_after: None }
+    }
+
+    /// 429 with `Retry-After`, rounded up to whole seconds.
+    pub(crate) fn too_many(title: &str, wait: Duration) -> Self {
+        let seconds = (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1);
+        let page = Self { retry_after: Some(seconds), ..Self::new(StatusCode::TOO_MANY_REQUESTS, title) };
+        page.paragraph(&format!("Try again in {seconds} s."))
     }
 
     /// One more paragraph.
@@ -74,7 +83,7 @@ impl Page {
 
 impl IntoResponse for Page {
     fn into_response(self) -> Response {
-        let Self { status, title, body } = self;
+        let Self { status, title, body, retry_after } = self;
         let html = format!(
             "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title} – Ground Control</title>\
              <meta name=\"viewport\" content=\"width=device-width\"><style>{STYLE}</style></head>\
@@ -87,12 +96,16 @@ impl IntoResponse for Page {
             (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
             (HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin")),
         ];
-        (status, headers, html).into_response()
+        let mut response = (status, headers, html).into_response();
+        if let Some(seconds) = retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
     }
 }
 
 /// Text that is text wherever it stands in HTML.
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

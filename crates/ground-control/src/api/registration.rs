@@ -70,7 +70,7 @@ pub(crate) async fn register(
         return Err(RegistrationError::Off("SPIFFE is not enabled here; set SPIFFE_SERVER_ENABLED").into());
     };
     let (request, membership) = checked(&identities.trust_domain, request)?;
-    let registered = state.lifecycle.acting_for(actor.actor.clone()).register(request, membership).await?;
+    let registered = state.lifecycle.through(actor.acting(&state)).register(request, membership).await?;
     state.publisher.wake();
     tracing::info!(actor = %actor.username, satellite = %registered.satellite, identity = %registered.spiffe_id, "satellite registered");
     Ok(Json(registered))
@@ -183,7 +183,7 @@ pub(crate) async fn enable(
     Admin(actor): Admin,
     Segment(name): Segment,
 ) -> Result<Response, ApiError> {
-    let answer = match state.lifecycle.acting_for(actor.actor.clone()).enable(&name).await? {
+    let answer = match state.lifecycle.through(actor.acting(&state)).enable(&name).await? {
         Some(registered) => Json(registered).into_response(),
         None => {
             let tokens = state.registry.issuer.serves_tokens();

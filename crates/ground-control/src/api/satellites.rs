@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 
+use super::conditional::Tagged;
 use super::error::ApiError;
 use super::extract::{Body, Page, Segment, paged};
 use super::state::{Admin, AppState, Viewer};
@@ -98,11 +99,11 @@ pub(crate) async fn label(
     Admin(actor): Admin,
     Segment(name): Segment,
     Body(patch): Body<Value>,
-) -> Result<Json<api::Satellite>, ApiError> {
+) -> Result<Tagged<api::Satellite>, ApiError> {
     let satellite = actor.acting(&state).patch_labels(&name, &patch, Timestamp::now()).await?;
     state.publisher.wake();
     tracing::info!(actor = %actor.username, satellite = %name, labels = satellite.labels.len(), "satellite labelled");
-    Ok(Json(view(&state, satellite)))
+    Ok(Tagged(satellite.version(), view(&state, satellite)))
 }
 
 /// `GET /api/satellites/{s}`.
@@ -110,8 +111,9 @@ pub(crate) async fn one(
     State(state): State<AppState>,
     _: Viewer,
     Segment(name): Segment,
-) -> Result<Json<api::Satellite>, ApiError> {
-    Ok(Json(view(&state, state.store.satellite(&name).await?)))
+) -> Result<Tagged<api::Satellite>, ApiError> {
+    let satellite = state.store.satellite(&name).await?;
+    Ok(Tagged(satellite.version(), view(&state, satellite)))
 }
 
 /// `POST /api/satellites`: the one-time token is shown here and never again.

@@ -10,15 +10,18 @@ use tokio_util::sync::CancellationToken;
 
 use super::acting;
 use super::browser;
+use super::conditional;
 use super::error::ApiError;
 use super::hooks::Hooks;
 use super::limits::RequestLimits;
 use crate::audit::{Refusals, Statuses};
-use crate::auth::{Busy, Credentials, LoginError, People, Robots, api_token, source_of};
+use crate::auth::{Busy, Credentials, LoginError, People, Robots, Seal, api_token, source_of};
 use crate::central::CentralRegistry;
 use crate::desired::Hub;
 use crate::domain::audit::{Actor, ActorKind, Authentication};
+use crate::domain::idempotency::Claim;
 use crate::domain::secret::HashKey;
+use crate::domain::store::Terms;
 use crate::domain::token::ApiToken;
 use crate::domain::user::{Role, User};
 use crate::domain::{Entity, StoreError, TokenId};
@@ -48,6 +51,8 @@ pub struct AppState {
     pub robots: Robots,
     /// Hashes tokens and nonces.
     pub hash_key: Arc<HashKey>,
+    /// Seals answers that are kept for a while.
+    pub answers: Seal,
     /// Records heartbeats in batches.
     pub heartbeats: HeartbeatRecorder,
     /// What satellites shall have, and which of them wait for it to change.
@@ -84,26 +89,34 @@ pub(crate) struct Person {
     /// Whether it came in a cookie, which a browser sends by itself.
     pub(crate) by_cookie: bool,
     pub(crate) actor: Actor,
+    /// On what terms they change something.
+    terms: Terms,
 }
 
 impl Person {
-    /// The store that changes things on behalf of this person.
+    /// The store that changes things on behalf of this person, on the terms of the request.
     pub(crate) fn acting(&self, state: &AppState) -> SharedStore {
-        state.store.acting_for(self.actor.clone())
+        state.store.acting_for(self.actor.clone()).on_terms(self.terms.clone())
     }
 }
+
+/// Put into a request where its person has been found out already: nobody's password is stretched twice.
+#[derive(Debug, Clone)]
+pub(crate) struct Authenticated(pub(crate) Person);
 
 /// Who is asking and is entitled to.
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
     user: User,
-    pub(crate) actor: Actor,
+    actor: Actor,
+    terms: Terms,
 }
 
 impl Caller {
-    /// The store that changes things on behalf of this caller: every handler that changes something goes through it.
+    /// The store that changes things on behalf of this caller, on the terms of the request: every handler that changes
+    /// something goes through it.
     pub(crate) fn acting(&self, state: &AppState) -> SharedStore {
-        state.store.acting_for(self.actor.clone())
+        state.store.acting_for(self.actor.clone()).on_terms(self.terms.clone())
     }
 }
 
@@ -121,7 +134,7 @@ fn actor_of(parts: &Parts, user: &User, by: Authentication) -> Actor {
 
 impl From<Person> for Caller {
     fn from(person: Person) -> Self {
-        Self { user: person.user, actor: person.actor }
+        Self { user: person.user, actor: person.actor, terms: person.terms }
     }
 }
 
@@ -129,7 +142,10 @@ impl FromRequestParts<AppState> for Person {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
-        let person = match Credentials::of(&parts.headers) {
+        if let Some(Authenticated(person)) = parts.extensions.remove() {
+            return Ok(person);
+        }
+        let mut person = match Credentials::of(&parts.headers) {
             Credentials::Basic { username, password } if api_token::is_meant(&password) => {
                 acting::claimed(&parts.extensions, &username);
                 let token = state.people.api_token(&password).await?;
@@ -143,7 +159,7 @@ impl FromRequestParts<AppState> for Person {
                 acting::claimed(&parts.extensions, &username);
                 let known = state.people.check_password(&username, &password, source).await?;
                 let actor = actor_of(parts, &known.user, Authentication::Password);
-                Self { user: known.user, session: None, token: None, by_cookie: false, actor }
+                Self::new(known.user, actor)
             }
             Credentials::Bearer(token) if api_token::is_meant(&token) => {
                 Self::by_token(state.people.api_token(&token).await?, parts)?
@@ -151,7 +167,7 @@ impl FromRequestParts<AppState> for Person {
             Credentials::Bearer(token) => {
                 let user = state.people.session(&token).await?;
                 let actor = actor_of(parts, &user, Authentication::Session);
-                Self { user, session: Some(token), token: None, by_cookie: false, actor }
+                Self { session: Some(token), ..Self::new(user, actor) }
             }
             Credentials::None => {
                 let token = browser::cookie(&parts.headers, browser::SESSION);
@@ -159,16 +175,27 @@ impl FromRequestParts<AppState> for Person {
                 let user = state.people.session(&token).await?;
                 browser::check_csrf(parts, &state.people, &token)?;
                 let actor = actor_of(parts, &user, Authentication::Session);
-                Self { user, session: Some(token), token: None, by_cookie: true, actor }
+                Self { session: Some(token), by_cookie: true, ..Self::new(user, actor) }
             }
             Credentials::Malformed => return Err(ApiError::unauthorized()),
         };
         state.limits.account(&person.user.id)?;
+        person.terms.condition = conditional::condition(&parts.headers)?;
         Ok(person)
     }
 }
 
 impl Person {
+    fn new(user: User, actor: Actor) -> Self {
+        Self { user, session: None, token: None, by_cookie: false, actor, terms: Terms::default() }
+    }
+
+    /// What they change marks this idempotency key.
+    pub(crate) fn claiming(mut self, claim: Claim) -> Self {
+        self.terms.claim = Some(claim);
+        self
+    }
+
     fn by_token(token: ApiToken, parts: &Parts) -> Result<Self, ApiError> {
         let name = format!("{}/{}", token.owner.username, token.name);
         let actor = acting::actor(&parts.extensions, ActorKind::Token, &name, Authentication::ApiToken);
@@ -178,13 +205,7 @@ impl Person {
                 token.scopes
             )));
         };
-        Ok(Self {
-            user: User { role, ..token.owner },
-            session: None,
-            token: Some(token.id),
-            by_cookie: false,
-            actor,
-        })
+        Ok(Self { token: Some(token.id), ..Self::new(User { role, ..token.owner }, actor) })
     }
 }
 
@@ -231,6 +252,7 @@ impl From<StoreError> for ApiError {
             StoreError::NotFound { entity: Entity::Session, .. } => Self::unauthorized(),
             StoreError::NotFound { entity, name } => Self::not_found(&entity.to_string(), name),
             StoreError::Conflict { message } => Self::conflict(message),
+            StoreError::Outdated { message } => Self::outdated(message),
             StoreError::Invalid { message } => Self::bad_request(message),
             StoreError::Busy { operation, source } => {
                 tracing::warn!(operation, error = %source, "database busy");

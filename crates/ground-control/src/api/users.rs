@@ -8,6 +8,7 @@ use http::StatusCode;
 use jiff::Timestamp;
 use secrecy::SecretString;
 
+use super::conditional::Tagged;
 use super::error::ApiError;
 use super::extract::{Body, Page, Segment, paged};
 use super::state::{AppState, Person, SystemAdmin};
@@ -37,8 +38,10 @@ pub(crate) async fn one(
     State(state): State<AppState>,
     _: UserReader,
     Segment(name): Segment,
-) -> Result<Json<api::User>, ApiError> {
-    Ok(Json(view(state.store.user(&name).await?)))
+) -> Result<Tagged<api::User>, ApiError> {
+    // In this order: a tag that is older than what it stands with is refused, one that is newer would hide a change.
+    let version = state.store.user_version(&name).await?;
+    Ok(Tagged(version, view(state.store.user(&name).await?)))
 }
 
 /// Who may see accounts: administrators, not viewers.

@@ -15,7 +15,6 @@ use tokio::sync::{Mutex, Notify, OwnedMutexGuard};
 
 use super::{Identities, Prepared, Registrar, RegistrarError, RegistrationRequest};
 use crate::domain::StoreError;
-use crate::domain::audit::Actor;
 use crate::domain::identity::{Enabling, NewRegistration};
 use crate::domain::satellite::SatelliteState;
 use crate::domain::secret::{HashKey, Purpose};
@@ -77,9 +76,9 @@ impl Lifecycle {
         Self { store, identities, hash_key, names: Names::default(), wake: Arc::default() }
     }
 
-    /// The same, on behalf of `actor`.
-    pub(crate) fn acting_for(&self, actor: Actor) -> Self {
-        Self { store: self.store.acting_for(actor), ..self.clone() }
+    /// The same, by way of a store that knows who changes something, and on what terms.
+    pub(crate) fn through(&self, store: SharedStore) -> Self {
+        Self { store, ..self.clone() }
     }
 
     /// Somebody was revoked or deleted: what they were registered as is to go.

@@ -106,7 +106,8 @@ pub(super) async fn purge(state: AppState, (rows, age): (u64, SignedDuration), s
         let now = Timestamp::now();
         let ended = async {
             state.store.purge_expired(policy, now).await?;
-            state.store.purge_logins(now).await
+            state.store.purge_logins(now).await?;
+            state.store.purge_keys(now).await
         };
         let outcome = ended.instrument(Job::Purge.span()).await;
         if let Err(error) = &outcome {

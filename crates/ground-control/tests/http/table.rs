@@ -73,6 +73,7 @@ fn rows() -> Vec<Row> {
         row("get", "/health", "/health", None, open(200)),
         row("get", "/health/ready", "/health/ready", None, open(200)),
         row("get", "/openapi.json", "/openapi.json", None, open(200)),
+        row("get", "/docs", "/docs", None, open(200)),
         row("post", "/login", "/login", empty(), open(400)),
         row("post", "/api/logout", "/api/logout", None, people(Viewer, 204)),
         // There is no identity provider here, and nobody comes with a cookie; see below.
