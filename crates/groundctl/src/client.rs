@@ -74,7 +74,18 @@ impl Client {
         &self,
         path: &[&str],
     ) -> Result<(T, Option<String>), Error> {
-        self.exchange(Method::GET, self.url(path)?, None::<&()>, Terms::default()).await
+        let (thing, beside) =
+            self.exchange(Method::GET, self.url(path)?, None::<&()>, Terms::default()).await?;
+        Ok((thing, beside.tag))
+    }
+
+    /// How many entries a list holds for a query.
+    pub(crate) async fn count(&self, path: &[&str], query: &[(&str, &str)]) -> Result<u64, Error> {
+        let mut url = self.url(path)?;
+        url.query_pairs_mut().extend_pairs(query).append_pair("page_size", "1");
+        let (_, beside): (Ignored, _) =
+            self.exchange(Method::GET, url, None::<&()>, Terms::default()).await?;
+        beside.total.ok_or_else(|| self.foreign("a list without X-Total-Count".to_owned()))
     }
 
     /// A change of what still has this entity tag; 412 where it is another (RFC 9110 section 13.1.1).
@@ -169,7 +180,7 @@ impl Client {
         url: Url,
         body: Option<&impl Serialize>,
         terms: Terms<'_>,
-    ) -> Result<(T, Option<String>), Error> {
+    ) -> Result<(T, Beside), Error> {
         let (mut patience, mut lost) = (PATIENCE, 0);
         let received = loop {
             let mut request = self.http.request(method.clone(), url.clone());
@@ -202,7 +213,7 @@ impl Client {
         }
         let bytes: &[u8] = if received.bytes.is_empty() { b"null" } else { &received.bytes };
         let answer = serde_json::from_slice(bytes).map_err(|error| self.foreign(error.to_string()))?;
-        Ok((answer, received.tag))
+        Ok((answer, received.beside))
     }
 
     /// One request and its whole answer.
@@ -210,7 +221,9 @@ impl Client {
         let failed =
             |error: reqwest::Error| Failure { sent: !error.is_connect(), error: self.unreachable(&error) };
         let mut response = request.send().await.map_err(failed)?;
-        let tag = response.headers().get(header::ETAG).and_then(|tag| tag.to_str().ok()).map(str::to_owned);
+        let text = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
+        let total = text("x-total-count").and_then(|count| count.parse().ok());
+        let beside = Beside { tag: text(header::ETAG.as_str()).map(str::to_owned), total };
         let (status, later) = (response.status(), later(&response));
         let mut bytes = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(failed)? {
@@ -220,7 +233,7 @@ impl Client {
             }
             bytes.extend_from_slice(&chunk);
         }
-        Ok(Received { status, tag, later, bytes })
+        Ok(Received { status, beside, later, bytes })
     }
 
     fn refusal(&self, status: StatusCode, body: &[u8]) -> Error {
@@ -271,10 +284,18 @@ impl Terms<'_> {
 /// An answer.
 struct Received {
     status: StatusCode,
-    tag: Option<String>,
+    beside: Beside,
     /// When the same may be asked again.
     later: Option<Duration>,
     bytes: Vec<u8>,
+}
+
+/// What stands beside an answer's body.
+struct Beside {
+    /// The entity tag of what it shows (RFC 9110 section 8.8.3).
+    tag: Option<String>,
+    /// How many entries the whole list has of which it is a page.
+    total: Option<u64>,
 }
 
 /// No answer.

@@ -2,7 +2,7 @@
 //!
 //! Tables for people, `--output json` for scripts. Exit codes: 0 done, 1 Ground Control refused or failed, 2 wrong usage or
 //! input, 3 no such thing, 4 not logged in or not allowed, 5 conflict with what exists, 6 Ground Control cannot be reached. `diff`: 0 no
-//! difference, 1 a difference, 2 it cannot be told.
+//! difference, 1 a difference, 2 it cannot be told. `rollout status`: 0 complete, 1 not complete.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line speaks on its terminal")]
 

@@ -103,12 +103,15 @@ pub(crate) struct RolloutStatus {
     /// The group
     pub(crate) group: String,
     /// Wait until every satellite has it: with progress bars on a terminal, with a line for each step elsewhere. What failed at
-    /// a satellite is tried again there, so that it is waited for, too: set a `--timeout`
+    /// a satellite is tried again there, so that it is waited for, too: set a `--timeout`, or `--fail-fast`
     #[arg(long, short)]
     pub(crate) watch: bool,
     /// Give up waiting after this time (`90s`, `10m`); the exit code is 1 then
     #[arg(long, value_name = "TIME", requires = "watch", value_parser = seconds)]
     pub(crate) timeout: Option<u32>,
+    /// Do not wait for what failed: the first failure ends it, and the exit code is 1
+    #[arg(long, requires = "watch")]
+    pub(crate) fail_fast: bool,
     /// Complete is what every satellite has that is heard of, and at least one is: sites that are away get it when they are back
     #[arg(long)]
     pub(crate) ignore_unreachable: bool,

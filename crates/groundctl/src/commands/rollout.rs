@@ -78,7 +78,10 @@ pub(crate) async fn status(client: &Client, output: Output, status: &RolloutStat
     while status.watch && look.standing != Standing::Complete {
         shown.show(&look);
         let next = Instant::now() + INTERVAL;
-        if end.is_some_and(|end| next >= end) {
+        // While it is still counted, failures may be of the list before.
+        let counted = look.standing == Standing::UnderWay && !look.rollout.settling;
+        let failed = counted && look.rollout.totals.failed > 0;
+        if end.is_some_and(|end| next >= end) || (status.fail_fast && failed) {
             break;
         }
         tokio::time::sleep_until(next).await;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fleet_protocol::api::{Group, Satellite};
+use fleet_protocol::api::{Group, SatelliteLifecycle};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -11,12 +11,21 @@ use crate::client::Client;
 use crate::error::Error;
 use crate::render;
 
+const STATES: [SatelliteLifecycle; 5] = [
+    SatelliteLifecycle::Pending,
+    SatelliteLifecycle::AwaitingApproval,
+    SatelliteLifecycle::Online,
+    SatelliteLifecycle::Stale,
+    SatelliteLifecycle::Revoked,
+];
+
 #[derive(Serialize)]
 struct Fleet {
     server: String,
     health: String,
-    satellites: usize,
-    by_state: BTreeMap<&'static str, usize>,
+    satellites: u64,
+    by_state: BTreeMap<&'static str, u64>,
+    drifting: u64,
     groups: usize,
     artifacts: usize,
 }
@@ -27,16 +36,20 @@ pub(crate) async fn status(client: &Client, output: Output) -> Result<(), Error>
         Err(Error::Answer { .. } | Error::Refused { .. }) => "unhealthy".to_owned(),
         Err(error) => return Err(error),
     };
-    let satellites: Vec<Satellite> = client.list(&["api", "satellites"]).await?;
-    let groups: Vec<Group> = client.list(&["api", "groups"]).await?;
+    let path = ["api", "satellites"];
     let mut by_state = BTreeMap::new();
-    for satellite in &satellites {
-        *by_state.entry(satellite.state.as_str()).or_insert(0) += 1;
+    for state in STATES {
+        let count = client.count(&path, &[("state", state.as_str())]).await?;
+        if count > 0 {
+            by_state.insert(state.as_str(), count);
+        }
     }
+    let groups: Vec<Group> = client.list(&["api", "groups"]).await?;
     let fleet = Fleet {
         server: client.server_text(),
         health,
-        satellites: satellites.len(),
+        satellites: by_state.values().sum(),
+        drifting: client.count(&path, &[("drift", "true")]).await?,
         by_state,
         groups: groups.len(),
         artifacts: groups.iter().map(|group| group.artifacts.len()).sum(),
@@ -47,6 +60,7 @@ pub(crate) async fn status(client: &Client, output: Output) -> Result<(), Error>
         render::record([
             ("Ground Control", format!("{} ({})", fleet.server, fleet.health)),
             ("Satellites", format!("{} ({})", fleet.satellites, states.join(", "))),
+            ("Drifting", fleet.drifting.to_string()),
             ("Groups", format!("{} with {} artifacts", fleet.groups, fleet.artifacts)),
         ])
     })

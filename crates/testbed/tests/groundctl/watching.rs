@@ -87,6 +87,8 @@ async fn a_rollout_is_watched_to_its_end() {
     });
     let failed = failed.await.unwrap();
     assert!(failed["satellite"] == "edge-01" && !failed["reason"].as_str().unwrap().is_empty(), "{failed}");
+    let run = operator.run(&["rollout", "status", "shops", "--watch", "--fail-fast"]);
+    assert_eq!(run.status.code(), Some(1), "who does not wait for what failed is told at once");
     let described = operator.does(&["satellite", "describe", "edge-01"]);
     assert!(described.contains("failed") && described.contains("(drifts)"), "{described}");
     let drifting = operator.json(&["satellites", "list", "--drift"]);

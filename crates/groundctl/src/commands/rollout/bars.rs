@@ -25,7 +25,7 @@ impl Shown {
         let way = match (output, std::io::stderr().is_terminal()) {
             (_, true) => {
                 let all = MultiProgress::new();
-                let whole = all.add(ProgressBar::new(0));
+                let whole = all.add(ProgressBar::new(1));
                 styled(&whole, "{prefix} [{bar:40}] {msg}");
                 Way::Bars { all, whole, sites: BTreeMap::new() }
             }
@@ -42,13 +42,13 @@ impl Shown {
             Way::Lines if text != self.last => eprintln!("group {}: {text}", look.rollout.group_name),
             Way::Lines => {}
             Way::Bars { all, whole, sites } => {
-                whole.set_prefix(look.rollout.group_name.clone());
-                whole.set_length(look.rollout.totals.wanted);
+                whole.set_length(look.rollout.totals.wanted.max(1));
                 whole.set_position(if look.standing == Standing::Publishing {
                     0
                 } else {
                     look.rollout.totals.current
                 });
+                whole.set_prefix(look.rollout.group_name.clone());
                 whole.set_message(text.clone());
                 sites.retain(|name, bar| {
                     let goes_on = look.rollout.satellites.iter().any(|one| one.satellite == *name);
@@ -60,7 +60,7 @@ impl Shown {
                 });
                 for one in &look.rollout.satellites {
                     let bar = sites.entry(one.satellite.clone()).or_insert_with(|| {
-                        let bar = all.add(ProgressBar::new(0));
+                        let bar = all.add(ProgressBar::new(1));
                         styled(&bar, "  {prefix:24} [{bar:30}] {bytes} of {total_bytes}");
                         bar.set_prefix(one.satellite.clone());
                         bar
