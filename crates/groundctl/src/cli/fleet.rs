@@ -178,4 +178,18 @@ mod tests {
             assert!(past(bad, now).is_err(), "{bad}");
         }
     }
+
+    #[test]
+    fn the_examples_are_fleet_files() {
+        let help: Vec<&str> = FILES.lines().filter_map(|line| line.strip_prefix("  ")).collect();
+        let page = include_str!("../../../../docs/operations.md");
+        let page = page.split_once("### A fleet in files").and_then(|(_, rest)| rest.split_once("```yaml\n"));
+        let page = page.and_then(|(_, rest)| rest.split_once("```")).unwrap().0;
+        for text in [help.join("\n"), page.to_owned()] {
+            let wanted = crate::fleet::read(&[("example".to_owned(), text.clone())]);
+            let wanted = wanted.unwrap_or_else(|wrong| panic!("{wrong:?}\n{text}"));
+            let wrong = crate::fleet::impossible(&crate::fleet::Current::default(), &wanted, false);
+            assert!(wrong.is_empty() && wanted.satellites.is_some() && wanted.groups.is_some(), "{wrong:?}");
+        }
+    }
 }
