@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::{Value, json};
 use testbed::files;
+use testbed::world::World;
 
 use crate::operator::{Operator, operator, text};
 
@@ -207,4 +208,22 @@ async fn what_is_not_right_changes_nothing_and_what_fails_is_told() {
         .unwrap();
     assert_eq!(output.status.code(), Some(2), "no answer is no difference");
     ground_control.stop().await.unwrap();
+}
+
+// The command line is waited for in this thread, and the proxy works in others.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_answer_loses_no_token() {
+    let world = World::start().await.unwrap();
+    let proxy = world.proxy().await.unwrap();
+    let home = world.dir().join("home");
+    files::create_dir(&home).unwrap();
+    let operator = Operator { home, server: proxy.url() };
+    operator.logs_in(world.place.password());
+    proxy.cut("/api/satellites", 5, 1);
+    let created = operator.json(&["satellites", "create", "edge-01"]);
+    assert_eq!(created["token"].as_str().map(str::len), Some(32));
+    let asked = proxy.exchanges().into_iter().filter(|one| one.path.ends_with("/api/satellites")).count();
+    assert_eq!(asked, 2, "the answer was cut off, and asked for again");
+    let made = operator.json(&["audit", "--action", "satellite.created"]);
+    assert_eq!(made.as_array().unwrap().len(), 1, "{made}");
 }
