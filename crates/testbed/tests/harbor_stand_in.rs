@@ -63,7 +63,7 @@ impl Place {
     }
 
     fn harbor(&self) -> Harbor {
-        Harbor::new(&self.stand_in.url(), "admin", "Harbor12345").unwrap()
+        Harbor::new(&self.stand_in.url(), "admin", "Harbor12345").unwrap().calling_back("127.0.0.1")
     }
 
     async fn has(&self) -> Inventory {

@@ -57,6 +57,26 @@ pub(super) async fn longer_lives_and_another_project(cloud: &mut Cloud, edges: &
     step("robots live longer and have another project; what lies there arrives");
 }
 
+/// Somebody deletes a robot at Harbor by hand: its site is refused there, asks for another account, and goes on.
+pub(super) async fn a_robot_that_somebody_deleted_is_replaced(cloud: &Cloud, edge: &Edge) {
+    let deleted = cloud.robot(&edge.name).await.unwrap()["id"].clone();
+    cloud.run.harbor().delete(&format!("/robots/{deleted}")).await.unwrap();
+    // Of a repository that it has no token for: those that it has go on for half an hour.
+    let late = cloud.app("late");
+    let image = cloud.push(&late, "1", 41).await;
+    cloud
+        .group(
+            &cloud.name("tags"),
+            json!([{"repository": cloud.app("tool"), "tag": ["stable"]}, {"repository": late, "tag": ["1"]}]),
+        )
+        .await;
+    edge.has(&late, "1", &image).await;
+    cloud
+        .until("another robot", async || cloud.robot(&edge.name).await.filter(|robot| robot["id"] != deleted))
+        .await;
+    step("a site whose robot somebody deleted has another, and goes on");
+}
+
 /// Both are good until the second is seen in use; then the first goes.
 pub(super) async fn a_rotation_is_a_second_robot(cloud: &Cloud, hand: &mut Hand) {
     let first = hand.account().clone();

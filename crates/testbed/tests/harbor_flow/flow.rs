@@ -28,7 +28,7 @@ use self::hand::Hand;
 use self::webhooks::Callback;
 
 /// How long anything may take.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(180);
 
 /// A Ground Control beside the Harbor, and what was made so far.
 struct Cloud {
@@ -71,6 +71,7 @@ pub(crate) async fn whole(run: Arc<Run>) {
     follow::an_adapter_adds(&cloud, &by_token).await;
 
     accounts::longer_lives_and_another_project(&mut cloud, &[&by_token, &by_svid], &hand).await;
+    accounts::a_robot_that_somebody_deleted_is_replaced(&cloud, &by_token).await;
     accounts::a_rotation_is_a_second_robot(&cloud, &mut hand).await;
     accounts::a_revocation_ends_at_both(&cloud, &mut hand).await;
     accounts::a_revoked_site_goes_on_serving(&cloud, &by_svid).await;
