@@ -49,7 +49,7 @@ pub(crate) async fn of_changes_of_one_version_one_is_made(fixture: Fixture) {
     // Two replicas, as far as the database can tell.
     let stores = [fixture.ready().await, fixture.open().await];
     let store = &stores[0];
-    let by = |n: u32, version| if_match(&stores[usize::from(n % 2 == 0)], version);
+    let by = |n: u32, version| if_match(&stores[usize::from(n.is_multiple_of(2))], version);
 
     store.sync_group("east", list(0), "ann", at(1)).await.unwrap();
     let seen = store.group("east").await.unwrap().version();
