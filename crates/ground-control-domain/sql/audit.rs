@@ -135,6 +135,12 @@ impl AuditTrail for SqlStore {
         Ok(count(last))
     }
 
+    async fn record_event(&self, event: &Event) -> StoreResult<()> {
+        const OPERATION: &str = "record what was done";
+        let tx = self.database.rows(OPERATION).await?;
+        self.commit(tx, event, OPERATION).await
+    }
+
     async fn record_refusals(&self, refusals: &[Refusal]) -> StoreResult<()> {
         const OPERATION: &str = "record refusals";
         if refusals.is_empty() {

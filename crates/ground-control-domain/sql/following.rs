@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 use ground_control_domain::StoreResult;
+use ground_control_domain::audit::{Action, Event};
 use ground_control_domain::document::DocumentKey;
 use ground_control_domain::group::Artifact;
-use ground_control_domain::resolution::{self, Resolution, Resolutions, Selector, Unresolved};
+use ground_control_domain::resolution::{self, Resolution, Resolutions, Resolved, Selector, Unresolved};
 use ground_control_domain::store::{Followed, Following, Look};
 use jiff::Timestamp;
 
@@ -15,6 +16,8 @@ use crate::dialect::Connection;
 
 /// The longest reason that is kept of a failure.
 const MAX_REASON: usize = 1000;
+/// So many selectors, digests and groups are told in a row of the audit.
+const MOST_TOLD: usize = 8;
 /// When a look is due that somebody asked for: before all that only time has come for.
 const AT_ONCE: i64 = 0;
 
@@ -24,6 +27,32 @@ fn change_id() -> String {
 
 fn reason(text: &str) -> String {
     text.chars().filter(|c| *c != '\0').take(MAX_REASON).collect()
+}
+
+/// A selector with the digests that it stood for and stands for.
+type Moved = (String, Vec<String>, Vec<String>);
+
+fn digests(resolved: &[Resolved]) -> Vec<String> {
+    resolved.iter().take(MOST_TOLD).map(|resolved| resolved.digest.to_string()).collect()
+}
+
+/// The row of a look after which documents are others; a look that found the same, or new referrers alone, has none.
+fn moved_event(repository: &str, moved: &[Moved], groups: &BTreeSet<String>) -> Option<Event> {
+    let moved: Vec<_> = moved
+        .iter()
+        .filter(|(_, from, to)| from != to)
+        .take(MOST_TOLD)
+        .map(|(selector, from, to)| serde_json::json!({"selector": selector, "from": from, "to": to}))
+        .collect();
+    if moved.is_empty() || groups.is_empty() {
+        return None;
+    }
+    let groups: Vec<&String> = groups.iter().take(MOST_TOLD).collect();
+    Some(
+        Event::new(Action::RepositoryMoved, "repository", repository)
+            .with("moved", moved)
+            .with("groups", serde_json::json!(groups)),
+    )
 }
 
 /// Asks for a look at what came to a list or changed in it, within the caller's transaction.
@@ -256,6 +285,21 @@ impl Following for SqlStore {
         Ok(claimed)
     }
 
+    async fn hold_followed(&self, followed: &Followed, until: Timestamp) -> StoreResult<()> {
+        const OPERATION: &str = "keep a claim of a repository";
+        let (repository, until) = (followed.repository.as_str(), millis(until));
+        let mut tx = self.database.rows(OPERATION).await?;
+        sqlx::query!(
+            "UPDATE followed_repositories SET claimed_until = $1 WHERE repository = $2 AND claimed_until <> 0",
+            until,
+            repository
+        )
+        .execute(&mut *tx)
+        .await
+        .during(OPERATION)?;
+        tx.commit().await.during(OPERATION)
+    }
+
     async fn looked(&self, followed: &Followed, look: Look, now: Timestamp) -> StoreResult<Vec<String>> {
         const OPERATION: &str = "remember what a look at a repository found";
         let repository = followed.repository.as_str();
@@ -293,7 +337,7 @@ impl Following for SqlStore {
         }
         let listed = listed(&mut tx, repository, OPERATION).await?;
         let wanted: BTreeSet<&Selector> = listed.iter().map(|(_, selector)| selector).collect();
-        let (mut changed, mut seen) = (BTreeSet::new(), BTreeSet::new());
+        let (mut changed, mut seen, mut moved) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
         for (selector, finding) in look.findings {
             if !wanted.contains(&selector) {
                 continue;
@@ -308,7 +352,12 @@ impl Following for SqlStore {
             if known.is_none() {
                 seen.insert(selector.clone());
             }
-            if known.unwrap_or_default().resolved != after.resolved {
+            let before = known.unwrap_or_default().resolved;
+            if before != after.resolved {
+                // What a list stands for at first follows from the change of that list.
+                if !before.is_empty() {
+                    moved.push((key, digests(&before), digests(&after.resolved)));
+                }
                 changed.insert(selector);
             }
         }
@@ -329,7 +378,10 @@ impl Following for SqlStore {
         for group in told.union(&of(&seen)) {
             outbox::enqueue(&mut tx, &DocumentKey::group(group), now, OPERATION).await?;
         }
-        tx.commit().await.during(OPERATION)?;
+        match moved_event(repository, &moved, &told) {
+            Some(event) => self.commit(tx, &event, OPERATION).await?,
+            None => tx.commit().await.during(OPERATION)?,
+        }
         Ok(told.into_iter().collect())
     }
 

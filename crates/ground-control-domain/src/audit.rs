@@ -186,6 +186,10 @@ words! {
         RegistryUrlChanged = "registry.url_changed",
         /// All documents are written again.
         DocumentsRepublished = "documents.republished",
+        /// What tags and rules of groups stand for in a repository is another manifest than before.
+        RepositoryMoved = "repository.moved",
+        /// The built-in registry gave up content that nothing names any more.
+        GarbageCollected = "registry.garbage_collected",
         /// The database was put back from a backup, and its epoch raised.
         DatabaseRestored = "database.restored",
         /// A request that is none of the above.

@@ -7,6 +7,7 @@
 mod attempt;
 mod file;
 mod follower;
+mod local;
 mod network;
 mod open;
 mod otlp;

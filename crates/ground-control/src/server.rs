@@ -246,7 +246,12 @@ pub async fn start_with(config: &Config, log: LogControl) -> Result<Running, Sta
         None => state.store.set_harbor_account(None).await?,
     }
     if let Some(blobs) = central.blobs() {
-        tasks.spawn(jobs::collect_garbage(blobs.clone(), metrics.clone(), stop_tasks.clone()));
+        tasks.spawn(jobs::collect_garbage(
+            blobs.clone(),
+            Arc::clone(&state.store),
+            metrics.clone(),
+            stop_tasks.clone(),
+        ));
     }
     tasks.spawn(state.desired.clone().run(stop_tasks.clone()));
     tasks.spawn(jobs::follow_rollouts(state.clone(), stop_tasks.clone()));

@@ -146,6 +146,8 @@ suite! {
     following::what_a_list_stands_for_is_told_to_its_groups,
     following::a_word_during_a_look_is_not_swallowed,
     following::of_two_replicas_one_looks,
+    following::what_moves_is_in_the_audit,
+    following::a_claim_is_kept_while_its_look_goes_on,
     following::rules_and_platforms_belong_to_the_list,
     following::an_adapter_adds_to_its_group,
     following::projects_have_policies_while_groups_name_them,

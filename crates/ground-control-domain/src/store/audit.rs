@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use crate::StoreResult;
-use crate::audit::{AuditFilter, AuditFrom, Entry, Refusal, SinkCursor};
+use crate::audit::{AuditFilter, AuditFrom, Entry, Event, Refusal, SinkCursor};
 
 /// The audit's rows, and how far they have been sent on. Rows of changes are written by the methods that make them.
 #[async_trait]
@@ -21,6 +21,9 @@ pub trait AuditTrail {
 
     /// The number of the last row; 0 where there has been none.
     async fn audit_end(&self) -> StoreResult<u64>;
+
+    /// Writes a row of what was done and changed no other row of the database.
+    async fn record_event(&self, event: &Event) -> StoreResult<()>;
 
     /// Writes rows of refusals, all in one transaction.
     async fn record_refusals(&self, refusals: &[Refusal]) -> StoreResult<()>;

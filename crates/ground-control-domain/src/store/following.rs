@@ -47,6 +47,9 @@ pub trait Following {
         until: Timestamp,
     ) -> StoreResult<Vec<Followed>>;
 
+    /// Keeps a claim until `until`: its look is not at its end.
+    async fn hold_followed(&self, followed: &Followed, until: Timestamp) -> StoreResult<()>;
+
     /// Remembers what a look found, and asks for the documents of the groups for which that is something else than
     /// before; tells their names. Nobody changed these groups, so that it is no revision.
     async fn looked(&self, followed: &Followed, look: Look, now: Timestamp) -> StoreResult<Vec<String>>;

@@ -12,9 +12,8 @@ use blob_store::durable;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use super::sink::{Connection, Sink, SinkError};
-use super::syslog::Header;
-use crate::domain::audit::Entry;
+use super::local::{LocalPlace, Messages};
+use super::sink::SinkError;
 
 /// Where the file is and how much of it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,38 +30,14 @@ pub(crate) struct FileSettings {
     pub(crate) compress: bool,
 }
 
-/// A rotated file.
-#[derive(Debug)]
-pub(crate) struct FileSink {
-    header: Header,
-    settings: FileSettings,
-}
-
-impl FileSink {
-    pub(crate) fn new(tag: &str, settings: FileSettings) -> Self {
-        Self { header: Header::new(tag), settings }
-    }
-}
-
 #[async_trait]
-impl Sink for FileSink {
-    fn name(&self) -> &'static str {
-        "syslog"
-    }
+impl LocalPlace for FileSettings {
+    type Open = Lines;
 
-    fn is_local(&self) -> bool {
-        true
-    }
-
-    /// What was written is synced.
-    fn in_doubt(&self) -> Duration {
-        Duration::ZERO
-    }
-
-    async fn connect(&self) -> Result<Box<dyn Connection>, SinkError> {
-        let settings = self.settings.clone();
+    async fn open(&self) -> Result<Lines, SinkError> {
+        let settings = self.clone();
         let log = blocking(move || RotatedFile::open(settings, SystemTime::now())).await?;
-        Ok(Box::new(Lines { header: self.header.clone(), log: Some(log) }))
+        Ok(Lines(Some(log)))
     }
 }
 
@@ -70,30 +45,23 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
-struct Lines {
-    header: Header,
-    /// `None` after a failure.
-    log: Option<RotatedFile>,
-}
+/// The open file; `None` after a failure.
+#[derive(Debug)]
+pub(crate) struct Lines(Option<RotatedFile>);
 
 #[async_trait]
-impl Connection for Lines {
-    async fn send(&mut self, rows: &[Entry]) -> Result<(), SinkError> {
-        let Some(mut log) = self.log.take() else { return Err(SinkError::Closed) };
-        let lines: Vec<String> = rows.iter().map(|row| self.header.message(row)).collect();
+impl Messages for Lines {
+    async fn write(&mut self, messages: Vec<String>) -> Result<(), SinkError> {
+        let Some(mut log) = self.0.take() else { return Err(SinkError::Closed) };
         let log = blocking(move || {
-            for line in lines {
+            for line in messages {
                 log.write(&line, SystemTime::now())?;
             }
             log.file.sync_data()?;
             Ok(log)
         });
-        self.log = Some(log.await?);
+        self.0 = Some(log.await?);
         Ok(())
-    }
-
-    async fn broken(&mut self) -> SinkError {
-        std::future::pending().await
     }
 }
 

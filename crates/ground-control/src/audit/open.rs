@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use otlp::messages::Resource;
 
-use super::file::{FileSettings, FileSink};
+use super::file::FileSettings;
 use super::follower::{Follower, Policy};
+use super::local::LocalSink;
 use super::network::{NetworkSink, Protocol, TlsFiles};
 use super::otlp::OtlpSink;
 use super::sink::Sink;
-use super::socket::SocketSink;
+use super::socket::LocalSocket;
 use crate::api::AppState;
 use crate::config::{AuditConfig, SyslogConfig, SyslogNetwork, SyslogTarget};
 use crate::server::StartError;
@@ -58,9 +59,9 @@ fn syslog(config: &SyslogConfig) -> Box<dyn Sink> {
     match config.target.clone() {
         SyslogTarget::File { path, max_size, max_backups, max_age, compress } => {
             let settings = FileSettings { path, max_size, max_backups, max_age, compress };
-            Box::new(FileSink::new(&config.tag, settings))
+            Box::new(LocalSink::new(&config.tag, settings))
         }
-        SyslogTarget::Socket(path) => Box::new(SocketSink::new(&config.tag, path)),
+        SyslogTarget::Socket(path) => Box::new(LocalSink::new(&config.tag, LocalSocket(path))),
         SyslogTarget::Network { network, host, port } => {
             let protocol = match network {
                 SyslogNetwork::Udp => Protocol::Udp,

@@ -7,76 +7,50 @@ use async_trait::async_trait;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{UnixDatagram, UnixStream};
 
-use super::sink::{Connection, Sink, SinkError};
-use super::syslog::Header;
-use crate::domain::audit::Entry;
+use super::local::{LocalPlace, Messages};
+use super::sink::SinkError;
 
 /// How long a write may take while nobody reads.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// A socket of this machine.
 #[derive(Debug)]
-pub(crate) struct SocketSink {
-    header: Header,
-    path: PathBuf,
-}
-
-impl SocketSink {
-    pub(crate) fn new(tag: &str, path: PathBuf) -> Self {
-        Self { header: Header::new(tag), path }
-    }
-}
+pub(crate) struct LocalSocket(pub(crate) PathBuf);
 
 #[async_trait]
-impl Sink for SocketSink {
-    fn name(&self) -> &'static str {
-        "syslog"
-    }
+impl LocalPlace for LocalSocket {
+    type Open = Socket;
 
-    fn is_local(&self) -> bool {
-        true
-    }
-
-    /// A datagram that was taken is in the daemon's queue.
-    fn in_doubt(&self) -> Duration {
-        Duration::ZERO
-    }
-
-    async fn connect(&self) -> Result<Box<dyn Connection>, SinkError> {
+    async fn open(&self) -> Result<Socket, SinkError> {
         let socket = UnixDatagram::unbound()?;
-        let socket = match socket.connect(&self.path) {
-            Ok(()) => Socket::Datagram(socket),
+        match socket.connect(&self.0) {
+            Ok(()) => Ok(Socket::Datagram(socket)),
             // EPROTOTYPE: it is there, and of the other kind.
             Err(error) if error.raw_os_error() == Some(rustix::io::Errno::PROTOTYPE.raw_os_error()) => {
-                Socket::Stream(UnixStream::connect(&self.path).await?)
+                Ok(Socket::Stream(UnixStream::connect(&self.0).await?))
             }
-            Err(error) => return Err(error.into()),
-        };
-        Ok(Box::new(Local { header: self.header.clone(), socket }))
+            Err(error) => Err(error.into()),
+        }
     }
 }
 
-enum Socket {
+/// The open socket.
+#[derive(Debug)]
+pub(crate) enum Socket {
     Datagram(UnixDatagram),
     Stream(UnixStream),
 }
 
-struct Local {
-    header: Header,
-    socket: Socket,
-}
-
 #[async_trait]
-impl Connection for Local {
-    async fn send(&mut self, rows: &[Entry]) -> Result<(), SinkError> {
+impl Messages for Socket {
+    async fn write(&mut self, messages: Vec<String>) -> Result<(), SinkError> {
         let sending = async {
-            for row in rows {
-                let message = self.header.message(row);
-                match &mut self.socket {
-                    Socket::Datagram(socket) => {
+            for message in messages {
+                match self {
+                    Self::Datagram(socket) => {
                         let _ = socket.send(message.as_bytes()).await?;
                     }
-                    Socket::Stream(stream) => stream.write_all(format!("{message}\n").as_bytes()).await?,
+                    Self::Stream(stream) => stream.write_all(format!("{message}\n").as_bytes()).await?,
                 }
             }
             Ok::<(), SinkError>(())
@@ -85,9 +59,5 @@ impl Connection for Local {
             Ok(sent) => sent,
             Err(_) => Err(SinkError::Slow(PATIENCE)),
         }
-    }
-
-    async fn broken(&mut self) -> SinkError {
-        std::future::pending().await
     }
 }

@@ -22,9 +22,11 @@ pub const POLICY_NAME: &str = "harbor-satellite";
 /// How often is looked for projects that came or went.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How many policies one look takes.
-const BATCH: u32 = 16;
-/// How long a claim holds; a replica that dies in between is taken over after that.
-const CLAIM: SignedDuration = SignedDuration::from_mins(3);
+const BATCH: usize = 16;
+/// How long one policy may take.
+const LONGEST: Duration = Duration::from_secs(45);
+/// How long a claim holds, of one policy; a replica that dies in between is taken over after that.
+const CLAIM: SignedDuration = SignedDuration::from_secs(60);
 /// The first pause after a failure; it doubles up to the interval.
 const RETRY: Duration = Duration::from_secs(10);
 
@@ -70,17 +72,23 @@ impl Policies {
 
     /// Looks once at all that are due.
     pub async fn look(&self) {
-        let now = Timestamp::now();
-        let claimed = match self.store.claim_policies(BATCH, now, now + CLAIM).await {
-            Ok(claimed) => claimed,
-            Err(error) => {
-                tracing::warn!(%error, "webhook policies not looked at, tried again later");
-                return;
-            }
-        };
-        for claimed in claimed {
+        for _ in 0..BATCH {
+            let now = Timestamp::now();
+            // One at a time, so that no claim outlives what is done under it by much.
+            let claimed = match self.store.claim_policies(1, now, now + CLAIM).await {
+                Ok(mut claimed) => match claimed.pop() {
+                    Some(claimed) => claimed,
+                    None => return,
+                },
+                Err(error) => {
+                    tracing::warn!(%error, "webhook policies not looked at, tried again later");
+                    return;
+                }
+            };
             let run = self.metrics.job(Job::Webhooks);
-            let outcome = self.keep(&claimed).await;
+            let outcome = tokio::time::timeout(LONGEST, self.keep(&claimed)).await.unwrap_or_else(|_| {
+                PolicyOutcome::Failed(format!("no answer within {} s", LONGEST.as_secs()))
+            });
             self.tell(&claimed, &outcome);
             run.ended(!matches!(outcome, PolicyOutcome::Failed(_)));
             let now = Timestamp::now();

@@ -20,9 +20,11 @@ use crate::store::{Followed, Look, SharedStore};
 
 /// How many repositories are looked at at once.
 const CONCURRENCY: usize = 8;
-/// How long a claim holds; a replica that dies in between is taken over after that.
-const CLAIM: Duration = Duration::from_secs(180);
-/// How long one look may take, within its claim.
+/// How long a claim holds that is not kept; a replica that dies in between is taken over after that.
+const CLAIM: SignedDuration = SignedDuration::from_secs(45);
+/// How often a claim is kept while its look goes on.
+const KEEP_EVERY: Duration = Duration::from_secs(15);
+/// How long one look may take.
 const LONGEST: Duration = Duration::from_secs(150);
 /// The first pause after a look that the registry did not answer; it doubles up to the interval.
 const RETRY: Duration = Duration::from_secs(5);
@@ -132,7 +134,7 @@ impl Sweep {
 
     async fn claim(&self, room: usize) -> Vec<Followed> {
         let now = Timestamp::now();
-        let until = now + SignedDuration::try_from(CLAIM).unwrap_or(SignedDuration::from_mins(3));
+        let until = now + CLAIM;
         let room = u32::try_from(room).unwrap_or(u32::MAX);
         self.store.claim_followed(room, now, until).await.unwrap_or_else(|error| {
             tracing::warn!(
@@ -147,7 +149,8 @@ impl Sweep {
         let run = self.metrics.job(Job::Sweep);
         let repository = &followed.repository;
         let looking = look(self.index.as_ref(), &self.facts, repository, &followed.selectors);
-        let looked = tokio::time::timeout(LONGEST, looking).await.unwrap_or_else(|_| {
+        let looking = tokio::time::timeout(LONGEST, looking);
+        let looked = self.keeping(&followed, looking).await.unwrap_or_else(|_| {
             let reason = format!("looking at {repository} took longer than {} s", LONGEST.as_secs());
             let nothing = |selector: &_| (Clone::clone(selector), Finding::Nothing(reason.clone()));
             Looked {
@@ -178,6 +181,24 @@ impl Sweep {
                 tracing::warn!(
                     %repository, error = &error as &dyn std::error::Error, "remembering what was found failed"
                 );
+            }
+        }
+    }
+
+    /// Carries `work` out and keeps the claim meanwhile.
+    async fn keeping<T>(&self, followed: &Followed, work: impl Future<Output = T>) -> T {
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                () = tokio::time::sleep(KEEP_EVERY) => {
+                    if let Err(error) = self.store.hold_followed(followed, Timestamp::now() + CLAIM).await {
+                        tracing::warn!(
+                            repository = %followed.repository, error = &error as &dyn std::error::Error,
+                            "a claim was not kept, another replica may look, too"
+                        );
+                    }
+                }
             }
         }
     }

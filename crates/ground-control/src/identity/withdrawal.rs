@@ -17,10 +17,11 @@ use crate::metrics::{Job, Metrics};
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How long whoever makes identities may take over one.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// For how long the others leave alone what one has taken.
-const HOLD: SignedDuration = SignedDuration::from_mins(5);
-/// How many are taken at once.
-const BATCH: u32 = 8;
+/// For how long the others leave alone what one has taken: a little longer than one takes, so that what a replica took that
+/// died is soon another one's.
+const HOLD: SignedDuration = SignedDuration::from_secs(45);
+/// How many are taken at once: they are done one after the other, and the hold is that of one.
+const BATCH: u32 = 1;
 /// The longest wait between two tries.
 const LONGEST_WAIT: SignedDuration = SignedDuration::from_mins(10);
 

@@ -9,6 +9,7 @@ use tracing::Instrument as _;
 
 use crate::api::AppState;
 use crate::domain::StoreResult;
+use crate::domain::audit::{Action, Event};
 use crate::domain::change::Change;
 use crate::domain::document::DocumentKind;
 use crate::metrics::{Job, Metrics};
@@ -27,7 +28,12 @@ const PIECE: u32 = 2000;
 /// How often is looked for satellites that have fallen silent.
 const LOOK_FOR_SILENCE_EVERY: Duration = Duration::from_secs(5);
 
-pub(super) async fn collect_garbage(blobs: blob_store::Store, metrics: Metrics, stop: CancellationToken) {
+pub(super) async fn collect_garbage(
+    blobs: blob_store::Store,
+    store: SharedStore,
+    metrics: Metrics,
+    stop: CancellationToken,
+) {
     let mut ticks = tokio::time::interval(COLLECT_EVERY);
     ticks.tick().await;
     loop {
@@ -39,9 +45,25 @@ pub(super) async fn collect_garbage(blobs: blob_store::Store, metrics: Metrics, 
         let outcome = blobs.collect_garbage().instrument(Job::Garbage.span()).await;
         run.ended(outcome.is_ok());
         match outcome {
-            Ok(report) => tracing::info!(?report, "garbage collected"),
+            Ok(report) => {
+                tracing::info!(?report, "garbage collected");
+                note_collected(&store, &report).await;
+            }
             Err(error) => tracing::warn!(%error, "garbage not collected, tried again later"),
         }
+    }
+}
+
+/// What is gone for good is in the audit, too; a collection that found nothing is not.
+async fn note_collected(store: &SharedStore, report: &blob_store::GarbageReport) {
+    if report.blobs == 0 {
+        return;
+    }
+    let event = Event::new(Action::GarbageCollected, "registry", "builtin")
+        .with("blobs", report.blobs)
+        .with("bytes", report.bytes);
+    if let Err(error) = store.record_event(&event).await {
+        tracing::warn!(%error, "what was collected is not in the audit");
     }
 }
 

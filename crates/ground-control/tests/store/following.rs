@@ -1,5 +1,6 @@
 //! What groups follow in the registry, and what adapters add to them.
 
+use ground_control::domain::audit::{Action, AuditFilter, AuditFrom, Event};
 use ground_control::domain::document::DocumentKey;
 use ground_control::domain::group::Artifact;
 use ground_control::domain::replication::Replicated;
@@ -296,4 +297,44 @@ pub(crate) async fn projects_have_policies_while_groups_name_them(fixture: Fixtu
     store.policy_looked(&again[0], &PolicyOutcome::Gone, at(21), at(600)).await.unwrap();
     assert_eq!(told(&claim(600).await), [expected("library", Wanted::Kept, None, 1)]);
     assert_eq!(store.policies().await.unwrap().kept, 0);
+}
+
+pub(crate) async fn what_moves_is_in_the_audit(fixture: Fixture) {
+    let store = fixture.ready().await;
+    group(&store, "east", "a/one").await;
+    look(&store, &found("latest", 1), 2).await;
+    // What is found at first follows from the list; the same again and nothing at all change nothing.
+    let before = store.audit_end().await.unwrap();
+    look(&store, &found("latest", 1), 100).await;
+    look(&store, &nothing(), 200).await;
+    assert_eq!(store.audit_end().await.unwrap(), before);
+    look(&store, &found("latest", 2), 300).await;
+    let filter = AuditFilter::default();
+    let rows = store.audit_entries(&filter, AuditFrom::After(before), 100).await.unwrap();
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    let row = &rows[0];
+    assert_eq!((row.action.as_str(), row.actor_kind.as_str()), ("repository.moved", "system"));
+    assert_eq!(row.subject, "repository/a/one");
+    let (from, to) = (Digest::sha256(&[1]).to_string(), Digest::sha256(&[2]).to_string());
+    let moved = json!([{"selector": "tag:latest", "from": [from], "to": [to]}]);
+    assert_eq!(json!(row.details), json!({"moved": moved, "groups": ["east"]}));
+
+    let collected = Event::new(Action::GarbageCollected, "registry", "builtin").with("blobs", 3);
+    store.record_event(&collected).await.unwrap();
+    let rows = store.audit_entries(&filter, AuditFrom::After(row.sequence), 100).await.unwrap();
+    assert_eq!((rows.len(), rows[0].action.as_str()), (1, "registry.garbage_collected"));
+}
+
+pub(crate) async fn a_claim_is_kept_while_its_look_goes_on(fixture: Fixture) {
+    let store = fixture.ready().await;
+    group(&store, "east", "a/one").await;
+    let claimed = claim(&store, 2).await.remove(0);
+    store.hold_followed(&claimed, at(100)).await.unwrap();
+    assert!(claim(&store, 99).await.is_empty());
+    // Who is gone keeps nothing: it is another one's soon.
+    let again = claim(&store, 100).await.remove(0);
+    ended(&store, &again, &found("latest", 1), 101).await;
+    // What is at its end is nobody's, whatever comes late.
+    store.hold_followed(&claimed, at(1000)).await.unwrap();
+    assert_eq!(claim(&store, 200).await.len(), 1);
 }
