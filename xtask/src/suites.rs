@@ -150,7 +150,7 @@ pub(crate) const SUITES: [Suite; 13] = [
     },
     Suite {
         name: "end-to-end",
-        about: "groups, updates, removals, failures, wiped disks; every byte stored once; the flow beside Harbor's stand-in",
+        about: "groups, updates, removals, failures, wiped disks, backups; every byte stored once; the flow beside Harbor's stand-in",
         needs: "Debian: docker-registry postgresql libfaketime",
         packages: &[REGISTRY, POSTGRES, FAKETIME],
         root: false,

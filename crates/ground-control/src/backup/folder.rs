@@ -44,7 +44,22 @@ impl DataFolder {
         }
         let lock = take(&path.join(LOCK), FlockOperation::NonBlockingLockShared)?
             .ok_or_else(|| BackupError::BeingRestored(path.to_owned()))?;
-        Ok(Self { path: path.to_owned(), _locks: vec![lock] })
+        let folder = Self { path: path.to_owned(), _locks: vec![lock] };
+        folder.remove_dead_copies()?;
+        Ok(folder)
+    }
+
+    /// Removes what a backup that was killed left: its links would keep the space of content that is collected.
+    fn remove_dead_copies(&self) -> Result<(), BackupError> {
+        for copy in [self.path.join(COPY), self.registry().join(COPY)] {
+            if copy.try_exists().map_err(at("look at", &copy))?
+                && let Some(_alone) =
+                    take(&self.path.join(BACKUP_LOCK), FlockOperation::NonBlockingLockExclusive)?
+            {
+                remove_all(&copy)?;
+            }
+        }
+        Ok(())
     }
 
     /// For the one backup.
@@ -175,6 +190,19 @@ mod tests {
         assert!(matches!(DataFolder::alone(dir.path()), Err(BackupError::InUse(_))));
         drop(restore);
         DataFolder::enter(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn what_a_killed_backup_left_goes_at_the_next_start_and_a_living_one_keeps_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let copy = dir.path().join("registry").join(COPY);
+        let backup = DataFolder::for_backup(dir.path()).unwrap();
+        durable::create_dir_all(&copy).unwrap();
+        DataFolder::enter(dir.path()).unwrap();
+        assert!(copy.try_exists().unwrap());
+        drop(backup);
+        DataFolder::enter(dir.path()).unwrap();
+        assert!(!copy.try_exists().unwrap());
     }
 
     #[test]
