@@ -56,6 +56,7 @@ const ENGINES: [Needed; 6] = [
 ];
 const RSYSLOG: Needed = Needed { program: "/usr/sbin/rsyslogd", package: "rsyslog" };
 const RSYSLOG_TLS: Needed = Needed { program: "/usr/share/doc/rsyslog-openssl", package: "rsyslog-openssl" };
+const SQLITE: Needed = Needed { program: "sqlite3", package: "sqlite3" };
 const FAKETIME: Needed = Needed { program: "/usr/share/doc/libfaketime", package: "libfaketime" };
 const CURL: Needed = Needed { program: "curl", package: "curl" };
 const OPENSSL: Needed = Needed { program: "openssl", package: "openssl" };
@@ -151,8 +152,8 @@ pub(crate) const SUITES: [Suite; 13] = [
     Suite {
         name: "end-to-end",
         about: "groups, updates, removals, failures, wiped disks, backups; every byte stored once; the flow beside Harbor's stand-in",
-        needs: "Debian: docker-registry postgresql libfaketime",
-        packages: &[REGISTRY, POSTGRES, FAKETIME],
+        needs: "Debian: docker-registry postgresql sqlite3 libfaketime",
+        packages: &[REGISTRY, POSTGRES, SQLITE, FAKETIME],
         root: false,
         postgres: false,
         live: Live::Nothing,
@@ -236,6 +237,7 @@ fn suite_of(package: &str, target: &str, kind: &str) -> &'static str {
         // The flow of the live suite, against what Harbor was recorded to answer, with docker-registry behind it.
         ("testbed", "harbor_stand_in") => "end-to-end",
         ("testbed", "harbor_live") => "harbor",
+        ("xtask", "fleet") if kind == "test" => "end-to-end",
         // It needs docker-registry, too.
         ("ground-control", "oci_registry") => "end-to-end",
         ("testbed", "crash") => "crash",

@@ -95,6 +95,9 @@ impl Database {
             ("lock_timeout", "10s"),
             ("statement_timeout", "30s"),
             ("idle_in_transaction_session_timeout", "60s"),
+            // Statements here are short. Compiling one takes the server longer than the longest of them runs, and a wrong estimate,
+            // such as that of a table that was filled a moment ago, is enough for it to do so.
+            ("jit", "off"),
         ]);
         let pool = PgPoolOptions::new()
             .max_connections(CONNECTIONS)

@@ -9,6 +9,7 @@
 
 mod body;
 mod connection;
+mod later;
 mod proxies;
 mod stream;
 mod tls;
@@ -24,6 +25,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use later::Later;
 pub use proxies::{NoNetwork, TrustedProxies};
 pub use tls::{PeerCertificates, TlsServer};
 

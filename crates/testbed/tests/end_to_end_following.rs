@@ -4,6 +4,8 @@
 use std::time::{Duration, Instant};
 
 use testbed::admin::Wanted;
+use testbed::clock::Clock;
+use testbed::ground_control;
 use testbed::image::{self, Image};
 use testbed::link::Link;
 use testbed::process::wait_for;
@@ -98,6 +100,36 @@ async fn a_change_reaches_a_waiting_site_at_once_and_an_idle_one_asks_for_nothin
     })
     .await
     .unwrap();
+}
+
+/// Twelve turns of the replication, between which the clock moves by five minutes; referrers would be looked for in each, if the
+/// group's document did not say what stands for them.
+#[tokio::test]
+async fn an_idle_hour_asks_the_registry_for_nothing() {
+    let clock = Clock::new().unwrap();
+    let options = ground_control::Options { clock: Some(clock.clone()), ..Default::default() };
+    let world = World::start_with(options).await.unwrap();
+    let image = push(&world, 1).await;
+    wants(&world, &image).await;
+    let environment = [("HEARTBEAT_INTERVAL", "@every 30s"), ("REFERRERS_INTERVAL", "1s")];
+    let (site, _link, proxy) = site(&world, &environment).await;
+    let _satellite = site.start().await.unwrap();
+    arrives(&site, &image).await;
+    follows(&site, "waiting").await;
+
+    let runs = async || site.status().await.ok()?["satellite"]["schedulers"]["replication"]["runs"].as_u64();
+    let turns = async |more: u64| {
+        let before = wait_for("the turns so far", LIMIT, runs).await.unwrap();
+        wait_for("more turns", LIMIT, async || (runs().await? >= before + more).then_some(())).await.unwrap();
+    };
+    turns(3).await;
+    proxy.forget();
+    for _ in 0..12 {
+        clock.advance(Duration::from_secs(300)).unwrap();
+        turns(1).await;
+    }
+    let asked = proxy.exchanges();
+    assert!(asked.is_empty(), "an idle satellite asks the registry for nothing: {asked:?}");
 }
 
 #[tokio::test]

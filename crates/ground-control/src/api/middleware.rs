@@ -1,8 +1,7 @@
 //! What happens around every request: its id, its line in the log, its limits, and the shape of its errors.
 
 use std::net::IpAddr;
-use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
@@ -11,8 +10,8 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use otlp::TraceContext;
-use registry_server::listen::PeerCertificates;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use registry_server::listen::{Later, PeerCertificates};
+use tokio::sync::Semaphore;
 use tracing::Instrument as _;
 
 use super::acting::RequestContext;
@@ -44,21 +43,6 @@ pub(crate) struct Gate {
 impl Default for Gate {
     fn default() -> Self {
         Self { slots: Arc::new(Semaphore::new(API_CONCURRENCY)), patience: API_PATIENCE }
-    }
-}
-
-/// A request's turn at the [`Gate`]. Who only waits for something to happen gives it back, and is not bound by the gate's
-/// limit of time any more.
-#[derive(Clone, Debug)]
-pub(crate) struct Turn(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
-
-impl Turn {
-    pub(crate) fn give_back(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-    }
-
-    fn is_given_back(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_none()
     }
 }
 
@@ -129,10 +113,11 @@ pub(crate) async fn context(
         Some(id) => id.to_owned(),
         None => uuid::Uuid::now_v7().simple().to_string(),
     };
-    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let route = request.extensions().get::<MatchedPath>().cloned();
     let registry = request.uri().path().starts_with("/v2/");
     // Names of repositories are no secrets and are what one looks for in a registry's log.
-    let shown = if registry { request.uri().path() } else { route.as_deref().unwrap_or(NO_ROUTE) };
+    let shown =
+        if registry { request.uri().path() } else { route.as_ref().map_or(NO_ROUTE, MatchedPath::as_str) };
     // What machines ask all day long is of interest only when it fails.
     let frequent = registry || matches!(shown, "/satellites/sync" | "/ping" | "/health" | "/health/ready");
     let came = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
@@ -157,14 +142,13 @@ pub(crate) async fn context(
     request.extensions_mut().insert(known.clone());
     let asked = Asked::of(&request);
     let (start, method) = (Instant::now(), request.method().clone());
-    async move {
-        let mut response = next.run(request).await;
+    let finish = move |mut response: Response| {
         let status = response.status();
         let waited = response.extensions().get::<Waited>().map_or(Duration::ZERO, |waited| waited.0);
         let elapsed = start.elapsed().saturating_sub(waited);
         answered.record("status", status.as_u16());
         drop(under_way);
-        let template = route.as_deref().unwrap_or(NO_ROUTE);
+        let template = route.as_ref().map_or(NO_ROUTE, MatchedPath::as_str);
         metrics.answered(&method, template, status, elapsed);
         if let Some((actor, event)) = asked.refused(&method, template, status, &known) {
             refusals.note(actor, event);
@@ -181,23 +165,21 @@ pub(crate) async fn context(
             response.headers_mut().insert(REQUEST_ID, value);
         }
         response
-    }
-    .instrument(span)
-    .await
+    };
+    let still = span.clone();
+    async move { Later::then(next.run(request).await, |answer| answer.instrument(still), finish) }
+        .instrument(span)
+        .await
 }
 
-/// Bounds how many requests of the API are under way, and for how long.
-pub(crate) async fn limit(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
-    let Ok(Ok(permit)) = tokio::time::timeout(gate.patience, gate.slots.acquire_owned()).await else {
+/// Bounds how many requests of the API are under way, and for how long. Who only waits for something to happen
+/// ([`Later`]) is not under way any more.
+pub(crate) async fn limit(State(gate): State<Gate>, request: Request, next: Next) -> Response {
+    let Ok(Ok(_permit)) = tokio::time::timeout(gate.patience, gate.slots.acquire_owned()).await else {
         return ApiError::unavailable("too many requests at once, try again in a moment").into_response();
     };
-    let turn = Turn(Arc::new(Mutex::new(Some(permit))));
-    request.extensions_mut().insert(turn.clone());
-    let mut answer = pin!(next.run(request));
-    match tokio::time::timeout(API_TIMEOUT, answer.as_mut()).await {
+    match tokio::time::timeout(API_TIMEOUT, next.run(request)).await {
         Ok(response) => response,
-        // It bounds its waiting itself.
-        Err(_) if turn.is_given_back() => answer.await,
         Err(_) => ApiError::new(StatusCode::REQUEST_TIMEOUT, "the request took too long").into_response(),
     }
 }
@@ -205,7 +187,10 @@ pub(crate) async fn limit(State(gate): State<Gate>, mut request: Request, next: 
 /// Gives errors that the framework made (no such route, wrong method, body too large) our shape, and keeps
 /// answers, which may hold secrets, out of caches.
 pub(crate) async fn shape(request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
+    Later::then(next.run(request).await, |answer| answer, shaped)
+}
+
+fn shaped(mut response: Response) -> Response {
     let status = response.status();
     if status.is_client_error() || status.is_server_error() {
         // The framework's own are plain text; a page is for a person in a browser.

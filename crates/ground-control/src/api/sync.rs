@@ -2,14 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+use axum::Json;
 use axum::extract::State;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse as _, Response};
-use axum::{Extension, Json};
 use fleet_protocol::heartbeat::REFRESH_CREDENTIALS;
 use fleet_protocol::{Heartbeat, HeartbeatAnswer, StateConfig, ZtrRequest};
 use http::HeaderMap;
 use jiff::Timestamp;
+use registry_server::listen::Later;
 use secrecy::ExposeSecret as _;
 
 use super::acting::unnamed_satellite;
@@ -17,9 +18,9 @@ use super::caller::Reporter;
 use super::credentials::state_config;
 use super::error::ApiError;
 use super::extract::{Body, Segment};
-use super::middleware::{Turn, Waited};
+use super::middleware::Waited;
 use super::state::AppState;
-use super::wait;
+use super::wait::{self, Preference, Waiter};
 use crate::auth::source_of;
 use crate::central::InUse;
 use crate::domain::audit::{Actor, Authentication};
@@ -103,7 +104,6 @@ fn is_hex(text: &str) -> bool {
 /// read only from who has one. With `Prefer: wait=N` it is answered when there is news for the satellite, or after N seconds.
 pub(crate) async fn heartbeat(
     State(state): State<AppState>,
-    Extension(turn): Extension<Turn>,
     reporter: Reporter,
     headers: HeaderMap,
     Body(report): Body<Heartbeat>,
@@ -112,23 +112,29 @@ pub(crate) async fn heartbeat(
     let preference = wait::preferred(&headers);
     drop(headers);
     let known = report.generation;
-    let (taken, name, answer) = fold(&state, reporter, report, now).await?;
+    let (taken, name, mut answer) = fold(&state, reporter, report, now).await?;
+    let Some(preference) = preference else {
+        answer.desired = state.desired.tell(&name);
+        return Ok(Json(*answer).into_response());
+    };
+    // Whoever has to send its list is asked for it soon.
+    let wait = preference.duration();
+    let until = begun + if taken.list_missing { wait.min(LIST_SOON) } else { wait };
+    let waiter = Waiter::new(&state, taken.satellite, name, known, until);
+    Ok(Later::response(told(waiter, answer, preference)))
+}
+
+/// The answer to a heartbeat that waits.
+async fn told(waiter: Waiter, mut answer: Box<HeartbeatAnswer>, preference: Preference) -> Response {
     let folded = Instant::now();
-    if let Some(preference) = preference {
-        turn.give_back();
-        // Whoever has to send its list is asked for it soon.
-        let wait = preference.duration();
-        let until = begun + if taken.list_missing { wait.min(LIST_SOON) } else { wait };
-        wait::for_news(&state, &taken.satellite, &name, known, until).await?;
+    if let Err(refusal) = waiter.for_news().await {
+        return refusal.into_response();
     }
-    let mut answer = *answer;
-    answer.desired = state.desired.tell(&name);
+    answer.desired = waiter.tell();
     let mut response = Json(answer).into_response();
-    if let Some(preference) = preference {
-        response.headers_mut().insert(wait::PREFERENCE_APPLIED, preference.applied());
-        response.extensions_mut().insert(Waited(folded.elapsed()));
-    }
-    Ok(response)
+    response.headers_mut().insert(wait::PREFERENCE_APPLIED, preference.applied());
+    response.extensions_mut().insert(Waited(folded.elapsed()));
+    response
 }
 
 /// Takes what a heartbeat says; what of its answer does not wait.

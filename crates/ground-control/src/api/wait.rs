@@ -1,15 +1,19 @@
 //! Heartbeats that wait for news: `Prefer: wait=N` (RFC 7240 section 4.3).
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use fleet_protocol::Desired;
 use fleet_protocol::heartbeat::MAX_WAIT_SECONDS;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use tokio_util::sync::CancellationToken;
 
 use super::error::ApiError;
 use super::state::AppState;
-use crate::desired::Woken;
+use crate::desired::{Hub, Woken};
 use crate::domain::SatelliteId;
 use crate::domain::identity::NameRecord;
+use crate::store::SharedStore;
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 /// The header that tells that an answer comes from somebody who can wait.
@@ -46,48 +50,74 @@ pub(super) fn preferred(headers: &HeaderMap) -> Option<Preference> {
     None
 }
 
-/// Waits until the satellite called `name` shall have something newer than the generation that it knows, until it asks anew,
-/// until this server ends, or until `until`.
-///
-/// # Errors
-/// 403 or 401 as soon as the satellite is shut out.
-pub(super) async fn for_news(
-    state: &AppState,
-    satellite: &SatelliteId,
-    name: &str,
+/// A satellite that waits, with what it takes to wait and no more: ten thousand do.
+pub(super) struct Waiter {
+    store: SharedStore,
+    desired: Hub,
+    draining: CancellationToken,
+    satellite: SatelliteId,
+    name: Box<str>,
+    /// The generation that it knows.
     known: u64,
     until: Instant,
-) -> Result<(), ApiError> {
-    loop {
-        // Before it is looked: what changes in between wakes.
-        let mut poll = state.desired.wait(name);
-        let until = state.desired.due(name, known).map_or(until, |due| due.min(until));
-        if until <= Instant::now() {
-            return Ok(());
-        }
-        let woken = tokio::select! {
-            woken = poll.woken() => woken,
-            () = state.draining.cancelled() => return Ok(()),
-            () = tokio::time::sleep_until(until.into()) => return Ok(()),
-        };
-        match woken {
-            Woken::Changed => {}
-            Woken::Replaced => return Ok(()),
-            Woken::ShutOut => still_admitted(state, satellite, name).await?,
-        }
-    }
 }
 
-async fn still_admitted(state: &AppState, satellite: &SatelliteId, name: &str) -> Result<(), ApiError> {
-    match state.store.name_record(name).await? {
-        NameRecord::Known(record) if record.satellite == *satellite => {
-            if record.state.admits() {
-                Ok(())
-            } else {
-                Err(ApiError::forbidden("the satellite is not admitted"))
+impl Waiter {
+    pub(super) fn new(
+        state: &AppState,
+        satellite: SatelliteId,
+        name: Box<str>,
+        known: u64,
+        until: Instant,
+    ) -> Self {
+        let (store, desired) = (Arc::clone(&state.store), state.desired.clone());
+        Self { store, desired, draining: state.draining.clone(), satellite, name, known, until }
+    }
+
+    /// What the satellite shall have, to be told to it now.
+    pub(super) fn tell(&self) -> Option<Desired> {
+        self.desired.tell(&self.name)
+    }
+
+    /// Waits until the satellite shall have something newer than it knows, until it asks anew, until this server ends, or until
+    /// the end of the wait.
+    ///
+    /// # Errors
+    /// 403 or 401 as soon as the satellite is shut out.
+    pub(super) async fn for_news(&self) -> Result<(), ApiError> {
+        loop {
+            // Before it is looked: what changes in between wakes.
+            let mut poll = self.desired.wait(&self.name);
+            let due = self.desired.due(&self.name, self.known);
+            let until = due.map_or(self.until, |due| due.min(self.until));
+            if until <= Instant::now() {
+                return Ok(());
+            }
+            let woken = tokio::select! {
+                woken = poll.woken() => woken,
+                () = self.draining.cancelled() => return Ok(()),
+                () = tokio::time::sleep_until(until.into()) => return Ok(()),
+            };
+            match woken {
+                Woken::Changed => {}
+                Woken::Replaced => return Ok(()),
+                // Rare, and much larger than waiting.
+                Woken::ShutOut => Box::pin(self.still_admitted()).await?,
             }
         }
-        _ => Err(ApiError::unauthorized()),
+    }
+
+    async fn still_admitted(&self) -> Result<(), ApiError> {
+        match self.store.name_record(&self.name).await? {
+            NameRecord::Known(record) if record.satellite == self.satellite => {
+                if record.state.admits() {
+                    Ok(())
+                } else {
+                    Err(ApiError::forbidden("the satellite is not admitted"))
+                }
+            }
+            _ => Err(ApiError::unauthorized()),
+        }
     }
 }
 

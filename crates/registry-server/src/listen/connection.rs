@@ -13,10 +13,12 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
 use super::body::{Marked, Patient};
+use super::later::Later;
 use super::stream::{Activity, Limited};
 use super::{Limits, PeerCertificates, TlsServer, TrustedProxies, proxies};
 
@@ -60,10 +62,19 @@ pub(super) async fn run(context: Arc<Context>, mut stream: TcpStream, mut addres
         };
     }
     match (&context.tls, first == TLS_HANDSHAKE) {
+        // On the heap, each at its own size: a connection may stay for days, and would hold the room of all that it might have
+        // become.
         (None, false) => {
-            http1(&context, stream, Peer { address, certificates: None }).await;
+            Box::pin(http1(&context, Box::new(stream), Peer { address, certificates: None })).await;
         }
-        (Some(tls), true) => handshake(&context, tls.clone(), stream, address).await,
+        (Some(tls), true) => {
+            let shaken = Box::pin(handshake(&context, tls.clone(), stream, address)).await;
+            match shaken {
+                Some((stream, peer, true)) => Box::pin(http2(&context, stream, peer)).await,
+                Some((stream, peer, false)) => Box::pin(http1(&context, stream, peer)).await,
+                None => {}
+            }
+        }
         (None, true) => {
             refuse(stream, "this port speaks plain HTTP: use http:// for it").await;
         }
@@ -105,17 +116,23 @@ async fn refuse(mut stream: TcpStream, why: &str) {
     let _ = stream.shutdown().await;
 }
 
-async fn handshake(context: &Context, tls: TlsServer, stream: TcpStream, address: SocketAddr) {
+/// A connection after its handshake, and whether its peer wants HTTP/2; `None` where there was none in time.
+async fn handshake(
+    context: &Context,
+    tls: TlsServer,
+    stream: TcpStream,
+    address: SocketAddr,
+) -> Option<(Box<TlsStream<TcpStream>>, Peer, bool)> {
     let acceptor = tokio_rustls::TlsAcceptor::from(tls.current());
     let stream = match tokio::time::timeout(context.limits.header_read, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => stream,
+        Ok(Ok(stream)) => Box::new(stream),
         Ok(Err(error)) => {
             tracing::debug!(%address, %error, "tls handshake failed");
-            return;
+            return None;
         }
         Err(_) => {
             tracing::debug!(%address, "tls handshake took too long");
-            return;
+            return None;
         }
     };
     let session = stream.get_ref().1;
@@ -123,15 +140,10 @@ async fn handshake(context: &Context, tls: TlsServer, stream: TcpStream, address
         .peer_certificates()
         .map(|chain| PeerCertificates(chain.iter().map(|c| c.clone().into_owned()).collect()));
     let speaks_http2 = session.alpn_protocol() == Some(b"h2");
-    let peer = Peer { address, certificates };
-    if speaks_http2 {
-        http2(context, stream, peer).await;
-    } else {
-        http1(context, stream, peer).await;
-    }
+    Some((stream, Peer { address, certificates }, speaks_http2))
 }
 
-async fn http1<S>(context: &Context, stream: S, peer: Peer)
+async fn http1<S>(context: &Context, stream: Box<S>, peer: Peer)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
@@ -166,7 +178,7 @@ where
     }
 }
 
-async fn http2<S>(context: &Context, stream: S, peer: Peer)
+async fn http2<S>(context: &Context, stream: Box<S>, peer: Peer)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
@@ -218,8 +230,34 @@ fn call(
     let answer = Service::<Request<axum::body::Body>>::call(&mut router, Request::from_parts(head, body));
     async move {
         match answer.await {
-            Ok(response) => response,
+            Ok(response) => Later::arrived(response).await,
             Err(never) => match never {},
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Ten thousand satellites keep a connection each: what one is, beside buffers, is counted in kilobytes.
+    #[tokio::test]
+    async fn a_connection_is_small() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stream, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let context = Arc::new(Context {
+            limits: Limits::default(),
+            router: Router::new(),
+            tls: None,
+            proxies: TrustedProxies::default(),
+            stopping: CancellationToken::new(),
+        });
+        let all = size_of_val(&run(Arc::clone(&context), stream.unwrap(), address));
+        let peer = Peer { address, certificates: None };
+        let spoken = size_of_val(&http1(&context, Box::new(accepted.unwrap().0), peer));
+        assert!(all <= 1024 && spoken <= 2048, "{all} bytes, and {spoken} for HTTP/1.1");
     }
 }
