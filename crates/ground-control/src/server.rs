@@ -291,6 +291,7 @@ pub async fn start_with(config: &Config, log: LogControl) -> Result<Running, Sta
     }
     let threshold = config.stale_threshold.map(signed);
     tasks.spawn(jobs::mark_stale(Arc::clone(&state.store), threshold, metrics.clone(), stop_tasks.clone()));
+    tasks.spawn(jobs::return_memory(stop_tasks.clone()));
     tasks.spawn(state.lifecycle.clone().withdraw(metrics, stop_tasks.clone()));
     if let Some((files, server)) = certificate {
         tasks.spawn(tls::reload_on_change(files, server, stop_tasks.clone()));

@@ -9,6 +9,7 @@
 
 mod body;
 mod connection;
+mod http1;
 mod later;
 mod proxies;
 mod stream;

@@ -1,11 +1,12 @@
 //! argon2id, on threads of its own and never more of it at once than the machine has cores for.
 //!
 //! Each computation takes 19 MiB. Taken from the allocator each time, on whichever thread, that leaves holes which it
-//! neither gives back nor fills again; so each thread has its memory and keeps it.
+//! neither gives back nor fills again; so each thread has its memory, and keeps it for as long as passwords come.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use argon2::password_hash::phc::PasswordHash;
 use argon2::{Algorithm, Argon2, Block, Params, Version};
@@ -20,6 +21,9 @@ use crate::domain::user::NO_PASSWORD;
 
 /// Logins that may wait for their turn; one that comes when so many wait is turned away.
 const QUEUE: usize = 64;
+
+/// How long a thread keeps its memory after the last password.
+const KEPT: Duration = Duration::from_secs(10);
 
 /// Too many logins wait already; to be answered with 429 and `Retry-After`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -43,10 +47,10 @@ pub struct PasswordHasher {
 }
 
 impl PasswordHasher {
-    /// As many threads as there are cores, two at most: each keeps 19 MiB from its first password on.
+    /// As many threads as there are cores, two at most: each keeps 19 MiB while passwords come.
     pub fn new() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self::with(cores.min(2), QUEUE)
+        Self::with(cores.min(2), QUEUE, KEPT)
     }
 
     /// How many passwords are stretched at once.
@@ -54,15 +58,16 @@ impl PasswordHasher {
         self.threads
     }
 
-    fn with(threads: usize, queue: usize) -> Self {
+    fn with(threads: usize, queue: usize, kept: Duration) -> Self {
         let (jobs, waiting) = sync_channel(queue);
         let waiting = Arc::new(Mutex::new(waiting));
         for number in 0..threads {
             let waiting = Arc::clone(&waiting);
             // Without a single thread every login is told to come back, which is also what a machine that cannot
             // start a thread should say.
-            let started =
-                std::thread::Builder::new().name(format!("argon2-{number}")).spawn(move || work(&waiting));
+            let started = std::thread::Builder::new()
+                .name(format!("argon2-{number}"))
+                .spawn(move || work(&waiting, kept));
             if let Err(error) = started {
                 tracing::error!(%error, "thread for passwords not started");
             }
@@ -115,11 +120,21 @@ impl Default for PasswordHasher {
 }
 
 /// Takes jobs until the last hasher is gone.
-fn work(waiting: &Mutex<Receiver<Job>>) {
+fn work(waiting: &Mutex<Receiver<Job>>, kept: Duration) {
     let mut memory = Memory::new();
     loop {
-        let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(job) = next else { return };
+        // They wait in turns, so that each comes to give its memory back.
+        let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(kept);
+        let job = match next {
+            Ok(job) => job,
+            Err(RecvTimeoutError::Timeout) => {
+                if !std::mem::take(&mut memory).is_empty() {
+                    process_memory::return_freed();
+                }
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
         // A job that panics answers nobody; the thread is there for the next.
         let _ = std::panic::catch_unwind(AssertUnwindSafe(|| job(&mut memory)));
     }
@@ -216,8 +231,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn memory_is_kept_for_a_while() {
+        let hasher = PasswordHasher::with(1, 1, Duration::from_millis(1));
+        hasher.hash(SecretString::from("Harbor12345")).await.unwrap();
+        let given_back = async {
+            while hasher.run(|memory| !memory.is_empty()).await.unwrap() {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), given_back).await.unwrap();
+    }
+
+    #[tokio::test]
     async fn a_full_queue_turns_away_and_a_panic_ends_no_thread() {
-        let hasher = PasswordHasher::with(1, 1);
+        let hasher = PasswordHasher::with(1, 1, KEPT);
         let (begun, has_begun) = std::sync::mpsc::channel();
         let (go, may_go) = std::sync::mpsc::channel::<()>();
         let busy = hasher.clone();

@@ -25,6 +25,8 @@ const LOOK_AT_MEMBERS_EVERY: Duration = Duration::from_secs(30);
 const BETWEEN_MEMBERS: Duration = Duration::from_millis(20);
 /// Rows of the audit that are removed at once.
 const PIECE: u32 = 2000;
+/// How often freed memory is given back.
+const RETURN_MEMORY_EVERY: Duration = Duration::from_secs(60);
 /// How often is looked for satellites that have fallen silent.
 const LOOK_FOR_SILENCE_EVERY: Duration = Duration::from_secs(5);
 
@@ -157,6 +159,18 @@ async fn prune(store: &SharedStore, rows: u64, age: SignedDuration) -> StoreResu
         tracing::info!(rows = removed, "old rows of the audit removed");
     }
     Ok(())
+}
+
+/// Gives memory back that a fleet which came all at once, or passwords, left behind.
+pub(super) async fn return_memory(stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(RETURN_MEMORY_EVERY) => {}
+        }
+        // It holds up whoever wants memory of the same heap, for some milliseconds where there is much to give.
+        let _ = tokio::task::spawn_blocking(process_memory::return_freed).await;
+    }
 }
 
 /// Makes satellites stale that have been silent for too long: for `threshold`, or three of their own intervals.

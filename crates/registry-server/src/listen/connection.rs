@@ -17,10 +17,10 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
-use super::body::{Marked, Patient};
+use super::body::Patient;
 use super::later::Later;
-use super::stream::{Activity, Limited};
-use super::{Limits, PeerCertificates, TlsServer, TrustedProxies, proxies};
+use super::stream::Limited;
+use super::{Limits, PeerCertificates, TlsServer, TrustedProxies, http1, proxies};
 
 /// The first byte of every TLS connection: a handshake record (RFC 8446 section 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
@@ -36,8 +36,8 @@ pub(super) struct Context {
 
 /// What the handlers of one connection's requests are told of it.
 #[derive(Clone)]
-struct Peer {
-    address: SocketAddr,
+pub(super) struct Peer {
+    pub(super) address: SocketAddr,
     certificates: Option<PeerCertificates>,
 }
 
@@ -65,13 +65,13 @@ pub(super) async fn run(context: Arc<Context>, mut stream: TcpStream, mut addres
         // On the heap, each at its own size: a connection may stay for days, and would hold the room of all that it might have
         // become.
         (None, false) => {
-            Box::pin(http1(&context, Box::new(stream), Peer { address, certificates: None })).await;
+            http1::serve(&context, Box::new(stream), Peer { address, certificates: None }).await;
         }
         (Some(tls), true) => {
             let shaken = Box::pin(handshake(&context, tls.clone(), stream, address)).await;
             match shaken {
                 Some((stream, peer, true)) => Box::pin(http2(&context, stream, peer)).await,
-                Some((stream, peer, false)) => Box::pin(http1(&context, stream, peer)).await,
+                Some((stream, peer, false)) => http1::serve(&context, stream, peer).await,
                 None => {}
             }
         }
@@ -143,41 +143,6 @@ async fn handshake(
     Some((stream, Peer { address, certificates }, speaks_http2))
 }
 
-async fn http1<S>(context: &Context, stream: Box<S>, peer: Peer)
-where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
-{
-    let limits = &context.limits;
-    let activity = Arc::new(Activity::default());
-    let stream = Limited::new(stream, Some((Arc::clone(&activity), limits.header_read)), limits.write_stall);
-    let address = peer.address;
-    let service = service_fn(move |request| {
-        activity.requested();
-        let answer = call(context, &peer, request);
-        let activity = Arc::clone(&activity);
-        async move {
-            let response = answer.await;
-            Ok::<_, std::convert::Infallible>(response.map(|body| Marked::new(body, activity)))
-        }
-    });
-    let connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.idle)
-        .max_buf_size(256 * 1024)
-        .serve_connection(TokioIo::new(stream), service);
-    let mut connection = pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = context.stopping.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%address, %error, "connection ended");
-    }
-}
-
 async fn http2<S>(context: &Context, stream: Box<S>, peer: Peer)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
@@ -187,7 +152,13 @@ where
     let address = peer.address;
     let service = service_fn(move |request| {
         let answer = call(context, &peer, request);
-        async move { Ok::<_, std::convert::Infallible>(answer.await) }
+        async move {
+            let mut response = answer.await;
+            if let Some(waiting) = Later::take(response.extensions_mut()) {
+                response = Later::arrived(waiting).await;
+            }
+            Ok::<_, std::convert::Infallible>(response)
+        }
     });
     // Streams borrow nothing from the connection's task, which hyper's executor asks for; they run inside it.
     let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
@@ -211,7 +182,7 @@ where
 }
 
 /// Hands one request to the router, with its body under the stall limit and its peer in the extensions.
-fn call(
+pub(super) fn call(
     context: &Context,
     peer: &Peer,
     request: Request<Incoming>,
@@ -230,7 +201,7 @@ fn call(
     let answer = Service::<Request<axum::body::Body>>::call(&mut router, Request::from_parts(head, body));
     async move {
         match answer.await {
-            Ok(response) => Later::arrived(response).await,
+            Ok(response) => response,
             Err(never) => match never {},
         }
     }
@@ -257,7 +228,7 @@ mod tests {
         });
         let all = size_of_val(&run(Arc::clone(&context), stream.unwrap(), address));
         let peer = Peer { address, certificates: None };
-        let spoken = size_of_val(&http1(&context, Box::new(accepted.unwrap().0), peer));
-        assert!(all <= 1024 && spoken <= 2048, "{all} bytes, and {spoken} for HTTP/1.1");
+        let spoken = size_of_val(&http1::serve(&context, Box::new(accepted.unwrap().0), peer));
+        assert!(all <= 1536 && spoken <= 1024, "{all} bytes, and {spoken} for HTTP/1.1");
     }
 }

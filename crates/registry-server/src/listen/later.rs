@@ -13,7 +13,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axum::body::Body;
 use http::{Extensions, Response};
 
-type Waiting = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
+/// What is awaited.
+pub(super) type Waiting = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
 
 /// In the extensions of a response: this is not the answer, the answer comes later.
 #[derive(Clone)]
@@ -49,14 +50,18 @@ impl Later {
     }
 
     /// The answer itself.
-    pub(super) async fn arrived(mut response: Response<Body>) -> Response<Body> {
-        while let Some(answer) = Self::take(response.extensions_mut()) {
-            response = answer.await;
+    pub(super) async fn arrived(mut waiting: Waiting) -> Response<Body> {
+        loop {
+            let mut response = waiting.await;
+            match Self::take(response.extensions_mut()) {
+                Some(next) => waiting = next,
+                None => return response,
+            }
         }
-        response
     }
 
-    fn take(extensions: &mut Extensions) -> Option<Waiting> {
+    /// What there is to await, where the answer comes later.
+    pub(super) fn take(extensions: &mut Extensions) -> Option<Waiting> {
         extensions.remove::<Self>()?.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
@@ -81,9 +86,9 @@ mod tests {
             *response.status_mut() = status;
             response
         });
-        let response = Later::then(response, |answer| answer, marked);
+        let mut response = Later::then(response, |answer| answer, marked);
         assert!(!response.headers().contains_key("x-mark"), "the answer is not there");
-        let waiting = tokio::spawn(Later::arrived(response));
+        let waiting = tokio::spawn(Later::arrived(Later::take(response.extensions_mut()).unwrap()));
         tell.send(StatusCode::FORBIDDEN).unwrap();
         let answer = waiting.await.unwrap();
         assert_eq!(answer.status(), StatusCode::FORBIDDEN);

@@ -1,10 +1,11 @@
 //! A connection's bytes under limits of time.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -20,21 +21,30 @@ const BUSY: u8 = 1;
 /// not lose its connection to the limit that is meant for heads sent byte by byte, so the two are told apart here:
 /// bytes that come in while nothing is being worked on begin a head, which has to be complete within its limit.
 #[derive(Debug, Default)]
-pub(super) struct Activity(AtomicU8);
+pub(super) struct Activity {
+    state: AtomicU8,
+    /// Whether bytes of an answer wait for the peer to read.
+    blocked: AtomicBool,
+}
 
 impl Activity {
     /// A head is complete and its request is being worked on.
     pub(super) fn requested(&self) {
-        self.0.store(BUSY, Ordering::Release);
+        self.state.store(BUSY, Ordering::Release);
     }
 
     /// The answer has been sent.
     pub(super) fn answered(&self) {
-        self.0.store(IDLE, Ordering::Release);
+        self.state.store(IDLE, Ordering::Release);
     }
 
     fn is_busy(&self) -> bool {
-        self.0.load(Ordering::Acquire) == BUSY
+        self.state.load(Ordering::Acquire) == BUSY
+    }
+
+    /// Whether the peer has yet to read what is written.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.blocked.load(Ordering::Acquire)
     }
 }
 
@@ -46,26 +56,55 @@ pub(super) struct Limited<S> {
     write_limit: Duration,
     head_deadline: Option<Pin<Box<Sleep>>>,
     write_deadline: Option<Pin<Box<Sleep>>>,
+    /// What is read before anything else.
+    replay: VecDeque<u8>,
 }
 
 impl<S> Limited<S> {
     pub(super) fn new(inner: S, head: Option<(Arc<Activity>, Duration)>, write_limit: Duration) -> Self {
         // The bytes that woke this connection may already be the beginning of a head, but a connection on which
         // nothing ever comes is ended by hyper's own, longer limit.
-        Limited { inner, head, write_limit, head_deadline: None, write_deadline: None }
+        Limited {
+            inner,
+            head,
+            write_limit,
+            head_deadline: None,
+            write_deadline: None,
+            replay: VecDeque::new(),
+        }
+    }
+
+    /// Has these bytes read before all others.
+    pub(super) fn replay_first(&mut self, bytes: &[u8]) {
+        for byte in bytes.iter().rev() {
+            self.replay.push_front(*byte);
+        }
+    }
+
+    /// Has these bytes, which were read already, read once more before what comes.
+    pub(super) fn replay_last(&mut self, bytes: &[u8]) {
+        self.replay.extend(bytes);
+    }
+
+    /// Whether there are bytes to be read once more.
+    pub(super) fn has_replay(&self) -> bool {
+        !self.replay.is_empty()
     }
 
     fn written(
-        write_deadline: &mut Option<Pin<Box<Sleep>>>,
-        limit: Duration,
+        &mut self,
         cx: &mut Context<'_>,
         progress: Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
+        if let Some((activity, _)) = &self.head {
+            activity.blocked.store(progress.is_pending(), Ordering::Release);
+        }
         if progress.is_ready() {
-            *write_deadline = None;
+            self.write_deadline = None;
             return progress;
         }
-        let sleep = write_deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+        let limit = self.write_limit;
+        let sleep = self.write_deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
         match sleep.as_mut().poll(cx) {
             Poll::Ready(()) => Poll::Ready(Err(io::Error::new(
                 io::ErrorKind::TimedOut,
@@ -83,6 +122,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Limited<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if !this.replay.is_empty() {
+            let length = this.replay.len().min(buf.remaining());
+            this.replay.drain(..length).for_each(|byte| buf.put_slice(&[byte]));
+            if this.replay.is_empty() {
+                this.replay = VecDeque::new();
+            }
+            return Poll::Ready(Ok(()));
+        }
         let before = buf.filled().len();
         let read = Pin::new(&mut this.inner).poll_read(cx, buf);
         let Some((activity, limit)) = &this.head else { return read };
@@ -110,7 +157,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Limited<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         let progress = Pin::new(&mut this.inner).poll_write(cx, buf);
-        Self::written(&mut this.write_deadline, this.write_limit, cx, progress)
+        this.written(cx, progress)
     }
 
     fn poll_write_vectored(
@@ -120,7 +167,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Limited<S> {
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         let progress = Pin::new(&mut this.inner).poll_write_vectored(cx, bufs);
-        Self::written(&mut this.write_deadline, this.write_limit, cx, progress)
+        this.written(cx, progress)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -130,12 +177,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Limited<S> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let progress = Pin::new(&mut this.inner).poll_flush(cx).map_ok(|()| 0);
-        Self::written(&mut this.write_deadline, this.write_limit, cx, progress).map_ok(|_| ())
+        this.written(cx, progress).map_ok(|_| ())
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let progress = Pin::new(&mut this.inner).poll_shutdown(cx).map_ok(|()| 0);
-        Self::written(&mut this.write_deadline, this.write_limit, cx, progress).map_ok(|_| ())
+        this.written(cx, progress).map_ok(|_| ())
     }
 }
