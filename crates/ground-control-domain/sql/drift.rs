@@ -99,27 +99,31 @@ pub(super) async fn enqueue_group(
     .map(drop)
 }
 
-/// Keeps what a report says of artifacts that are not there yet.
+/// Keeps what some reports say of artifacts that are not there yet.
 pub(super) async fn replace_pending(
     connection: &mut Connection,
-    record: &HeartbeatRecord,
+    records: &[&HeartbeatRecord],
     operation: &'static str,
 ) -> StoreResult<()> {
-    let id = record.satellite.as_str();
-    sqlx::query!("DELETE FROM pending_artifacts WHERE satellite_id = $1", id)
-        .execute(&mut *connection)
-        .await
-        .during(operation)?;
-    for (digest, state) in record.pending() {
-        sqlx::query!(
-            "INSERT INTO pending_artifacts (satellite_id, digest, state) VALUES ($1, $2, $3)",
-            id,
-            digest,
-            state
-        )
-        .execute(&mut *connection)
-        .await
-        .during(operation)?;
+    let ids: Vec<&str> = records.iter().map(|record| record.satellite.as_str()).collect();
+    for some in pieces(&ids) {
+        let mut query = QueryBuilder::<Driver>::new("DELETE FROM pending_artifacts WHERE satellite_id IN (");
+        among(&mut query, some.iter().map(|id| (*id).to_owned()));
+        query.build().execute(&mut *connection).await.during(operation)?;
+    }
+    for record in records {
+        let id = record.satellite.as_str();
+        for (digest, state) in record.pending() {
+            sqlx::query!(
+                "INSERT INTO pending_artifacts (satellite_id, digest, state) VALUES ($1, $2, $3)",
+                id,
+                digest,
+                state
+            )
+            .execute(&mut *connection)
+            .await
+            .during(operation)?;
+        }
     }
     Ok(())
 }

@@ -126,12 +126,8 @@ async fn record_some(
         return Ok(Vec::new());
     }
     write(connection, &rows).await?;
-    for record in &relisted {
-        replace_images(connection, record).await?;
-    }
-    for record in &changed {
-        drift::replace_pending(connection, record, RECORD).await?;
-    }
+    replace_images(connection, &relisted).await?;
+    drift::replace_pending(connection, &changed, RECORD).await?;
     Ok(changed.into_iter().chain(relisted).map(|record| record.satellite.as_str().to_owned()).collect())
 }
 
@@ -324,20 +320,28 @@ async fn write(connection: &mut Connection, rows: &[Row]) -> StoreResult<()> {
     Ok(())
 }
 
-async fn replace_images(connection: &mut Connection, record: &HeartbeatRecord) -> StoreResult<()> {
-    let id = record.satellite.as_str();
-    sqlx::query!("DELETE FROM cached_images WHERE satellite_id = $1", id)
-        .execute(&mut *connection)
-        .await
-        .during(RECORD)?;
-    let images: Vec<_> = record.images().into_iter().collect();
+/// Keeps the lists of images of some satellites: with few statements, as a fleet that comes back sends all of its lists at once.
+async fn replace_images(connection: &mut Connection, records: &[&HeartbeatRecord]) -> StoreResult<()> {
+    let ids: Vec<&str> = records.iter().map(|record| record.satellite.as_str()).collect();
+    for some in pieces(&ids) {
+        let mut query = QueryBuilder::<Driver>::new("DELETE FROM cached_images WHERE satellite_id IN (");
+        among(&mut query, some.iter().map(|id| (*id).to_owned()));
+        query.build().execute(&mut *connection).await.during(RECORD)?;
+    }
+    let images: Vec<(&str, &str, u64)> = records
+        .iter()
+        .flat_map(|record| {
+            let images = record.images().into_iter();
+            images.map(|(reference, image)| (record.satellite.as_str(), reference, image.size_bytes))
+        })
+        .collect();
     for some in pieces(&images) {
         let mut query = QueryBuilder::<Driver>::new(
             "INSERT INTO cached_images (satellite_id, reference, digest, size_bytes) ",
         );
-        query.push_values(some, |mut values, (reference, image)| {
-            let size = i64::try_from(image.size_bytes).unwrap_or(i64::MAX);
-            values.push_bind(id.to_owned()).push_bind((*reference).to_owned());
+        query.push_values(some, |mut values, (id, reference, size)| {
+            let size = i64::try_from(*size).unwrap_or(i64::MAX);
+            values.push_bind((*id).to_owned()).push_bind((*reference).to_owned());
             values.push_bind(heartbeat::digest_of(reference).to_owned()).push_bind(size);
         });
         query.build().execute(&mut *connection).await.during(RECORD)?;

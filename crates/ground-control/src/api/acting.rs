@@ -1,6 +1,7 @@
 //! Who acts in a request, for the audit: noted by whoever finds out, and known to what surrounds the request when it ends.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use http::Extensions;
 
@@ -11,18 +12,24 @@ use crate::domain::audit::{Actor, ActorKind, Authentication};
 #[derive(Debug, Clone)]
 pub(crate) struct RequestContext {
     id: Arc<str>,
+    began: Instant,
     actor: Arc<Mutex<Option<Actor>>>,
 }
 
 impl RequestContext {
-    /// Of the request called `id`.
+    /// Of the request called `id`, which came now.
     pub(crate) fn new(id: &str) -> Self {
-        Self { id: id.into(), actor: Arc::default() }
+        Self { id: id.into(), began: Instant::now(), actor: Arc::default() }
     }
 
     /// Who was found to ask, or is said to.
     pub(crate) fn actor(&self) -> Option<Actor> {
         self.actor.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// When its head was there.
+    pub(crate) fn began(&self) -> Instant {
+        self.began
     }
 
     /// The request's name.

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse as _, Response};
+use axum::{Extension, Json};
 use fleet_protocol::heartbeat::REFRESH_CREDENTIALS;
 use fleet_protocol::{Heartbeat, HeartbeatAnswer, StateConfig, ZtrRequest};
 use http::HeaderMap;
@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use registry_server::listen::Later;
 use secrecy::ExposeSecret as _;
 
-use super::acting::unnamed_satellite;
+use super::acting::{RequestContext, unnamed_satellite};
 use super::caller::Reporter;
 use super::credentials::state_config;
 use super::error::ApiError;
@@ -104,11 +104,12 @@ fn is_hex(text: &str) -> bool {
 /// read only from who has one. With `Prefer: wait=N` it is answered when there is news for the satellite, or after N seconds.
 pub(crate) async fn heartbeat(
     State(state): State<AppState>,
+    Extension(context): Extension<RequestContext>,
     reporter: Reporter,
     headers: HeaderMap,
     Body(report): Body<Heartbeat>,
 ) -> Result<Response, ApiError> {
-    let (now, begun) = (Timestamp::now(), Instant::now());
+    let now = Timestamp::now();
     let preference = wait::preferred(&headers);
     drop(headers);
     let known = report.generation;
@@ -117,9 +118,9 @@ pub(crate) async fn heartbeat(
         answer.desired = state.desired.tell(&name);
         return Ok(Json(*answer).into_response());
     };
-    // Whoever has to send its list is asked for it soon.
+    // Whoever has to send its list is asked for it soon. The wait began with the request, also where it stood in a queue since.
     let wait = preference.duration();
-    let until = begun + if taken.list_missing { wait.min(LIST_SOON) } else { wait };
+    let until = context.began() + if taken.list_missing { wait.min(LIST_SOON) } else { wait };
     let waiter = Waiter::new(&state, taken.satellite, name, known, until);
     Ok(Later::response(told(waiter, answer, preference)))
 }
