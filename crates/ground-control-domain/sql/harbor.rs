@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;
+use ground_control_domain::harbor::comparison::KnownRobot;
 use ground_control_domain::harbor::{
     Account, GroupAccounts, GroupTurn, HandOut, MadeRobot, RobotRole, STATE_PROJECT, Site, SiteCounts,
     SiteFailure, SiteRobot, SiteStatus, Wish, project_of,
@@ -102,6 +103,25 @@ async fn projects_of_group(
     .await
     .during(operation)
     .map(projects)
+}
+
+/// The projects that a satellite's robots are to have.
+async fn projects_of_satellite(
+    connection: &mut Connection,
+    satellite: &str,
+    operation: &'static str,
+) -> StoreResult<BTreeSet<String>> {
+    let repositories = sqlx::query_scalar!(
+        "SELECT DISTINCT a.repository FROM group_members m JOIN group_artifacts a ON a.group_id = m.group_id
+             WHERE m.satellite_id = $1 AND NOT a.deleted",
+        satellite
+    )
+    .fetch_all(connection)
+    .await
+    .during(operation)?;
+    let mut wanted = projects(repositories);
+    wanted.insert(STATE_PROJECT.to_owned());
+    Ok(wanted)
 }
 
 /// Something that the satellite's robots follow from changed, within the caller's transaction. Nothing where it has none.
@@ -290,6 +310,22 @@ impl SiteRobots for SqlStore {
         Ok(claimed.into_iter().map(SatelliteId::from).collect())
     }
 
+    async fn hold_site(&self, satellite: &SatelliteId, held: Timestamp, until: Timestamp) -> StoreResult<()> {
+        const OPERATION: &str = "hold a site at Harbor";
+        let (id, held, until) = (satellite.as_str(), millis(held), millis(until));
+        let mut tx = self.database.rows(OPERATION).await?;
+        sqlx::query!(
+            "UPDATE harbor_sites SET claimed_until = $1 WHERE satellite_id = $2 AND claimed_until = $3",
+            until,
+            id,
+            held
+        )
+        .execute(&mut *tx)
+        .await
+        .during(OPERATION)?;
+        tx.commit().await.during(OPERATION)
+    }
+
     async fn site(&self, satellite: &SatelliteId) -> StoreResult<Option<Site>> {
         const OPERATION: &str = "read a site at Harbor";
         let id = satellite.as_str();
@@ -307,16 +343,7 @@ impl SiteRobots for SqlStore {
         .await
         .during(OPERATION)?;
         let Some(row) = row else { return Ok(None) };
-        let repositories = sqlx::query_scalar!(
-            "SELECT DISTINCT a.repository FROM group_members m JOIN group_artifacts a ON a.group_id = m.group_id
-             WHERE m.satellite_id = $1 AND NOT a.deleted",
-            id
-        )
-        .fetch_all(&mut *snapshot)
-        .await
-        .during(OPERATION)?;
-        let mut wanted = projects(repositories);
-        wanted.insert(STATE_PROJECT.to_owned());
+        let wanted = projects_of_satellite(&mut snapshot, id, OPERATION).await?;
         Ok(Some(Site {
             satellite: satellite.clone(),
             name: row.name,
@@ -683,6 +710,64 @@ impl SiteRobots for SqlStore {
 
     async fn group_turn(&self, group: &str, now: Timestamp) -> StoreResult<GroupTurn> {
         self.turn_of(group, now).await
+    }
+
+    async fn site_waits(&self, satellite: &str) -> StoreResult<bool> {
+        const OPERATION: &str = "look whether a satellite's robots are done";
+        let mut snapshot = self.database.snapshot(OPERATION).await?;
+        let (id, state) = match satellites::id_of(&mut snapshot, satellite, OPERATION).await {
+            Ok(found) => found,
+            // A document that is to go waits for nobody.
+            Err(StoreError::NotFound { .. }) => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        if !state.admits() {
+            return Ok(false);
+        }
+        let row = sqlx::query!(
+            r#"SELECT asked AS "asked!", settled AS "settled!", failed_at AS "failed_at?"
+               FROM harbor_sites WHERE satellite_id = $1"#,
+            id
+        )
+        .fetch_optional(&mut *snapshot)
+        .await
+        .during(OPERATION)?;
+        if !row.is_some_and(|row| row.asked > row.settled && row.failed_at.is_none()) {
+            return Ok(false);
+        }
+        let wanted = projects_of_satellite(&mut snapshot, &id, OPERATION).await?;
+        let robots = robots(&mut snapshot, &id, OPERATION).await?;
+        let lacks = |robot: &SiteRobot| robot.is_live() && !wanted.is_subset(&robot.projects);
+        Ok(robots.iter().any(lacks))
+    }
+
+    async fn known_robots(&self, after: &str, most: u32) -> StoreResult<Vec<KnownRobot>> {
+        const OPERATION: &str = "list the robots at Harbor";
+        let most = i64::from(most);
+        let mut connection = self.database.read(OPERATION).await?;
+        sqlx::query!(
+            r#"SELECT r.id AS "id!", r.satellite_id AS "satellite_id!", s.name AS "name!", r.harbor_id AS "harbor_id!",
+                      r.role AS "role!", r.gone AS "gone!: bool"
+               FROM harbor_robots r JOIN satellites s ON s.id = r.satellite_id
+               WHERE r.harbor_id IS NOT NULL AND r.id > $1 ORDER BY r.id LIMIT $2"#,
+            after,
+            most
+        )
+        .fetch_all(&mut *connection)
+        .await
+        .during(OPERATION)?
+        .into_iter()
+        .map(|row| {
+            Ok(KnownRobot {
+                id: row.id,
+                satellite: SatelliteId::from(row.satellite_id),
+                satellite_name: row.name,
+                harbor_id: row.harbor_id,
+                role: read(OPERATION, &row.role)?,
+                gone: row.gone,
+            })
+        })
+        .collect()
     }
 
     async fn group_accounts(&self, group: &str, most: u32) -> StoreResult<GroupAccounts> {

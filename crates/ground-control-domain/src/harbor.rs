@@ -13,6 +13,8 @@ use jiff::{SignedDuration, Timestamp};
 use crate::SatelliteId;
 use crate::secret::Hashed;
 
+pub mod comparison;
+
 /// The project of all state documents, which every robot may read.
 pub const STATE_PROJECT: &str = "satellite";
 

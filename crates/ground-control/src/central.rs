@@ -32,8 +32,8 @@ use crate::publish::{OciRegistry, RegistryBackend};
 
 pub use builtin::BuiltinIssuer;
 pub use harbor::{
-    HarborIssuer, HarborRegistry, Keeper, KeeperHandle, KeeperOptions, Login as HarborLogin,
-    LoginError as HarborLoginError, SiteGate,
+    Compared, Comparison, ComparisonError, HarborIssuer, HarborRegistry, Keeper, KeeperHandle, KeeperOptions,
+    Login as HarborLogin, LoginError as HarborLoginError, SiteGate,
 };
 pub use oci::OciIssuer;
 pub use password_file::{PasswordFile, PasswordFileError};

@@ -26,6 +26,7 @@ use prometheus_client::metrics::info::Info;
 
 use self::catalogue::Catalogue;
 use crate::audit::SinkStatus;
+use crate::central::Compared;
 use crate::domain::harbor::SiteCounts;
 use crate::domain::rollout::Census;
 use crate::publish;
@@ -66,6 +67,7 @@ struct Values {
     waiting_polls: Gauge,
     sites: Family<Labels<1>, Gauge>,
     condemned_robots: Gauge,
+    astray_robots: Family<Labels<1>, Gauge>,
     heartbeats: Counter,
     batch_size: Histogram,
     commit_seconds: Histogram,
@@ -184,6 +186,12 @@ impl Values {
                 &[],
                 "Robots that are still to be deleted at Harbor, those of revoked satellites among them",
                 Gauge::default(),
+            ),
+            astray_robots: all.add(
+                "ground_control_harbor_robots_astray",
+                &["kind"],
+                "Robots that the last comparison with Harbor found deleted, disabled or recorded nowhere",
+                Family::default(),
             ),
             heartbeats: all.add(
                 "ground_control_heartbeats",
@@ -387,6 +395,14 @@ impl Metrics {
             self.values.sites.get_or_create(&[("state", state.into())]).set(signed(count));
         }
         self.values.condemned_robots.set(signed(counts.condemned));
+    }
+
+    /// How what is recorded of robots differs from Harbor's list.
+    pub(crate) fn set_astray_robots(&self, compared: Compared) {
+        let kinds = [("lost", compared.lost), ("disabled", compared.disabled), ("unknown", compared.unknown)];
+        for (kind, count) in kinds {
+            self.values.astray_robots.get_or_create(&[("kind", kind.into())]).set(signed(count));
+        }
     }
 
     /// A refusal is only counted.

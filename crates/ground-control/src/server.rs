@@ -240,6 +240,7 @@ pub async fn start_with(config: &Config, log: LogControl) -> Result<Running, Sta
     match keeper {
         Some(keeper) => {
             let keeper = keeper.waking(state.publisher.clone());
+            tasks.spawn(keeper.comparison().run(metrics.clone(), stop_tasks.clone()));
             tasks.spawn(keeper.run(metrics.clone(), stop_tasks.clone()));
         }
         // What was learnt of an account there binds nobody any more.

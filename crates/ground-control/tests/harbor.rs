@@ -19,6 +19,8 @@ mod support;
 
 #[path = "harbor/accounts.rs"]
 mod accounts;
+#[path = "harbor/comparison.rs"]
+mod comparison;
 #[path = "harbor/failures.rs"]
 mod failures;
 #[path = "harbor/following.rs"]

@@ -177,6 +177,7 @@ suite! {
     harbor::the_one_before_is_good_until_the_next_is_used,
     harbor::who_is_shut_out_loses_every_robot,
     harbor::a_group_waits_for_the_robots_of_a_new_project,
+    harbor::a_satellite_waits_for_a_robot_that_lacks_a_project,
     harbor::what_cannot_be_given_a_project_is_refused_one,
     identities::a_registration_is_whole_or_not_there,
     identities::a_registration_is_repeated_without_harm,

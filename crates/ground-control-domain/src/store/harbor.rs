@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
+use crate::harbor::comparison::KnownRobot;
 use crate::harbor::{
     Account, GroupAccounts, GroupTurn, HandOut, MadeRobot, Site, SiteCounts, SiteRobot, SiteStatus, Wish,
 };
@@ -21,6 +22,9 @@ pub trait SiteRobots {
 
     /// Claims at most `most` sites that are due, until `until`: no other keeper gets them before.
     async fn due_sites(&self, most: u32, now: Timestamp, until: Timestamp) -> StoreResult<Vec<SatelliteId>>;
+
+    /// A keeper that is still at work goes on holding a site that it claimed until `held`. Nothing where it is not its any more.
+    async fn hold_site(&self, satellite: &SatelliteId, held: Timestamp, until: Timestamp) -> StoreResult<()>;
 
     /// A site as the records stand now, in one moment.
     async fn site(&self, satellite: &SatelliteId) -> StoreResult<Option<Site>>;
@@ -109,6 +113,13 @@ pub trait SiteRobots {
     /// Whether the document of a group may be published. A project that its list gained since is asked for all of its
     /// satellites first; one that it lost is taken from them, and nobody waits for that.
     async fn group_turn(&self, group: &str, now: Timestamp) -> StoreResult<GroupTurn>;
+
+    /// Whether the document of a satellite has to wait: its groups name a project that a robot of its does not have yet, and is
+    /// being given. Nobody waits for what has failed, and for a satellite that has no robot.
+    async fn site_waits(&self, satellite: &str) -> StoreResult<bool>;
+
+    /// Robots that are recorded to be at Harbor, by our identifier, at most `most` after this one.
+    async fn known_robots(&self, after: &str, most: u32) -> StoreResult<Vec<KnownRobot>>;
 
     /// How far the robots of a group's satellites are.
     async fn group_accounts(&self, group: &str, most: u32) -> StoreResult<GroupAccounts>;

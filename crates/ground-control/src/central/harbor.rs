@@ -5,6 +5,7 @@
 //! ([`crate::domain::harbor::next`]), and the [`HarborIssuer`] hands out what is ready. What goes wrong on the way, or in
 //! the middle of it, is found at the next look.
 
+mod comparison;
 mod documents;
 mod gate;
 mod issuer;
@@ -12,6 +13,7 @@ mod keeper;
 mod login;
 mod site;
 
+pub use comparison::{Compared, Comparison, ComparisonError};
 pub use documents::HarborRegistry;
 pub use gate::SiteGate;
 pub use issuer::HarborIssuer;

@@ -29,6 +29,8 @@ pub enum Job {
     Authority,
     /// Sees to the robots at Harbor.
     Robots,
+    /// Compares the robots with Harbor's list.
+    Comparison,
     /// Looks up in the registry what groups list.
     Sweep,
     /// Keeps the webhook policies at Harbor.
@@ -39,7 +41,7 @@ pub enum Job {
 
 impl Job {
     /// Every job.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Publisher,
         Self::Stale,
         Self::Withdrawal,
@@ -47,6 +49,7 @@ impl Job {
         Self::Purge,
         Self::Authority,
         Self::Robots,
+        Self::Comparison,
         Self::Sweep,
         Self::Webhooks,
         Self::Rollouts,
@@ -62,6 +65,7 @@ impl Job {
             Self::Purge => "purge",
             Self::Authority => "authority",
             Self::Robots => "robots",
+            Self::Comparison => "comparison",
             Self::Sweep => "sweep",
             Self::Webhooks => "webhooks",
             Self::Rollouts => "rollouts",

@@ -38,16 +38,16 @@ fn faults() -> Vec<(&'static str, Fault)> {
     ]
 }
 
-struct Bench {
-    stand_in: StandIn,
-    store: SharedStore,
-    keeper: Keeper,
-    satellite: SatelliteId,
+pub(crate) struct Bench {
+    pub(crate) stand_in: StandIn,
+    pub(crate) store: SharedStore,
+    pub(crate) keeper: Keeper,
+    pub(crate) satellite: SatelliteId,
     _dir: tempfile::TempDir,
 }
 
 impl Bench {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         crate::support::provider();
         let stand_in = StandIn::start().await;
         stand_in.world().now = Timestamp::now();
@@ -100,7 +100,7 @@ impl Bench {
     }
 
     /// Looks until nothing is left to do.
-    async fn settle(&self) {
+    pub(crate) async fn settle(&self) {
         for _ in 0..50 {
             self.keeper.look().await.unwrap();
             let status = self.store.site_status("edge-01").await.unwrap().unwrap();
@@ -112,7 +112,7 @@ impl Bench {
         panic!("{:?}", self.store.site_status("edge-01").await.unwrap());
     }
 
-    async fn renewed(&self) -> HandedOut {
+    pub(crate) async fn renewed(&self) -> HandedOut {
         for _ in 0..5 {
             let now = Timestamp::now();
             match self.store.grant_robot(&self.satellite, Wish::Renewal, now).await.unwrap() {
@@ -148,7 +148,7 @@ impl Bench {
 
     /// Whether Harbor has these robots, with these projects, and no other.
     #[track_caller]
-    fn has(&self, robots: &[&HandedOut], wanted: &[&str], what: &str) {
+    pub(crate) fn has(&self, robots: &[&HandedOut], wanted: &[&str], what: &str) {
         let world = self.stand_in.world();
         let mut names: Vec<_> = world.robots.iter().map(|robot| robot.full_name()).collect();
         let mut expected: Vec<_> = robots.iter().map(|robot| robot.username.clone()).collect();

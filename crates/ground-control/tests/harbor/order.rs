@@ -10,7 +10,11 @@ use crate::support::Server;
 use crate::{Harbor, eventually, projects, register};
 
 async fn digest(server: &Server, group: &str) -> Option<String> {
-    let published = server.running.state.store.published(&DocumentKey::group(group)).await.unwrap();
+    digest_of(server, DocumentKey::group(group)).await
+}
+
+async fn digest_of(server: &Server, document: DocumentKey) -> Option<String> {
+    let published = server.running.state.store.published(&document).await.unwrap();
     published.map(|published| published.digest.to_string())
 }
 
@@ -91,5 +95,33 @@ async fn a_project_that_is_not_there_fails_by_name_and_takes_no_other_away() {
         (harbor.robots()[0].1 == projects(&["apps", "library", "satellite", "typo"])).then_some(())
     })
     .await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_satellite_that_joins_a_group_is_told_when_its_robot_may_read_it() {
+    let harbor = Harbor::start().await;
+    let server = harbor.ground_control().await;
+    server.group("east", "apps/web").await;
+    server.group("west", "library/nginx").await;
+    let token = server.satellite("edge-01", &["east"]).await;
+    register(&server, &token).await;
+    server.published().await;
+    let state = async || digest_of(&server, DocumentKey::satellite("edge-01")).await;
+    let before = state().await;
+    assert!(before.is_some());
+    harbor.stand_in.fail(Fault::told(500, "UNKNOWN", "internal server error"), 0, 1_000_000);
+    let member = json!({"satellite": "edge-01", "group": "west"});
+    server.admin("POST", "/api/groups/satellite", Some(member)).await.expect(200);
+    eventually("its robot is tried", async || {
+        let shown = server.admin("GET", "/api/satellites/edge-01/accounts", None).await.expect(200).body;
+        (shown["attempts"].as_u64() > Some(0)).then_some(())
+    })
+    .await;
+    assert_eq!(state().await, before, "told of a group that it may not read yet");
+    harbor.stand_in.fail(Fault::Half, 0, 0);
+    eventually("it is told", async || (state().await != before).then_some(())).await;
+    let wide = [("robot$edge-01".to_owned(), projects(&["apps", "library", "satellite"]))];
+    assert_eq!(harbor.robots(), wide);
     server.stop().await;
 }

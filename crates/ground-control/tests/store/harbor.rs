@@ -56,6 +56,12 @@ pub(crate) async fn a_site_is_claimed_once_and_settles(fixture: Fixture) {
     let until = at(10) + SignedDuration::from_secs(60);
     assert_eq!(store.due_sites(10, at(10), until).await.unwrap(), std::slice::from_ref(&id));
     assert!(store.due_sites(10, at(11), until).await.unwrap().is_empty(), "somebody has it");
+    // Whoever has it goes on holding it; who holds it no more does not get it back.
+    let longer = until + SignedDuration::from_secs(60);
+    store.hold_site(&id, until, longer).await.unwrap();
+    store.hold_site(&id, until, longer + SignedDuration::from_secs(60)).await.unwrap();
+    assert!(store.due_sites(10, until, longer).await.unwrap().is_empty(), "it is held");
+    assert_eq!(store.due_sites(10, longer, longer).await.unwrap(), std::slice::from_ref(&id));
     let site = store.site(&id).await.unwrap().unwrap();
     assert!(site.admitted && site.token_only && site.robots.is_empty());
     assert_eq!(site.wanted, BTreeSet::from(["satellite".to_owned()]));
@@ -64,6 +70,7 @@ pub(crate) async fn a_site_is_claimed_once_and_settles(fixture: Fixture) {
     store.ask_site("edge-01", "one", at(12)).await.unwrap();
     store.ask_site("edge-01", "one", at(13)).await.unwrap();
     store.site_settled(&site, Some(at(500))).await.unwrap();
+    store.hold_site(&id, longer, at(1_000)).await.unwrap();
     assert!(!store.site_status("edge-01").await.unwrap().unwrap().settled);
     assert_eq!(store.due_sites(10, at(14), at(60)).await.unwrap(), std::slice::from_ref(&id));
     let site = store.site(&id).await.unwrap().unwrap();
@@ -236,6 +243,34 @@ pub(crate) async fn a_group_waits_for_the_robots_of_a_new_project(fixture: Fixtu
     assert_eq!(turn(40).await, GroupTurn::Now);
     assert_eq!(store.due_sites(10, at(40), at(50)).await.unwrap().len(), 2);
     assert_eq!(store.group_turn("nobody's", at(41)).await.unwrap(), GroupTurn::Now);
+}
+
+pub(crate) async fn a_satellite_waits_for_a_robot_that_lacks_a_project(fixture: Fixture) {
+    let store = fixture.ready().await;
+    group(&store, "east", &["apps/web"]).await;
+    let id = satellite(&store, "edge-01", &["east"]).await.id;
+    store.adopt_sites(at(10)).await.unwrap();
+    assert!(!store.site_waits("edge-01").await.unwrap(), "it has no robot that could read anything");
+    make(&store, &id, "one", &["satellite"]).await;
+    assert!(store.site_waits("edge-01").await.unwrap());
+    // What failed holds up nobody.
+    let site = store.site(&id).await.unwrap().unwrap();
+    store.site_failed(&site, "no such project", true, at(15), at(30)).await.unwrap();
+    assert!(!store.site_waits("edge-01").await.unwrap());
+    store.ask_site("edge-01", "again", at(16)).await.unwrap();
+    assert!(store.site_waits("edge-01").await.unwrap());
+    let robot = store.robots_of(&id).await.unwrap().remove(0);
+    let both = ["apps", "satellite"].map(str::to_owned).into();
+    store.robot_permitted(&robot.id, &both).await.unwrap();
+    assert!(!store.site_waits("edge-01").await.unwrap());
+    assert!(!store.site_waits("nobody").await.unwrap());
+
+    let known = store.known_robots("", 10).await.unwrap();
+    assert_eq!((known.len(), known[0].harbor_id, known[0].satellite_name.as_str()), (1, 1, "edge-01"));
+    assert_eq!((known[0].role, known[0].gone, &known[0].satellite), (RobotRole::Prepared, false, &id));
+    assert!(store.known_robots(&known[0].id, 10).await.unwrap().is_empty());
+    store.robot_gone(&robot.id).await.unwrap();
+    assert!(store.known_robots("", 10).await.unwrap()[0].gone);
 }
 
 pub(crate) async fn what_cannot_be_given_a_project_is_refused_one(fixture: Fixture) {

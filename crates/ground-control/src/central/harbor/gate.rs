@@ -1,4 +1,5 @@
-//! Robots first: a group's document is published when its satellites may read what it names.
+//! Robots first: a group's document is published when its satellites may read what it names, and a satellite's when it may
+//! read what its groups name.
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
@@ -37,7 +38,11 @@ impl Gate for SiteGate {
                 // Its groups may be others than before.
                 self.store.ask_site(name, &claimed.change, now).await?;
                 self.keeper.wake();
-                Ok(None)
+                let waits = self.store.site_waits(name).await?;
+                if waits {
+                    tracing::debug!(satellite = name, "document waits for its robot");
+                }
+                Ok(waits.then_some(POSTPONED))
             }
             DocumentKind::Group => match self.store.group_turn(name, now).await? {
                 GroupTurn::Now => {

@@ -1,6 +1,7 @@
 //! Who sees to it that Harbor has what the database says: a task that is woken by changes and by time, takes what is due, a few
 //! at once, and takes a full look each time.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::comparison::Comparison;
 use super::login::Login;
 use super::site::{SiteError, Worker, is_away};
 use crate::auth::{Robots, Seal};
@@ -34,9 +36,9 @@ pub struct KeeperOptions {
     pub concurrency: usize,
     /// How many sites are claimed at once.
     pub batch: u32,
-    /// For how long they are; who dies in between is taken over after that.
-    pub claim: SignedDuration,
-    /// How long one site may take, well within that.
+    /// For how long they are; who is still at work renews that, and who died is taken over after it.
+    pub claim: Duration,
+    /// How long one site may take.
     pub longest: Duration,
     /// The first pause after a failure; it doubles up to `retry_max`.
     pub retry: Duration,
@@ -44,6 +46,8 @@ pub struct KeeperOptions {
     pub retry_max: Duration,
     /// How often the project of state documents is looked at.
     pub ensure: Duration,
+    /// How often robots are compared with Harbor's list.
+    pub compare: Duration,
 }
 
 impl KeeperOptions {
@@ -54,11 +58,12 @@ impl KeeperOptions {
             poll: Duration::from_secs(5),
             concurrency: 4,
             batch: 8,
-            claim: SignedDuration::from_mins(5),
+            claim: Duration::from_secs(45),
             longest: Duration::from_secs(120),
             retry: Duration::from_secs(2),
             retry_max: Duration::from_secs(600),
             ensure: Duration::from_secs(600),
+            compare: Duration::from_secs(3600),
         }
     }
 }
@@ -241,13 +246,25 @@ impl Keeper {
     pub async fn look(&self) -> Result<Looked, StoreError> {
         let now = Timestamp::now();
         self.store.adopt_sites(now).await?;
-        let until = now.checked_add(self.options.claim).unwrap_or(Timestamp::MAX);
-        let due = self.store.due_sites(self.options.batch, now, until).await?;
+        let mut held = self.claimed_until(now);
+        let due = self.store.due_sites(self.options.batch, now, held).await?;
+        let mut left: BTreeSet<SatelliteId> = due.iter().cloned().collect();
         let mut looked = Looked::default();
         let mut work = futures_util::stream::iter(due)
-            .map(|satellite| self.site(satellite))
+            .map(|satellite| async { (satellite.clone(), self.site(satellite).await) })
             .buffer_unordered(self.options.concurrency.max(1));
-        while let Some(outcome) = work.next().await {
+        let mut renew = tokio::time::interval(self.options.claim / 3);
+        renew.reset();
+        loop {
+            let ended = tokio::select! {
+                ended = work.next() => ended,
+                _ = renew.tick() => {
+                    held = self.hold(&left, held).await;
+                    continue;
+                }
+            };
+            let Some((satellite, outcome)) = ended else { break };
+            left.remove(&satellite);
             match outcome {
                 Ok(Outcome::Settled) => looked.settled += 1,
                 Ok(Outcome::Failed { outage }) => {
@@ -267,6 +284,29 @@ impl Keeper {
             publisher.wake();
         }
         Ok(looked)
+    }
+
+    fn claimed_until(&self, now: Timestamp) -> Timestamp {
+        let claim = SignedDuration::try_from(self.options.claim).unwrap_or(SignedDuration::MAX);
+        now.checked_add(claim).unwrap_or(Timestamp::MAX)
+    }
+
+    /// Goes on holding what is not done yet.
+    async fn hold(&self, left: &BTreeSet<SatelliteId>, held: Timestamp) -> Timestamp {
+        let until = self.claimed_until(Timestamp::now());
+        for satellite in left {
+            if let Err(error) = self.store.hold_site(satellite, held, until).await {
+                // Another replica may take it over, and finds what is recorded.
+                tracing::warn!(%error, "a site at harbor could not be held");
+            }
+        }
+        until
+    }
+
+    /// What compares the robots with Harbor's list.
+    pub fn comparison(&self) -> Comparison {
+        let handle = KeeperHandle { wake: Arc::clone(&self.wake), login: Arc::clone(&self.login) };
+        Comparison::new(Arc::clone(&self.store), Arc::clone(&self.login), handle, self.options.compare)
     }
 
     async fn site(&self, satellite: SatelliteId) -> Result<Outcome, StoreError> {

@@ -14,6 +14,7 @@ use secrecy::ExposeSecret as _;
 use super::login::{Login, LoginError};
 use crate::auth::{Robots, Seal};
 use crate::domain::StoreError;
+use crate::domain::harbor::comparison::MADE_BY;
 use crate::domain::harbor::{Account, MadeRobot, Site, SiteRobot, Step, for_ever, next, robot_name};
 use crate::store::SharedStore;
 
@@ -229,7 +230,7 @@ impl Worker {
         let new = NewRobot {
             name: name_of(robot)?,
             lifetime,
-            description: format!("satellite {}, made by Ground Control ({})", site.name, robot.id),
+            description: format!("satellite {}, {MADE_BY}{})", site.name, robot.id),
             permissions: Permissions::pull(site.wanted.iter().map(String::as_str)),
         };
         // From here on it may be there, whatever becomes of us.
