@@ -42,7 +42,7 @@ pub use configs::Configs;
 pub use external_logins::ExternalLogins;
 pub use following::{Followed, Following, Look};
 pub use groups::Groups;
-pub use harbor::SiteRobots;
+pub use harbor::{SiteAccounts, SiteRobots, Sites};
 pub use idempotency::Idempotency;
 pub use identities::Identities;
 pub use leases::Leases;
@@ -79,7 +79,9 @@ pub trait Store:
     + Reports
     + Rollouts
     + Identities
+    + SiteAccounts
     + SiteRobots
+    + Sites
     + Groups
     + Following
     + Replication

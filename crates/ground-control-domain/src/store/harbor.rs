@@ -14,9 +14,9 @@ use crate::secret::Hashed;
 use crate::ztr::{ClaimRefusal, Claimant};
 use crate::{SatelliteId, StoreResult};
 
-/// Robots at Harbor. Only the keeper changes what is recorded of one robot; handing out and shutting out change roles.
+/// Satellites as Harbor is to know them: whose turn it is, and who waits for that.
 #[async_trait]
-pub trait SiteRobots {
+pub trait Sites {
     /// Records every satellite that is let in and was never seen to; tells how many there were.
     async fn adopt_sites(&self, now: Timestamp) -> StoreResult<u64>;
 
@@ -45,6 +45,18 @@ pub trait SiteRobots {
     /// Something that the satellite's robots follow from may have changed, by the intent `change`; the same intent asks once.
     async fn ask_site(&self, satellite: &str, change: &str, now: Timestamp) -> StoreResult<()>;
 
+    /// Whether the document of a satellite has to wait: its groups name a project that a robot of its does not have yet, and is
+    /// being given. Nobody waits for what has failed, and for a satellite that has no robot.
+    async fn site_waits(&self, satellite: &str) -> StoreResult<bool>;
+
+    /// Whether the document of a group may be published. A project that its list gained since is asked for all of its
+    /// satellites first; one that it lost is taken from them, and nobody waits for that.
+    async fn group_turn(&self, group: &str, now: Timestamp) -> StoreResult<GroupTurn>;
+}
+
+/// Robots at Harbor. Only the keeper changes what is recorded of one robot; handing out and shutting out change roles.
+#[async_trait]
+pub trait SiteRobots {
     /// Records the intent to make a robot.
     async fn begin_robot(
         &self,
@@ -107,19 +119,15 @@ pub trait SiteRobots {
     /// A robot was seen in use: those that were handed out before it are to go. Cheap to repeat.
     async fn robot_in_use(&self, satellite: &SatelliteId, robot: &str, now: Timestamp) -> StoreResult<()>;
 
-    /// What is shown of a satellite's robots; `None` where there never was one.
-    async fn site_status(&self, satellite: &str) -> StoreResult<Option<SiteStatus>>;
-
-    /// Whether the document of a group may be published. A project that its list gained since is asked for all of its
-    /// satellites first; one that it lost is taken from them, and nobody waits for that.
-    async fn group_turn(&self, group: &str, now: Timestamp) -> StoreResult<GroupTurn>;
-
-    /// Whether the document of a satellite has to wait: its groups name a project that a robot of its does not have yet, and is
-    /// being given. Nobody waits for what has failed, and for a satellite that has no robot.
-    async fn site_waits(&self, satellite: &str) -> StoreResult<bool>;
-
     /// Robots that are recorded to be at Harbor, by our identifier, at most `most` after this one.
     async fn known_robots(&self, after: &str, most: u32) -> StoreResult<Vec<KnownRobot>>;
+}
+
+/// What is shown of robots at Harbor, and what is remembered of our own account there.
+#[async_trait]
+pub trait SiteAccounts {
+    /// What is shown of a satellite's robots; `None` where there never was one.
+    async fn site_status(&self, satellite: &str) -> StoreResult<Option<SiteStatus>>;
 
     /// How far the robots of a group's satellites are.
     async fn group_accounts(&self, group: &str, most: u32) -> StoreResult<GroupAccounts>;
