@@ -247,7 +247,7 @@ pub(crate) async fn a_group_waits_for_the_robots_of_a_new_project(fixture: Fixtu
 
 pub(crate) async fn a_satellite_waits_for_a_robot_that_lacks_a_project(fixture: Fixture) {
     let store = fixture.ready().await;
-    group(&store, "east", &["apps/web"]).await;
+    group(&store, "east", "apps/web").await;
     let id = satellite(&store, "edge-01", &["east"]).await.id;
     store.adopt_sites(at(10)).await.unwrap();
     assert!(!store.site_waits("edge-01").await.unwrap(), "it has no robot that could read anything");

@@ -72,7 +72,7 @@ impl Comparison {
         keeper: KeeperHandle,
         interval: Duration,
     ) -> Self {
-        Self { store, login, keeper, interval, holder: uuid::Uuid::new_v4().to_string() }
+        Self { store, login, keeper, interval, holder: format!("{:016x}", rand::random::<u64>()) }
     }
 
     /// Compares until `stop`: in each interval, and when Harbor is back after it was away.

@@ -13,7 +13,7 @@ use crate::domain::harbor::{HandOut, HandedOut, RobotRole, SiteRobot, Wish};
 use crate::domain::satellite::Robot;
 use crate::domain::secret::Hashed;
 use crate::domain::ztr::{ClaimRefusal, Claimant};
-use crate::domain::{SatelliteId, StoreError};
+use crate::domain::{SatelliteId, StoreError, StoreResult};
 use crate::store::SharedStore;
 
 /// When to come again while Harbor answers: a robot is made within a moment.
@@ -69,15 +69,8 @@ impl HarborIssuer {
         }
     }
 
-    async fn granted(
-        &self,
-        by: Actor,
-        satellite: &SatelliteId,
-        wish: Wish,
-        now: Timestamp,
-    ) -> Result<RegistryCredentials, IssueError> {
-        let out = self.given(self.store.acting_for(by).grant_robot(satellite, wish, now).await?)?;
-        self.credentials(&out)
+    fn handed(&self, out: StoreResult<HandOut>) -> Result<RegistryCredentials, IssueError> {
+        self.credentials(&self.given(out?)?)
     }
 }
 
@@ -124,7 +117,7 @@ impl CredentialIssuer for HarborIssuer {
         _name: &str,
         now: Timestamp,
     ) -> Result<RegistryCredentials, IssueError> {
-        self.granted(by, satellite, Wish::Registration, now).await
+        self.handed(self.store.acting_for(by).grant_robot(satellite, Wish::Registration, now).await)
     }
 
     async fn renew(
@@ -134,7 +127,7 @@ impl CredentialIssuer for HarborIssuer {
         _name: &str,
         now: Timestamp,
     ) -> Result<RegistryCredentials, IssueError> {
-        self.granted(by, satellite, Wish::Renewal, now).await
+        self.handed(self.store.acting_for(by).grant_robot(satellite, Wish::Renewal, now).await)
     }
 
     async fn rotate(
@@ -145,8 +138,7 @@ impl CredentialIssuer for HarborIssuer {
         presented: Hashed,
         now: Timestamp,
     ) -> Result<RegistryCredentials, IssueError> {
-        let out = self.given(self.store.acting_for(by).rotate_robot(&satellite, &presented, now).await?)?;
-        self.credentials(&out)
+        self.handed(self.store.acting_for(by).rotate_robot(&satellite, &presented, now).await)
     }
 
     /// Where another one is ready. What is seen in use ends what was handed out before it.

@@ -251,7 +251,10 @@ impl Keeper {
         let mut left: BTreeSet<SatelliteId> = due.iter().cloned().collect();
         let mut looked = Looked::default();
         let mut work = futures_util::stream::iter(due)
-            .map(|satellite| async { (satellite.clone(), self.site(satellite).await) })
+            .map(|satellite| async move {
+                let outcome = self.site(satellite.clone()).await;
+                (satellite, outcome)
+            })
             .buffer_unordered(self.options.concurrency.max(1));
         let mut renew = tokio::time::interval(self.options.claim / 3);
         renew.reset();
