@@ -135,37 +135,43 @@ impl Rollouts for SqlStore {
     }
 }
 
-/// What is noted of all members, less those that are not heard of: a walk along two indexes in the order of names.
+/// What is noted of all members, less those that are not heard of: two walks along indexes in the order of names.
 async fn totals(connection: &mut Connection, id: &str, operation: &'static str) -> StoreResult<Totals> {
     let all = sqlx::query!(
-        r#"SELECT progress AS "progress!", COUNT(*) AS "n!: i64" FROM group_members WHERE group_id = $1
-           GROUP BY progress"#,
+        r#"SELECT COUNT(*) AS "members!: i64",
+                  COUNT(*) FILTER (WHERE progress = 'current') AS "current!: i64",
+                  COUNT(*) FILTER (WHERE progress = 'fetching') AS "fetching!: i64",
+                  COUNT(*) FILTER (WHERE progress = 'failed') AS "failed!: i64"
+           FROM group_members WHERE group_id = $1"#,
         id
     )
-    .fetch_all(&mut *connection)
+    .fetch_one(&mut *connection)
     .await
     .during(operation)?;
-    // Satellites first, which SQLite takes for an order and PostgreSQL does not.
+    // Satellites first, which SQLite takes for an order and PostgreSQL does not. Named one by one, the states are parts of an
+    // index that has those that are online in another part.
     let silent = sqlx::query!(
-        r#"SELECT m.progress AS "progress!", COUNT(*) AS "n!: i64" FROM satellites s CROSS JOIN group_members m
-           WHERE s.state <> 'deleted' AND s.state <> 'online'
-               AND m.group_id = $1 AND m.satellite = s.name AND m.progress <> 'current'
-           GROUP BY m.progress"#,
+        r#"SELECT COUNT(*) AS "members!: i64",
+                  COUNT(*) FILTER (WHERE m.progress = 'fetching') AS "fetching!: i64",
+                  COUNT(*) FILTER (WHERE m.progress = 'failed') AS "failed!: i64"
+           FROM satellites s CROSS JOIN group_members m
+           WHERE s.state <> 'deleted' AND s.state IN ('pending', 'awaiting_approval', 'stale', 'revoked')
+               AND m.group_id = $1 AND m.satellite = s.name AND m.progress <> 'current'"#,
         id
     )
-    .fetch_all(connection)
+    .fetch_one(connection)
     .await
     .during(operation)?;
-    let mut totals = Totals::default();
-    for row in all {
-        *totals.of(kept(&row.progress)) += count(row.n);
-    }
-    for row in silent {
-        let noted = totals.of(kept(&row.progress));
-        *noted = noted.saturating_sub(count(row.n));
-        totals.unreachable += count(row.n);
-    }
-    Ok(totals)
+    // Of whom nothing is noted, because nobody has looked yet, waits.
+    let waiting = all.members - all.current - all.fetching - all.failed;
+    let silent_waiting = silent.members - silent.fetching - silent.failed;
+    Ok(Totals {
+        current: count(all.current),
+        fetching: count(all.fetching - silent.fetching),
+        failed: count(all.failed - silent.failed),
+        waiting: count(waiting - silent_waiting),
+        unreachable: count(silent.members),
+    })
 }
 
 /// What is noted of a member; nothing, of one that nobody has looked at yet.

@@ -89,19 +89,23 @@ impl IntoResponse for Page {
              <meta name=\"viewport\" content=\"width=device-width\"><style>{STYLE}</style></head>\
              <body><main><h1>{title}</h1>{body}</main></body></html>\n"
         );
-        let headers = [
-            (header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
-            (header::CONTENT_SECURITY_POLICY, POLICY.clone()),
-            (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
-            (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
-            (HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin")),
-        ];
-        let mut response = (status, headers, html).into_response();
+        let mut response = (status, headers(POLICY.clone()), html).into_response();
         if let Some(seconds) = retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }
+}
+
+/// What every page is sent with, beside the policy that names its own parts.
+pub(crate) fn headers(policy: HeaderValue) -> [(HeaderName, HeaderValue); 5] {
+    [
+        (header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
+        (header::CONTENT_SECURITY_POLICY, policy),
+        (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+        (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
+        (HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin")),
+    ]
 }
 
 /// Text that is text wherever it stands in HTML.

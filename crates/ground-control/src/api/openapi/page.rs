@@ -11,11 +11,11 @@ use std::sync::LazyLock;
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::{HeaderName, HeaderValue, header};
+use http::HeaderValue;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::api::page::escaped;
+use crate::api::page::{escaped, headers};
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
@@ -35,14 +35,7 @@ static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
 /// `GET /docs`.
 pub(crate) async fn show() -> Response {
     static PAGE: LazyLock<String> = LazyLock::new(|| render(&super::build()));
-    let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
-        (header::CONTENT_SECURITY_POLICY, POLICY.clone()),
-        (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
-        (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
-        (HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin")),
-    ];
-    (headers, PAGE.as_str()).into_response()
+    (headers(POLICY.clone()), PAGE.as_str()).into_response()
 }
 
 /// A method, a path, and what is there.
