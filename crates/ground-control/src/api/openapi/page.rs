@@ -248,6 +248,8 @@ fn slug(heading: &str) -> String {
 mod tests {
     use std::collections::BTreeSet;
 
+    use http::header;
+
     use super::*;
 
     fn page() -> String {
