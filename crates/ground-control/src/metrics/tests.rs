@@ -88,14 +88,14 @@ fn what_nobody_knows_is_not_told() {
     assert!(text.contains("ground_control_satellites{state=\"online\"} 7\n"), "{text}");
     assert!(text.contains("ground_control_satellites_drifting{drift=\"true\"} 3\n"), "{text}");
     metrics.set_unresolved(Some(2));
-    assert!(metrics.encode().unwrap().contains("ground_control_artifacts_unresolved 2\n"));
+    assert!(metrics.encode().unwrap().contains("ground_control_artifacts_unresolved{} 2\n"));
     metrics.set_satellites(None);
     metrics.set_unresolved(None);
     let text = metrics.encode().unwrap();
     assert!(
         !text.contains("ground_control_satellites{") && !text.contains("ground_control_satellites_drifting{")
     );
-    assert!(!text.contains("\nground_control_artifacts_unresolved"), "{text}");
+    assert!(!text.contains("\nground_control_artifacts_unresolved{"), "{text}");
 }
 
 #[test]
