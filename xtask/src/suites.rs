@@ -250,7 +250,7 @@ fn suite_of(package: &str, target: &str, kind: &str) -> &'static str {
         ("testbed", "components") => "components",
         // It needs rsyslog.
         ("ground-control", "audit_sinks") => "components",
-        ("container-runtimes", "real_parsers") => "components",
+        ("container-runtimes", "real_parsers" | "real_runtimes") => "components",
         ("testbed", "conformance_binaries") => "registry",
         ("registry-server", target) if kind == "test" && target.starts_with("conformance") => "registry",
         ("transfer", _) if kind == "test" => "transfer",

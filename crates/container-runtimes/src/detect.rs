@@ -6,6 +6,7 @@ use crate::runtime::Runtime;
 
 mod process;
 
+pub(crate) use process::instance;
 pub use process::{Process, flag_values, processes};
 
 /// Where programs are looked for, in this order.
@@ -25,6 +26,12 @@ const FOLDERS: [&str; 9] = [
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version(pub u32, pub u32, pub u32);
 
+impl std::fmt::Display for Version {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}.{}", self.0, self.1, self.2)
+    }
+}
+
 /// A runtime that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Detected {
@@ -36,10 +43,28 @@ pub struct Detected {
     pub version: Option<Version>,
     /// Its configuration: the one named on its command line, else the usual one, whether it exists or not.
     pub config: String,
-    /// Whether it runs now.
-    pub running: bool,
+    /// Its process, if it runs now.
+    pub process: Option<Running>,
+    /// Where its CRI answers, if it has one.
+    pub cri_socket: Option<String>,
     /// Mirrors given as flags, of the running process or in a unit: they exclude the same setting in a file (Docker).
     pub mirror_flags: Vec<String>,
+}
+
+/// The process of a runtime.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Running {
+    /// Its number; none where the machine's processes cannot be seen.
+    pub pid: Option<u32>,
+    /// What tells this run of it from every other.
+    pub instance: String,
+}
+
+impl Running {
+    /// A process that may or may not be there: nobody can look.
+    fn unseen() -> Self {
+        Self { pid: None, instance: "unseen".to_owned() }
+    }
 }
 
 /// Reads what a runtime's `--version` printed: the first word that looks like a version.
@@ -89,6 +114,21 @@ fn own_folder(runtime: Runtime) -> Option<&'static str> {
     }
 }
 
+/// Where a runtime's CRI answers.
+fn cri_socket(host: &Host, runtime: Runtime, process: Option<&Process>, config: &str) -> Option<String> {
+    match runtime {
+        Runtime::Containerd => {
+            let flag =
+                process.and_then(|process| flag_values(&process.arguments, &["--address", "-a"]).pop());
+            let set = || crate::containerd::config::address(&host.read(config).ok().flatten()?);
+            Some(flag.or_else(set).unwrap_or_else(|| "/run/containerd/containerd.sock".to_owned()))
+        }
+        Runtime::K3s | Runtime::Rke2 => Some("/run/k3s/containerd/containerd.sock".to_owned()),
+        Runtime::Crio => Some("/var/run/crio/crio.sock".to_owned()),
+        Runtime::Docker | Runtime::Podman => None,
+    }
+}
+
 /// Looks for every runtime.
 pub fn detect(host: &Host, commands: &dyn Commands) -> Vec<Detected> {
     let running = processes(host);
@@ -107,6 +147,8 @@ fn detect_one(
     let usual = usual_config(runtime);
     let own: Vec<&Process> =
         running.iter().filter(|process| process.name == name && !process.belongs_to_another()).collect();
+    let own: Vec<&Process> =
+        own.into_iter().filter(|process| !process::is_contained(host, process.pid)).collect();
     let elsewhere =
         |process: &&&Process| configured(runtime, process).is_some_and(|file| !file.starts_with("/etc/"));
     let process = own
@@ -121,6 +163,7 @@ fn detect_one(
     let said = program.as_deref().and_then(|program| commands.run(program, &["--version"]).ok());
     let version = said.and_then(|said| parse_version(&said.stdout));
     let flag = process.and_then(|process| configured(runtime, process));
+    let config = flag.unwrap_or_else(|| usual.to_owned());
     let mut mirror_flags = Vec::new();
     if runtime == Runtime::Docker {
         mirror_flags.extend(
@@ -139,8 +182,15 @@ fn detect_one(
         runtime,
         program,
         version,
-        config: flag.unwrap_or_else(|| usual.to_owned()),
-        running: process.is_some(),
+        process: match process {
+            Some(process) => {
+                Some(Running { pid: Some(process.pid), instance: process::instance(host, process.pid) })
+            }
+            None if running.is_empty() => Some(Running::unseen()),
+            None => None,
+        },
+        cri_socket: cri_socket(host, runtime, process, &config),
+        config,
         mirror_flags,
     })
 }

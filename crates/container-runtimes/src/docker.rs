@@ -1,9 +1,7 @@
 //! Docker Engine: `registry-mirrors` in `daemon.json`, for docker.io alone. An insertion; every other byte stays.
 
-mod json;
-
 use crate::edit::{Edit, Refusal, cut, insert, newline, replace};
-use json::{Member, array_items, members};
+use crate::json_text::{self, Member, array_items, members};
 
 /// Where Docker Engine is configured.
 pub const DAEMON_JSON: &str = "/etc/docker/daemon.json";
@@ -120,7 +118,7 @@ pub fn strip(text: &str, urls: &[String], key_was_ours: bool) -> Result<Edit, Re
         }
         let whole: Vec<_> = all.iter().map(|member| member.whole.clone()).collect();
         let index = all.iter().position(|other| other.name == KEY).unwrap_or_default();
-        Edit::make(text, vec![cut(text, json::with_comma(&whole, index))])
+        Edit::make(text, vec![cut(text, json_text::with_comma(&whole, index))])
     } else if going.len() == items.len() {
         let end = items.last().map_or(member.value.start + 1, |last| last.end);
         Edit::make(text, vec![cut(text, items[0].start..end)])
@@ -128,7 +126,7 @@ pub fn strip(text: &str, urls: &[String], key_was_ours: bool) -> Result<Edit, Re
         let mut edit = Edit::unchanged(text);
         for index in going.into_iter().rev() {
             let items = array_items(&edit.text, member.value.start);
-            let range = json::with_comma(&items, index);
+            let range = json_text::with_comma(&items, index);
             edit = Edit::between(text, Edit::make(&edit.text, vec![cut(&edit.text, range)]).text);
         }
         edit

@@ -23,13 +23,18 @@ impl Host {
         Self { root: root.into() }
     }
 
+    /// Whether it is the machine that we run on, as far as its root tells.
+    pub(crate) fn is_here(&self) -> bool {
+        self.root.parent().is_none()
+    }
+
     /// Where a path of the machine is for us, without following a last link.
     pub fn path(&self, path: &str) -> PathBuf {
         self.root.join(path.trim_start_matches('/'))
     }
 
     /// The same with every link followed; an absolute link starts at the machine's root again.
-    fn resolved(&self, path: &str) -> io::Result<PathBuf> {
+    pub(crate) fn resolved(&self, path: &str) -> io::Result<PathBuf> {
         let mut left: Vec<std::ffi::OsString> = Vec::new();
         let push = |left: &mut Vec<_>, path: &Path| {
             for part in path.components().rev() {
@@ -148,8 +153,14 @@ impl Host {
         for parent in parents.into_iter().rev() {
             let Some(name) = parent.to_str().filter(|name| !name.is_empty()) else { continue };
             let folder = self.resolved(name)?;
+            if name == "/" {
+                DirBuilder::new().recursive(true).mode(0o755).create(&folder)?;
+                continue;
+            }
             match DirBuilder::new().mode(0o755).create(&folder) {
                 Ok(()) => {
+                    // Whatever our umask is: unprivileged users read what is in these folders.
+                    fs::set_permissions(&folder, fs::Permissions::from_mode(0o755))?;
                     sync_parent(&folder)?;
                     made.push(name.to_owned());
                 }
@@ -158,6 +169,12 @@ impl Host {
             }
         }
         Ok(made)
+    }
+
+    /// A file to hold a lock on, made where there is none.
+    pub(crate) fn open_to_lock(&self, path: &str) -> io::Result<File> {
+        self.make_parents(path)?;
+        OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(self.resolved(path)?)
     }
 
     /// Removes a file; that there is none is no error.

@@ -7,23 +7,33 @@
 //! each has its inverse. The *shell* ([`detect`], [`plan`], [`reconcile`]) reads and writes: one backup, atomic writes, the
 //! runtime's own parser as the judge, the old bytes back where it objects.
 //!
-//! Borders: nothing here starts, stops or reloads a runtime; what is due is told as data ([`reload`]). Nothing serves
-//! images. No program but those of [`command`] is run, and no path outside the given host root and state folder is written.
+//! [`apply`] puts the halves together: one run from what is wanted to what is in force, with the reload or restart that
+//! is due ([`reload`] says which, [`service`] does it), undone where containerd's CRI ([`cri`]) does not come back.
+//!
+//! Borders: nothing here serves images. No program is run but through [`command`], and no path outside the given host
+//! root and state folder is written.
 
+pub mod apply;
+pub mod auth;
 pub mod command;
 pub mod containerd;
+pub mod cri;
 pub mod detect;
 pub mod docker;
 mod edit;
 pub mod host;
+mod json_text;
 pub mod plan;
 pub mod rancher;
 pub mod reconcile;
 pub mod registries;
 pub mod reload;
 mod runtime;
+mod secret;
+pub mod service;
 pub mod state;
 mod toml_text;
 
 pub use edit::{Edit, Refusal, Splice};
 pub use runtime::{MirrorRequest, Runtime, RuntimeChoice, SpecError, parse_mirrors};
+pub use secret::Hidden;

@@ -5,14 +5,24 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use crate::containerd::config::{self, Legacy, LegacyRegistry};
+use crate::containerd::config::{self, Legacy};
 use crate::containerd::{self, hosts};
 use crate::detect::Detected;
-use crate::edit::{Edit, Refusal};
+use crate::rancher::configs::HostConfig;
 use crate::rancher::{self, MirrorEndpoint};
 use crate::registries::{self, MirrorEntry};
 use crate::runtime::{MirrorRequest, Runtime, RuntimeChoice};
-use crate::{docker, reconcile};
+use crate::secret::Hidden;
+use crate::{auth, reconcile};
+
+mod endpoint;
+mod file_edit;
+
+pub use endpoint::{ClientCertificate, Endpoint, EndpointError, Login};
+pub use file_edit::FileEdit;
+
+/// What the names of certificate files of ours contain; runtimes read each file of such a folder.
+pub(crate) const CERTIFICATE: &str = "/satellite-mirror.";
 
 /// Files that are judged, and rolled back, together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -30,123 +40,6 @@ pub enum Group {
     Rke2,
 }
 
-/// What is meant for one file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FileEdit {
-    /// containerd's `config.toml`: name a folder.
-    ContainerdConfig {
-        /// The engine's version.
-        engine: containerd::Version,
-        /// What to do with settings that exclude it.
-        legacy: Legacy,
-    },
-    /// A `hosts.toml`.
-    Hosts {
-        /// Its registry.
-        registry: String,
-        /// Our mirrors of it.
-        mirrors: Vec<hosts::MirrorHost>,
-        /// The text to begin with where there is no file: the same registry's in a folder that is read no more.
-        seed: Option<String>,
-        /// Settings that come from `config.toml`.
-        moved: Option<LegacyRegistry>,
-    },
-    /// `daemon.json`.
-    Docker {
-        /// Our mirrors.
-        urls: Vec<String>,
-    },
-    /// `registries.conf` or one of its drop-ins.
-    Registries {
-        /// Our mirrors, of all runtimes that share the file.
-        entries: Vec<MirrorEntry>,
-    },
-    /// `registries.yaml`.
-    Rancher {
-        /// Our mirrors.
-        mirrors: Vec<MirrorEndpoint>,
-    },
-}
-
-impl FileEdit {
-    /// The edit of a text.
-    pub fn apply(&self, base: Option<&str>) -> Result<Edit, Refusal> {
-        match self {
-            Self::ContainerdConfig { engine, legacy } => {
-                config::apply(base, *engine, *legacy, None).map(|applied| applied.edit)
-            }
-            Self::Hosts { registry, mirrors, seed, moved } => {
-                let mut text = base.or(seed.as_deref()).unwrap_or_default().to_owned();
-                if let Some(moved) = moved {
-                    text = hosts::adopt(Some(&text), moved)?.text;
-                }
-                text = hosts::apply(Some(&text), registry, mirrors)?.text;
-                Ok(Edit::between(base.unwrap_or_default(), text))
-            }
-            Self::Docker { urls } => docker::apply(base, urls),
-            Self::Registries { entries } => registries::apply(base, entries),
-            Self::Rancher { mirrors } => rancher::apply(base, mirrors),
-        }
-    }
-
-    /// Takes it out of a text that was edited since; what `base`, the text before us, had stays.
-    pub fn strip(&self, base: Option<&str>, current: &str) -> Result<Edit, Refusal> {
-        let before = base.unwrap_or_default();
-        match self {
-            Self::ContainerdConfig { engine, legacy } => {
-                let applied = config::apply(base, *engine, *legacy, None)?;
-                let mut text = current.to_owned();
-                if applied.edit.is_change() && config::inspect(before)?.config_path.is_none() {
-                    text = config::strip(&text, &applied.folder, base)?.text;
-                }
-                if !applied.moved.is_empty() {
-                    text = config::put_back(&text, before)?;
-                }
-                Ok(Edit::between(current, text))
-            }
-            Self::Hosts { registry, mirrors, .. } => {
-                let mut urls = Vec::new();
-                for mirror in mirrors {
-                    if !hosts::names(before, &mirror.url)? {
-                        urls.push(mirror.url.clone());
-                    }
-                }
-                hosts::strip(current, registry, &urls)
-            }
-            Self::Docker { urls } => {
-                let had = docker::mirrors(before)?;
-                let ours: Vec<String> = urls.iter().filter(|url| !had.contains(url)).cloned().collect();
-                docker::strip(current, &ours, !before.contains("\"registry-mirrors\""))
-            }
-            Self::Registries { entries } => {
-                let had = registries::prefixes(before)?;
-                let mut ours = Vec::new();
-                for entry in entries {
-                    if !registries::names(before, entry)? {
-                        ours.push(entry.clone());
-                    }
-                }
-                let made: Vec<String> = ours
-                    .iter()
-                    .map(|entry| entry.prefix.clone())
-                    .filter(|prefix| !had.contains(prefix))
-                    .collect();
-                registries::strip(current, &ours, &made)
-            }
-            Self::Rancher { mirrors } => {
-                let mut ours = Vec::new();
-                for mirror in mirrors {
-                    if !rancher::mirrors(before, &mirror.registry)?.contains(&mirror.url) {
-                        ours.push(mirror.clone());
-                    }
-                }
-                rancher::strip(current, &ours, base)
-            }
-        }
-    }
-}
-
 /// A file and what is meant for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlannedFile {
@@ -160,51 +53,6 @@ pub struct PlannedFile {
     pub mode: u32,
 }
 
-/// Where the mirror is, as runtimes of this machine reach it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Endpoint {
-    /// Scheme, host and port, without a path.
-    pub url: String,
-    /// CA certificates that it is checked by, a file of the machine.
-    pub ca: Option<String>,
-    /// Header lines with credentials, for containerd.
-    pub headers: Vec<(String, String)>,
-    /// Whether logging in is needed.
-    pub needs_login: bool,
-    /// How long containerd from 2.1 on tries to reach it, in milliseconds.
-    pub dial_timeout: u32,
-    /// Whether it may be named beyond loopback to runtimes that wait long for one that is silent: containerd before 2.1,
-    /// Docker, Podman, CRI-O.
-    pub may_block: bool,
-    /// Under which path it keeps the repositories of a registry, for runtimes that do not send the registry's name; those
-    /// not named here under none.
-    pub paths: BTreeMap<String, String>,
-}
-
-impl Endpoint {
-    /// A mirror on loopback, plain and open.
-    pub fn loopback(url: impl Into<String>) -> Self {
-        Self {
-            url: url.into(),
-            ca: None,
-            headers: Vec::new(),
-            needs_login: false,
-            dial_timeout: 300,
-            may_block: false,
-            paths: BTreeMap::new(),
-        }
-    }
-
-    fn authority(&self) -> &str {
-        self.url.split_once("://").map_or(self.url.as_str(), |(_, rest)| rest).trim_end_matches('/')
-    }
-
-    fn is_loopback(&self) -> bool {
-        let host = self.authority().rsplit_once(':').map_or(self.authority(), |(host, _)| host);
-        host == "localhost" || host == "[::1]" || host.starts_with("127.")
-    }
-}
-
 /// All edits, and what cannot be done.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
@@ -212,6 +60,8 @@ pub struct Plan {
     pub files: BTreeMap<String, PlannedFile>,
     /// Runtimes that are left alone, and why.
     pub refused: Vec<(Runtime, String)>,
+    /// The runs of the runtimes that have not seen what is about to change.
+    pub running: BTreeMap<Runtime, String>,
 }
 
 /// Makes a plan. `base` answers what a file holds without our part of it; see [`reconcile::Shell::base`].
@@ -239,7 +89,7 @@ pub fn plan(
         }
     }
     wanted.retain(|_, registries| !registries.is_empty());
-    let mut plan = Plan::default();
+    let mut plan = Plan::nothing(detected);
     for (runtime, registries) in &wanted {
         let Some(found) = detected.iter().find(|found| found.runtime == *runtime) else {
             plan.refused.push((*runtime, "it is not installed".to_owned()));
@@ -264,10 +114,16 @@ pub fn plan(
 type Files = Result<Vec<(String, FileEdit, Group)>, String>;
 
 impl Plan {
+    /// The plan that takes everything of ours out.
+    pub fn nothing(detected: &[Detected]) -> Self {
+        let running = detected.iter().filter_map(|found| {
+            found.process.as_ref().map(|process| (found.runtime, process.instance.clone()))
+        });
+        Self { running: running.collect(), ..Self::default() }
+    }
+
     fn add(&mut self, path: String, edit: FileEdit, group: Group, runtime: Runtime) {
-        let secret =
-            matches!(&edit, FileEdit::Hosts { mirrors, .. } if mirrors.iter().any(|m| !m.headers.is_empty()));
-        let mode = if secret { 0o600 } else { 0o644 };
+        let mode = if edit.secrets().is_empty() { 0o644 } else { 0o600 };
         let file = self.files.entry(path).or_insert_with(|| PlannedFile {
             edit: edit.clone(),
             group,
@@ -319,13 +175,16 @@ fn containerd_files(
         Ok(applied) => applied,
         Err(refusal) => return Ok(Err(format!("{}: {refusal}", found.config))),
     };
-    let mirror = hosts::MirrorHost {
-        ca: endpoint.ca.clone(),
-        headers: endpoint.headers.clone(),
-        dial_timeout: engine.has_dial_timeout().then_some(endpoint.dial_timeout),
-        ..hosts::MirrorHost::new(endpoint.url.trim_end_matches('/'))
-    };
     let folder = applied.folder.trim_end_matches('/');
+    let mut files = certificates(folder, endpoint, Group::Containerd);
+    let place = |name: &str| format!("{folder}/{}{CERTIFICATE}{name}", endpoint.authority());
+    let mirror = hosts::MirrorHost {
+        ca: endpoint.ca.as_ref().map(|_| place("crt")),
+        client: endpoint.client.as_ref().map(|_| (place("cert"), place("key"))),
+        headers: endpoint.login.iter().map(Login::header).collect(),
+        dial_timeout: engine.has_dial_timeout().then_some(endpoint.dial_timeout),
+        ..hosts::MirrorHost::new(endpoint.url())
+    };
     let mut seeds: BTreeMap<String, String> = BTreeMap::new();
     for registry in registries {
         // Only while there is no hosts.toml do the certificates beside it count.
@@ -347,7 +206,6 @@ fn containerd_files(
     let mut names: Vec<&String> = registries.iter().collect();
     names.extend(applied.moved.iter().map(|moved| &moved.registry));
     names.extend(seeds.keys());
-    let mut files: Vec<(String, FileEdit, Group)> = Vec::new();
     for registry in names {
         let path = format!("{folder}/{registry}/hosts.toml");
         if files.iter().any(|(other, ..)| *other == path) {
@@ -377,20 +235,33 @@ fn folder_of_registry(
     if let Some(text) = shell.base(&format!("{place}/hosts.toml"))? {
         return Ok(Some(text));
     }
-    Ok(hosts::of_certificates(registry, &place, &shell.host().list(&place)))
+    let mut names = shell.host().list(&place);
+    // What we put there is the mirror's, and goes with it.
+    names.retain(|name| !format!("/{name}").starts_with(CERTIFICATE));
+    Ok(hosts::of_certificates(registry, &place, &names))
 }
 
-/// Why a runtime other than containerd cannot be given this mirror, if so.
-fn unreachable_for_others(endpoint: &Endpoint) -> Option<String> {
-    if !endpoint.is_loopback() && !endpoint.may_block {
-        Some(SILENT.to_owned())
-    } else if endpoint.ca.is_some() {
-        Some("a certificate authority of the mirror's own cannot be configured for it yet".to_owned())
-    } else if endpoint.needs_login {
-        Some("credentials for the mirror cannot be configured for it yet".to_owned())
-    } else {
-        None
+/// Why a runtime that waits long for a silent mirror is not given this one, if so.
+fn silent(endpoint: &Endpoint) -> Option<String> {
+    (!endpoint.is_loopback() && !endpoint.may_block).then(|| SILENT.to_owned())
+}
+
+/// The mirror's authority and our certificate for it, where the runtimes of `folder` look for them: by host and port.
+fn certificates(folder: &str, endpoint: &Endpoint, group: Group) -> Vec<(String, FileEdit, Group)> {
+    let place = format!("{folder}/{}", endpoint.authority());
+    let mut files = Vec::new();
+    let mut add = |name: &str, text: &Hidden, secret: bool| {
+        let edit = FileEdit::Own { text: text.clone(), secret };
+        files.push((format!("{place}{CERTIFICATE}{name}"), edit, group));
+    };
+    if let Some(ca) = &endpoint.ca {
+        add("crt", &Hidden::new(ca.as_str()), false);
     }
+    if let Some(client) = &endpoint.client {
+        add("cert", &Hidden::new(client.certificate.as_str()), false);
+        add("key", &client.key, true);
+    }
+    files
 }
 
 fn docker_files(found: &Detected, endpoint: &Endpoint) -> Files {
@@ -399,14 +270,21 @@ fn docker_files(found: &Detected, endpoint: &Endpoint) -> Files {
             "it is started with --registry-mirror {flag}; with the same setting in daemon.json its next start would fail: move the flag into that file"
         ));
     }
-    if endpoint.needs_login {
-        return Err("it cannot log in to a mirror; name one that is open".to_owned());
+    // It asks for library/app, whatever that is there.
+    if let Some(prefix) = endpoint.paths.get("docker.io").filter(|prefix| !prefix.is_empty()) {
+        return Err(format!("the mirror keeps docker.io below {prefix}, and Docker cannot ask for that"));
     }
-    if let Some(why) = unreachable_for_others(endpoint) {
+    if endpoint.login.is_some() && endpoint.client.is_none() {
+        return Err("it cannot log in to a mirror; give a client certificate, or name a mirror that is open"
+            .to_owned());
+    }
+    if let Some(why) = silent(endpoint) {
         return Err(why);
     }
-    let urls = vec![endpoint.url.trim_end_matches('/').to_owned()];
-    Ok(vec![(found.config.clone(), FileEdit::Docker { urls }, Group::Docker)])
+    let mut files = certificates("/etc/docker/certs.d", endpoint, Group::Docker);
+    let urls = vec![endpoint.url().to_owned()];
+    files.push((found.config.clone(), FileEdit::Docker { urls }, Group::Docker));
+    Ok(files)
 }
 
 fn containers_files(
@@ -414,7 +292,7 @@ fn containers_files(
     endpoint: &Endpoint,
     shell: &reconcile::Shell<'_>,
 ) -> io::Result<Files> {
-    if let Some(why) = unreachable_for_others(endpoint) {
+    if let Some(why) = silent(endpoint) {
         return Ok(Err(why));
     }
     let folder = registries::REGISTRIES_CONF_D;
@@ -441,27 +319,49 @@ fn containers_files(
         edits.entry(path).or_default().push(MirrorEntry {
             prefix: registry.clone(),
             location,
-            insecure: endpoint.url.starts_with("http://"),
+            insecure: endpoint.is_plain(),
         });
     }
-    Ok(Ok(edits
-        .into_iter()
-        .map(|(path, entries)| (path, FileEdit::Registries { entries }, Group::Containers))
-        .collect()))
+    let mut files = certificates("/etc/containers/certs.d", endpoint, Group::Containers);
+    if let Some(login) = &endpoint.login {
+        let edit = FileEdit::Account { registry: endpoint.authority().to_owned(), auth: login.basic() };
+        files.push((auth::ROOT_AUTH.to_owned(), edit, Group::Containers));
+    }
+    files.extend(
+        edits.into_iter().map(|(path, entries)| (path, FileEdit::Registries { entries }, Group::Containers)),
+    );
+    Ok(Ok(files))
 }
 
 fn rancher_files(runtime: Runtime, registries: &[String], endpoint: &Endpoint) -> Files {
-    if let Some(why) = unreachable_for_others(endpoint) {
+    if let Some(why) = silent(endpoint) {
         return Err(why);
     }
     let (path, group) = match runtime {
         Runtime::Rke2 => (rancher::RKE2_REGISTRIES, Group::Rke2),
         _ => (rancher::K3S_REGISTRIES, Group::K3s),
     };
-    let url = endpoint.url.trim_end_matches('/').to_owned();
+    let url = endpoint.url().to_owned();
     let mirrors = registries
         .iter()
         .map(|registry| MirrorEndpoint { registry: registry.clone(), url: url.clone() })
         .collect();
-    Ok(vec![(path.to_owned(), FileEdit::Rancher { mirrors }, group)])
+    // It has no folder of certificates by host; its own is as good.
+    let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let mut files = Vec::new();
+    for (place, edit, group) in certificates(folder, endpoint, group) {
+        let name = place.rsplit_once('/').map_or("", |(_, name)| name);
+        files.push((format!("{folder}/{name}"), edit, group));
+    }
+    let place = |name: &str| format!("{folder}{CERTIFICATE}{name}");
+    let config = HostConfig {
+        host: endpoint.authority().to_owned(),
+        login: endpoint.login.as_ref().map(|login| (login.username.clone(), login.password.clone())),
+        ca: endpoint.ca.as_ref().map(|_| place("crt")),
+        client: endpoint.client.as_ref().map(|_| (place("cert"), place("key"))),
+    };
+    let needed = config.login.is_some() || config.ca.is_some() || config.client.is_some();
+    let edit = FileEdit::Rancher { mirrors, config: needed.then_some(config) };
+    files.push((path.to_owned(), edit, group));
+    Ok(files)
 }

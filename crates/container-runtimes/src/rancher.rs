@@ -1,6 +1,7 @@
 //! k3s and RKE2: `registries.yaml`, from which they write their containerd's settings at start. Edited in place: the
 //! text's own indentation, comments, order and notation stay.
 
+pub mod configs;
 mod yaml;
 
 use std::ops::Range;

@@ -6,18 +6,26 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
+use serde::Serialize;
+
 use crate::command::Commands;
 use crate::containerd::config::{self, Found};
 use crate::host::Host;
-use crate::plan::{FileEdit, Group, Plan};
-use crate::reload::{Due, due};
+use crate::plan::{CERTIFICATE, FileEdit, Group, Plan};
+use crate::reload::Due;
 use crate::runtime::Runtime;
 use crate::state::{Record, State, StateFolder, digest};
 
 mod judge;
+mod preview;
+mod standing;
 
-/// What happened to one file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+pub use preview::Difference;
+pub(crate) use standing::group_of;
+
+/// What happened to one file, or would happen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "change", content = "reason", rename_all = "snake_case")]
 pub enum Change {
     /// It was as it should be; nothing was written.
     Unchanged,
@@ -63,6 +71,7 @@ impl std::fmt::Debug for Shell<'_> {
 struct Step {
     path: String,
     current: Option<String>,
+    base: Option<String>,
     target: Option<String>,
     record: Option<Record>,
     change: Change,
@@ -118,6 +127,15 @@ impl<'a> Shell<'a> {
     /// Makes the files what the plan says. Groups that cannot be done whole are left alone and named; others go on.
     pub fn apply(&mut self, plan: &Plan) -> io::Result<Outcome> {
         let mut outcome = Outcome::default();
+        for group in self.groups(plan) {
+            self.apply_group(plan, group, &mut outcome)?;
+        }
+        self.tidy()?;
+        Ok(outcome)
+    }
+
+    /// The groups that a plan touches.
+    fn groups(&self, plan: &Plan) -> Vec<Group> {
         let groups: BTreeSet<Group> = plan
             .files
             .values()
@@ -125,22 +143,27 @@ impl<'a> Shell<'a> {
             .chain(self.state.files.values().map(|record| record.group))
             .collect();
         let untouched: BTreeSet<Runtime> = plan.refused.iter().map(|(runtime, _)| *runtime).collect();
-        for group in groups {
-            // A runtime that is refused for now keeps what it has: its mirrors may come back.
-            let planned = plan.files.values().any(|file| file.group == group);
-            if !planned && readers(group).iter().any(|runtime| untouched.contains(runtime)) {
-                continue;
-            }
-            self.apply_group(plan, group, &mut outcome)?;
-        }
+        // A runtime that is refused for now keeps what it has: its mirrors may come back.
+        let kept = |group: &Group| {
+            !plan.files.values().any(|file| file.group == *group)
+                && readers(*group).iter().any(|runtime| untouched.contains(runtime))
+        };
+        groups.into_iter().filter(|group| !kept(group)).collect()
+    }
+
+    fn tidy(&mut self) -> io::Result<()> {
         self.sweep()?;
-        self.folder.forget_unused(&self.state)?;
-        Ok(outcome)
+        self.folder.forget_unused(&self.state)
     }
 
     /// Takes everything of ours out.
     pub fn remove(&mut self) -> io::Result<Outcome> {
         self.apply(&Plan::default())
+    }
+
+    /// Whether others than its owner may look into a file.
+    fn is_open(&self, path: &str) -> bool {
+        self.host.mode(path).is_some_and(|mode| mode & 0o077 != 0)
     }
 
     fn steps(&self, plan: &Plan, group: Group) -> io::Result<Vec<Step>> {
@@ -157,7 +180,8 @@ impl<'a> Shell<'a> {
                 }
             };
             let planned = plan.files.get(path);
-            let open_to_others = self.host.mode(path).is_some_and(|mode| mode & 0o077 != 0);
+            // One that is ours alone is made anew.
+            let open_to_others = base.is_some() && self.is_open(path);
             if planned.is_some_and(|file| file.mode & 0o077 == 0) && open_to_others {
                 let why = "it would hold credentials and others may read it; take that right away (chmod 600) first";
                 steps.push(refused(path, why.to_owned()));
@@ -174,10 +198,11 @@ impl<'a> Shell<'a> {
             };
             let record = match (planned, &target) {
                 (Some(file), Some(text)) if base.as_ref() != Some(text) => Some(Record {
-                    before: base.as_deref().map(|base| self.folder.back_up(base)).transpose()?,
+                    before: base.as_deref().map(digest),
                     written: digest(text),
                     edit: file.edit.clone(),
                     group,
+                    runtimes: file.runtimes.clone(),
                 }),
                 _ => None,
             };
@@ -189,10 +214,14 @@ impl<'a> Shell<'a> {
                 (None, Some(_)) => Change::Restored,
             };
             let mode = planned.map_or(0o644, |file| file.mode);
-            steps.push(Step { path: path.clone(), current, target, record, change, mode });
+            steps.push(Step { path: path.clone(), current, base, target, record, change, mode });
         }
-        // What the folder holds first, then the setting that names the folder; the other way round on the way out.
-        steps.sort_by_key(|step| config_last(group, &step.path) == step.record.is_some());
+        // What others refer to comes first and goes last: certificates, then the folder of registry hosts, then the
+        // setting that names the folder.
+        steps.sort_by_key(|step| {
+            let rank = rank(&step.path);
+            if step.record.is_some() { rank } else { 2 - rank }
+        });
         Ok(steps)
     }
 
@@ -206,7 +235,12 @@ impl<'a> Shell<'a> {
             }
             return Ok(());
         }
-        let old_files = self.state.files.clone();
+        let (old_files, old_pending) = (self.state.files.clone(), self.state.pending.clone());
+        let changed: Vec<String> =
+            steps.iter().filter(|step| step.target != step.current).map(|step| step.path.clone()).collect();
+        let dues =
+            if changed.is_empty() { Vec::new() } else { standing::dues(plan, group, &steps, &changed) };
+        self.remember(plan, &dues)?;
         let mut done = 0;
         let mut failure = None;
         for step in &steps {
@@ -216,8 +250,6 @@ impl<'a> Shell<'a> {
             }
             done += 1;
         }
-        let changed: Vec<String> =
-            steps.iter().filter(|step| step.target != step.current).map(|step| step.path.clone()).collect();
         // What an operator had is put back as it was, whatever anybody thinks of it.
         let meant = steps.iter().any(|step| step.record.is_some());
         if failure.is_none() && !changed.is_empty() && meant {
@@ -231,6 +263,7 @@ impl<'a> Shell<'a> {
                 self.roll_back(step)?;
             }
             self.state.files = old_files;
+            self.state.pending = old_pending;
             self.folder.save(&self.state)?;
             outcome.files.extend(steps.into_iter().map(|step| {
                 let change = if step.target == step.current {
@@ -242,21 +275,16 @@ impl<'a> Shell<'a> {
             }));
             return Ok(());
         }
-        if !changed.is_empty() {
-            let runtimes = readers(group).iter().filter(|runtime| {
-                group != Group::Containers
-                    || steps.iter().any(|step| {
-                        plan.files.get(&step.path).is_none_or(|file| file.runtimes.contains(runtime))
-                    })
-            });
-            outcome.due.extend(runtimes.map(|runtime| due(*runtime, &changed)));
-        }
+        outcome.due.extend(dues);
         outcome.files.extend(steps.into_iter().map(|step| (step.path, step.change)));
         Ok(())
     }
 
     fn write(&mut self, step: &Step) -> io::Result<()> {
         if let Some(record) = &step.record {
+            if let Some(base) = &step.base {
+                self.folder.back_up(base)?;
+            }
             let old = self.state.files.insert(step.path.clone(), record.clone());
             if old.as_ref() != Some(record) {
                 self.folder.save(&self.state)?;
@@ -265,6 +293,9 @@ impl<'a> Shell<'a> {
         if step.target != step.current {
             match &step.target {
                 Some(text) => {
+                    if step.base.is_none() && step.mode & 0o077 == 0 && self.is_open(&step.path) {
+                        self.host.remove(&step.path)?;
+                    }
                     let made = self.host.write(&step.path, text, step.mode)?;
                     if !made.is_empty() {
                         self.state.folders.extend(made);
@@ -314,7 +345,7 @@ impl<'a> Shell<'a> {
                 }
                 None => Ok(None),
             },
-            Group::Docker => match steps.iter().find(|step| step.target.is_some()) {
+            Group::Docker => match config(|edit| matches!(edit, FileEdit::Docker { .. })) {
                 Some(step) => judge::docker(self.commands, &step.path),
                 None => Ok(None),
             },
@@ -328,6 +359,7 @@ fn refused(path: &str, why: String) -> Step {
     Step {
         path: path.to_owned(),
         current: None,
+        base: None,
         target: None,
         record: None,
         change: Change::Refused(why),
@@ -335,8 +367,14 @@ fn refused(path: &str, why: String) -> Step {
     }
 }
 
-fn config_last(group: Group, path: &str) -> bool {
-    group == Group::Containerd && !path.ends_with("/hosts.toml")
+fn rank(path: &str) -> u8 {
+    if path.contains(CERTIFICATE) || path.ends_with("/auth.json") {
+        0
+    } else if path.ends_with("/hosts.toml") {
+        1
+    } else {
+        2
+    }
 }
 
 /// The runtimes that read a group's files.

@@ -1,11 +1,11 @@
-//! What has to happen before a runtime sees its changed files. Told, not done.
+//! What has to happen before a runtime sees its changed files. [`crate::service`] does it.
 
 use serde::{Deserialize, Serialize};
 
 use crate::runtime::Runtime;
 
 /// The least that makes a runtime read its configuration again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Means {
     /// It reads the file at every use.
@@ -31,11 +31,21 @@ pub struct Due {
 pub fn due(runtime: Runtime, changed: &[String]) -> Due {
     let means = match runtime {
         Runtime::Podman => Means::Nothing,
-        // hosts.toml is read at every pull, config.toml at start.
-        Runtime::Containerd if changed.iter().all(|path| path.ends_with("/hosts.toml")) => Means::Nothing,
+        _ if changed.iter().all(|path| is_read_at_pull(path)) => Means::Nothing,
         Runtime::Docker | Runtime::Crio => Means::Reload,
         Runtime::Containerd | Runtime::K3s | Runtime::Rke2 => Means::Restart,
     };
+    let means = if changed.is_empty() { Means::Nothing } else { means };
+    Due { runtime, means, services: services(runtime) }
+}
+
+/// Mirrors of containerd, certificates and accounts are read at every pull; the configuration itself at start.
+fn is_read_at_pull(path: &str) -> bool {
+    path.ends_with("/hosts.toml") || path.ends_with("/auth.json") || path.contains(crate::plan::CERTIFICATE)
+}
+
+/// The services of a runtime, whichever of them is there.
+pub(crate) fn services(runtime: Runtime) -> Vec<String> {
     let services: &[&str] = match runtime {
         Runtime::Containerd => &["containerd"],
         Runtime::Docker => &["docker"],
@@ -44,8 +54,7 @@ pub fn due(runtime: Runtime, changed: &[String]) -> Due {
         Runtime::K3s => &["k3s", "k3s-agent"],
         Runtime::Rke2 => &["rke2-server", "rke2-agent"],
     };
-    let means = if changed.is_empty() { Means::Nothing } else { means };
-    Due { runtime, means, services: services.iter().map(|name| (*name).to_owned()).collect() }
+    services.iter().map(|name| (*name).to_owned()).collect()
 }
 
 #[cfg(test)]
@@ -63,6 +72,9 @@ mod tests {
             Means::Restart
         );
         assert_eq!(means(Runtime::Docker, &["/etc/docker/daemon.json"]), Means::Reload);
+        assert_eq!(means(Runtime::Docker, &["/etc/docker/certs.d/m:1/satellite-mirror.crt"]), Means::Nothing);
+        assert_eq!(means(Runtime::Containerd, &["/x/m:1/satellite-mirror.crt"]), Means::Nothing);
+        assert_eq!(means(Runtime::Crio, &["/root/.config/containers/auth.json"]), Means::Nothing);
         assert_eq!(means(Runtime::Podman, &["/etc/containers/registries.conf"]), Means::Nothing);
         assert_eq!(means(Runtime::K3s, &["/etc/rancher/k3s/registries.yaml"]), Means::Restart);
         assert_eq!(means(Runtime::Rke2, &[]), Means::Nothing);

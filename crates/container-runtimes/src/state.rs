@@ -4,6 +4,7 @@
 //! state calls the text before us, and is treated so.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{File, TryLockError};
 use std::io;
 use std::path::PathBuf;
 
@@ -12,6 +13,8 @@ use sha2::{Digest, Sha256};
 
 use crate::host::Host;
 use crate::plan::{FileEdit, Group};
+use crate::reload::Means;
+use crate::runtime::Runtime;
 
 /// The present format.
 const VERSION: u32 = 1;
@@ -27,6 +30,37 @@ pub struct Record {
     pub edit: FileEdit,
     /// The runtimes whose parser judges it.
     pub group: Group,
+    /// The runtimes that it was written for.
+    #[serde(default)]
+    pub runtimes: Vec<Runtime>,
+}
+
+/// A runtime that has not seen its changed files yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pending {
+    /// By which means it sees them.
+    pub means: Means,
+    /// The run of it that has not; another one read them at its start.
+    pub instance: String,
+}
+
+/// An edit that was taken back because the runtime did not come up with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failed {
+    /// Digest of what was tried, and on what.
+    pub tried: String,
+    /// What was seen.
+    pub why: String,
+}
+
+/// Who decides what the files are to hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Owner {
+    /// A person, by a command.
+    Hand,
+    /// A satellite that runs, by its configuration.
+    Satellite,
 }
 
 /// All files that we changed, by their path on the machine.
@@ -37,11 +71,27 @@ pub struct State {
     pub files: BTreeMap<String, Record>,
     /// Folders that we made, which go once nothing of ours is in them.
     pub folders: BTreeSet<String>,
+    /// Who decides; nobody while nothing of ours is there.
+    #[serde(default)]
+    pub owner: Option<Owner>,
+    /// What runtimes have not seen yet.
+    #[serde(default)]
+    pub pending: BTreeMap<Runtime, Pending>,
+    /// What is not tried again by itself.
+    #[serde(default)]
+    pub failed: BTreeMap<Runtime, Failed>,
 }
 
 impl Default for State {
     fn default() -> Self {
-        Self { version: VERSION, files: BTreeMap::new(), folders: BTreeSet::new() }
+        Self {
+            version: VERSION,
+            files: BTreeMap::new(),
+            folders: BTreeSet::new(),
+            owner: None,
+            pending: BTreeMap::new(),
+            failed: BTreeMap::new(),
+        }
     }
 }
 
@@ -60,6 +110,19 @@ impl StateFolder {
     /// The state in this folder (not below the host root). It is made at the first write.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
         Self { files: Host::new(folder) }
+    }
+
+    /// Keeps every other program that changes these files out, for as long as the answer lives.
+    pub fn lock(&self) -> io::Result<File> {
+        let file = self.files.open_to_lock("/lock")?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(TryLockError::WouldBlock) => Err(io::Error::new(
+                io::ErrorKind::WouldBlock,
+                "another program is changing them at this moment",
+            )),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
     }
 
     /// Reads it; nothing was changed by us where there is none. One that is damaged or newer is an error: guessing could

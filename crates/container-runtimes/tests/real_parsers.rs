@@ -166,7 +166,7 @@ fn reconcile(root: &Path, mirrors: &[&str]) -> Outcome {
     }
     let mut shell = Shell::open(&host, &folder, &commands).unwrap();
     let requests = parse_mirrors(mirrors).unwrap();
-    let plan = plan(&requests, &detected, &Endpoint::loopback(OURS), Legacy::Move, &shell).unwrap();
+    let plan = plan(&requests, &detected, &Endpoint::new(OURS).unwrap(), Legacy::Move, &shell).unwrap();
     assert_eq!(plan.refused, []);
     shell.apply(&plan).unwrap()
 }

@@ -152,6 +152,12 @@ pub struct RegistryFallback {
     pub registries: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub runtimes: Option<Vec<String>>,
+    /// Upstream host and the prefix under which the local registry keeps its repositories.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paths: Option<BTreeMap<String, String>>,
+    /// What this reader does not know.
+    #[serde(flatten)]
+    pub unknown: Unknown,
 }
 
 /// Image archives in a folder.

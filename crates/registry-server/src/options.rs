@@ -1,7 +1,9 @@
 //! What a program decides about its registry, apart from who may use it.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
+
+use oci::RepositoryName;
 
 use crate::events::Observer;
 
@@ -44,16 +46,26 @@ impl std::fmt::Debug for Options {
     }
 }
 
-/// The registry hosts that this registry stands in for (OCI Distribution, "Registry Proxying", query `ns`).
+/// The registry hosts that this registry stands in for (OCI Distribution, "Registry Proxying", query `ns`), and where it
+/// keeps the repositories of each.
 ///
 /// A mirror that answered `?ns=quay.io` with an image of the same name from elsewhere would hand out foreign
-/// content under a trusted name; so every host is refused until it is listed. Clones share one list, which may
-/// change while the registry serves: a satellite learns its central registry's host only when it registers.
+/// content under a trusted name; so every host is refused until it is listed, or else looked for below its own name, where
+/// nothing but its own can be. Clones share one list, which may change while the registry serves: a satellite learns its
+/// central registry's host only when it registers.
 #[derive(Debug, Clone, Default)]
-pub struct Namespaces(Arc<RwLock<BTreeSet<String>>>);
+pub struct Namespaces(Arc<RwLock<Known>>);
+
+#[derive(Debug, Default)]
+struct Known {
+    /// Host and the prefix of its repositories, which may be empty.
+    prefixes: BTreeMap<String, String>,
+    /// Whether a host that is not listed is looked for below its name.
+    others: bool,
+}
 
 impl Namespaces {
-    /// A list of these hosts (`host` or `host:port`, any case).
+    /// A list of these hosts (`host` or `host:port`, any case), whose repositories have their own path here.
     pub fn new<I, S>(hosts: I) -> Self
     where
         I: IntoIterator<Item = S>,
@@ -70,22 +82,45 @@ impl Namespaces {
         I: IntoIterator<Item = S>,
         S: AsRef<str>,
     {
-        let hosts = hosts.into_iter().map(|host| host.as_ref().to_ascii_lowercase()).collect();
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = hosts;
+        self.map(hosts.into_iter().map(|host| (host.as_ref().to_owned(), String::new())), false);
     }
 
-    /// Whether requests for this host are answered. Docker Hub's names are one host.
-    pub fn accepts(&self, host: &str) -> bool {
+    /// Puts these hosts, each with the prefix of its repositories, in the place of all earlier ones. With `others`, a
+    /// host without a port that is not among them has its own name for a prefix.
+    pub fn map<I>(&self, prefixes: I, others: bool)
+    where
+        I: IntoIterator<Item = (String, String)>,
+    {
+        let prefixes = prefixes
+            .into_iter()
+            .map(|(host, prefix)| (hub(&host.to_ascii_lowercase()).to_owned(), prefix))
+            .collect();
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Known { prefixes, others };
+    }
+
+    /// Below which prefix the repositories of a host are, which may be empty; none where the host is refused.
+    pub fn prefix(&self, host: &str) -> Option<String> {
         let host = host.to_ascii_lowercase();
-        let hosts = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        hosts.contains(&host) || hosts.iter().any(|known| same_hub(known, &host))
+        let host = hub(&host);
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let own = || {
+            (known.others && !host.contains('/') && host.parse::<RepositoryName>().is_ok()).then_some(host)
+        };
+        known.prefixes.get(host).map(String::as_str).or_else(own).map(str::to_owned)
+    }
+
+    /// Whether requests for this host are answered.
+    pub fn accepts(&self, host: &str) -> bool {
+        self.prefix(host).is_some()
     }
 }
 
-/// containerd asks for `docker.io`, older tools for the hosts behind it.
-fn same_hub(a: &str, b: &str) -> bool {
-    const HUB: [&str; 3] = ["docker.io", "index.docker.io", "registry-1.docker.io"];
-    HUB.contains(&a) && HUB.contains(&b)
+/// Docker Hub's names are one host: containerd asks for `docker.io`, older tools for the hosts behind it.
+fn hub(host: &str) -> &str {
+    match host {
+        "index.docker.io" | "registry-1.docker.io" => "docker.io",
+        other => other,
+    }
 }
 
 #[cfg(test)]
@@ -110,5 +145,24 @@ mod tests {
         shared.replace(["quay.io"]);
         assert!(namespaces.accepts("quay.io"));
         assert!(!namespaces.accepts("docker.io"));
+    }
+
+    #[test]
+    fn each_host_has_a_place_of_its_own() {
+        let namespaces = Namespaces::default();
+        let map = [("docker.io", ""), ("Quay.io:443", "mirror/quay")];
+        namespaces.map(map.map(|(host, prefix)| (host.to_owned(), prefix.to_owned())), true);
+        for (host, prefix) in [
+            ("registry-1.docker.io", Some("")),
+            ("quay.io:443", Some("mirror/quay")),
+            ("quay.io", Some("quay.io")),
+            ("GHCR.io", Some("ghcr.io")),
+            ("ghcr.io:5000", None),
+            ("a/b", None),
+            ("..", None),
+            ("", None),
+        ] {
+            assert_eq!(namespaces.prefix(host).as_deref(), prefix, "{host}");
+        }
     }
 }

@@ -51,6 +51,26 @@ impl Target {
     }
 }
 
+impl Target {
+    /// The same of the repository below a prefix; none where that is no name.
+    pub(crate) fn below(mut self, prefix: &str) -> Option<Self> {
+        if prefix.is_empty() {
+            return Some(self);
+        }
+        match &mut self {
+            Target::Base | Target::Catalog => {}
+            Target::Tags(name)
+            | Target::Referrers(name, _)
+            | Target::Manifest(name, _)
+            | Target::NoManifest(name, _)
+            | Target::Blob(name, _)
+            | Target::Uploads(name)
+            | Target::Upload(name, _) => *name = format!("{prefix}/{name}").parse().ok()?,
+        }
+        Some(self)
+    }
+}
+
 /// Reads the raw path of a request, `/v2` included.
 pub(crate) fn parse(path: &str) -> Result<Target, RegistryError> {
     let Some(rest) = path.strip_prefix("/v2") else { return Err(no_such_route(path)) };

@@ -109,15 +109,16 @@ async fn handle(State(registry): State<Arc<Registry>>, request: Request) -> Resp
 }
 
 async fn answer(registry: &Registry, head: &Parts, body: &mut Body) -> Result<Response, RegistryError> {
-    let target = path::parse(head.uri.path())?;
+    let mut target = path::parse(head.uri.path())?;
     let query = Query::parse(head.uri.query())?;
-    if let Some(ns) = query.ns.as_deref()
-        && !registry.options.namespaces.accepts(ns)
-    {
-        return Err(RegistryError::new(
-            ErrorCode::NameUnknown,
-            format!("this registry holds nothing of `{}`: ask that registry itself", shortened(ns)),
-        ));
+    if let Some(ns) = query.ns.as_deref() {
+        let place = registry.options.namespaces.prefix(ns).and_then(|prefix| target.below(&prefix));
+        target = place.ok_or_else(|| {
+            RegistryError::new(
+                ErrorCode::NameUnknown,
+                format!("this registry holds nothing of `{}`: ask that registry itself", shortened(ns)),
+            )
+        })?;
     }
     let action = action(&target, &head.method)?;
 

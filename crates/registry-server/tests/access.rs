@@ -219,6 +219,27 @@ async fn namespaces_are_answered_only_where_they_are_ours() {
     assert_eq!(send(&registry, Method::GET, &other, None).await.status(), 404);
 }
 
+#[tokio::test]
+async fn what_another_host_holds_is_below_its_name() {
+    let namespaces = Namespaces::default();
+    namespaces.map([("docker.io".to_owned(), String::new())], true);
+    let options = Options { namespaces, ..Options::default() };
+    let registry = Registry::start(FullAccess, options).await;
+    let own = push(&registry, "library/x", "own").await;
+    let quays = push(&registry, "quay.io/library/x", "quay's").await;
+    for (digest, host, status) in [
+        (&own, "docker.io", 200),
+        (&quays, "docker.io", 404),
+        (&quays, "quay.io", 200),
+        (&own, "quay.io", 404),
+        (&own, "quay.io:5000", 404),
+    ] {
+        let path = format!("/v2/library/x/blobs/{digest}?ns={host}");
+        assert_eq!(send(&registry, Method::GET, &path, None).await.status(), status, "{path}");
+    }
+    assert_eq!(send(&registry, Method::GET, "/v2/?ns=quay.io", None).await.status(), 200);
+}
+
 #[derive(Default)]
 struct Seen(Mutex<Vec<String>>);
 

@@ -1,4 +1,4 @@
-//! The commands that ask a running satellite: `status`, `images`, `sync`, `token`.
+//! The commands that ask a running satellite, `status`, `images`, `sync`, `token`; and `mirrors`, which asks none.
 //!
 //! Exit codes: 0 all is well, 1 the satellite runs and something needs a person (or it refused), 2 the command line is
 //! wrong, 3 no satellite runs there.
@@ -7,16 +7,19 @@ use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::config::flags::{Command, Output};
+use crate::config::flags::{Output, Question};
 use crate::control::client::{self, AskError};
 
 mod images;
+mod mirrors;
 mod status;
 mod text;
 
+pub use mirrors::{mirrors, only_mirrors};
+
 /// Asks, prints the answer, and says by the exit code how it is.
 #[must_use]
-pub fn ask(command: &Command, control_socket: &Path) -> ExitCode {
+pub fn ask(command: &Question, control_socket: &Path) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -39,21 +42,21 @@ pub fn ask(command: &Command, control_socket: &Path) -> ExitCode {
     }
 }
 
-async fn answer(command: &Command, socket: &Path) -> Result<(String, bool), AskError> {
+async fn answer(command: &Question, socket: &Path) -> Result<(String, bool), AskError> {
     match command {
-        Command::Status(Output { json }) => {
+        Question::Status(Output { json }) => {
             let document = client::status(socket).await?;
             let healthy = document.healthy;
             Ok((if *json { text::json(&document) } else { status::render(&document) }, healthy))
         }
-        Command::Images(Output { json }) => {
+        Question::Images(Output { json }) => {
             let document = client::status(socket).await?;
             let healthy = document.satellite.failed.is_empty();
             let listing = images::listing(&document);
             Ok((if *json { text::json(&listing) } else { images::render(&listing) }, healthy))
         }
-        Command::Sync => Ok((client::sync(socket).await?.message + "\n", true)),
-        Command::Token => {
+        Question::Sync => Ok((client::sync(socket).await?.message + "\n", true)),
+        Question::Token => {
             let mut token = String::new();
             let mut input = io::stdin().lock().take(4096);
             if let Err(error) = input.read_to_string(&mut token) {

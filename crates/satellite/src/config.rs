@@ -5,11 +5,13 @@
 //! says is one layer below it, so it can never wipe a flag. The two together are the [`Effective`] configuration,
 //! recomputed whole whenever a remote config is taken.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use container_runtimes::MirrorRequest;
 use fleet_protocol::schedule::Schedule;
 use oci::PlatformFilter;
 use secrecy::SecretString;
@@ -20,6 +22,7 @@ pub mod identity;
 pub mod layer;
 pub mod live;
 pub mod load;
+mod mirrors;
 pub mod remote;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -130,6 +133,25 @@ pub struct Listen {
     pub by_site: bool,
 }
 
+/// How the container runtimes of this machine are reached: the site's word alone, because it runs commands as root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Runtimes {
+    /// Where the machine's root is.
+    pub host_root: PathBuf,
+    /// What reloads and restarts them where no known service manager does.
+    pub restart_command: Option<String>,
+    /// Their configuration is left alone, whatever is asked for.
+    pub leave_alone: bool,
+    /// Write their mirrors and end.
+    pub only_mirrors: bool,
+}
+
+impl Default for Runtimes {
+    fn default() -> Self {
+        Self { host_root: PathBuf::from("/"), restart_command: None, leave_alone: false, only_mirrors: false }
+    }
+}
+
 /// What the site alone decides; fixed for the life of the process.
 #[derive(Debug, Clone)]
 pub struct Site {
@@ -155,6 +177,8 @@ pub struct Site {
     pub scrub_interval: Duration,
     /// Whether a flag or variable names the listening address, which is what allows more than loopback.
     pub listen_by_site: bool,
+    /// How the container runtimes are reached.
+    pub runtimes: Runtimes,
     /// What flags, environment and the config file say of the settings that a remote config may also set.
     pub layer: Layer,
     /// Things said during parsing that belong into the log once there is one.
@@ -200,6 +224,10 @@ pub struct Effective {
     pub gc_interval: Duration,
     /// Platforms to replicate.
     pub platforms: PlatformFilter,
+    /// Mirrors for the container runtimes of this machine; none where they are left alone.
+    pub mirrors: Option<Vec<MirrorRequest>>,
+    /// Where the local registry keeps the repositories of upstream hosts, for those that are named.
+    pub mirror_paths: BTreeMap<String, String>,
 }
 
 impl Effective {

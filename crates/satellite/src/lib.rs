@@ -23,6 +23,7 @@ pub mod heartbeat;
 pub mod identity;
 pub mod logging;
 mod maintenance;
+pub mod mirrors;
 pub mod plan;
 pub mod reconcile;
 pub mod registration;

@@ -13,10 +13,12 @@ fn main() -> ExitCode {
     let invocation =
         Environment::of_process().and_then(|environment| load::parse(std::env::args_os(), &environment));
     match invocation {
+        Ok(Invocation::Run(site)) if site.runtimes.only_mirrors => commands::only_mirrors(&site),
         Ok(Invocation::Run(mut site)) => {
             site.warnings.extend(left_open);
             run::run(*site)
         }
+        Ok(Invocation::Mirrors(action)) => commands::mirrors(&action),
         Ok(Invocation::Ask { command, control_socket }) => commands::ask(&command, &control_socket),
         Err(ConfigError::Answer(text)) => {
             commands::print(&text);

@@ -26,6 +26,7 @@ use crate::device::{DeviceFacts, DeviceRoots};
 use crate::events::Events;
 use crate::logging::{self, LogControl};
 use crate::maintenance;
+use crate::mirrors;
 use crate::schedulers::{Core, Parts};
 use crate::sealed::{Notice, Vault};
 use crate::serve::{LocalRegistry, ServeError, namespaces};
@@ -133,7 +134,7 @@ async fn live(
         let registry = LocalRegistry::start(
             store.clone(),
             boot.listen.address,
-            &namespaces::kept(&site.config_dir),
+            namespaces::places(&namespaces::kept(&site.config_dir), &boot.mirror_paths),
             shutdown_timeout,
         )
         .await?;
@@ -242,6 +243,9 @@ async fn replicate(
     drop(subject.opened.set(Opened { config: config.clone(), vault: vault.clone() }));
 
     tasks.spawn(stop.clone().run_until_cancelled_owned(follow_log_level(config.clone(), log)));
+    tasks.spawn(
+        stop.clone().run_until_cancelled_owned(mirrors::follow::follow(Arc::clone(&subject), config.clone())),
+    );
     if let Some(hosts) = hosts {
         tasks.spawn(stop.clone().run_until_cancelled_owned(namespaces::follow(
             config.clone(),

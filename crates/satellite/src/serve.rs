@@ -51,19 +51,20 @@ pub enum ServeError {
 }
 
 impl LocalRegistry {
-    /// Binds `address` and serves `store` on it, under the names of the upstream `hosts`.
+    /// Binds `address` and serves `store` on it, with the repositories of upstream hosts at these places.
     ///
     /// # Errors
     /// [`ServeError::Bind`].
     pub async fn start(
         store: Store,
         address: SocketAddr,
-        hosts: &[String],
+        places: Vec<(String, String)>,
         drain: Duration,
     ) -> Result<Self, ServeError> {
         let listener = TcpListener::bind(address).await.map_err(|source| bind_error(address, source))?;
         let address = listener.local_addr().unwrap_or(address);
-        let namespaces = Namespaces::new(hosts);
+        let namespaces = Namespaces::default();
+        namespaces.map(places, true);
         let options = Options { namespaces: namespaces.clone(), ..Options::default() };
         let router = registry_server::router(store, Arc::new(AnonymousRead), options);
         let limits = Limits { connections: CONNECTIONS, drain, ..Limits::default() };

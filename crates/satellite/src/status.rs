@@ -41,6 +41,8 @@ pub struct Status {
     pub conflicts: Vec<TagConflict>,
     /// The configuration from Ground Control.
     pub config: ConfigStatus,
+    /// The mirrors of this machine's container runtimes.
+    pub mirrors: MirrorsStatus,
     /// The last reconcile.
     pub last_sync: Option<LastSync>,
     /// Things that a person should look at and that belong to no artifact.
@@ -63,6 +65,7 @@ impl Default for Status {
             failed: Vec::new(),
             conflicts: Vec::new(),
             config: ConfigStatus::default(),
+            mirrors: MirrorsStatus::default(),
             last_sync: None,
             warnings: Vec::new(),
         }
@@ -279,6 +282,28 @@ pub struct RefusedConfig {
     pub reason: String,
     /// Since when.
     pub since: Option<Timestamp>,
+}
+
+/// The mirrors of this machine's container runtimes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MirrorsStatus {
+    /// By runtime: those that shall have mirrors, and those that had them.
+    pub runtimes: BTreeMap<String, RuntimeMirrors>,
+    /// Why nothing could be done at all, if so.
+    pub problem: Option<String>,
+    /// When it was looked at last.
+    pub looked_at: Option<Timestamp>,
+}
+
+/// One container runtime.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RuntimeMirrors {
+    /// `in_force`, `removed`, `restart_needed`, `refused` or `rolled_back`.
+    pub state: String,
+    /// Why, or what was done.
+    pub message: Option<String>,
 }
 
 /// What the last reconcile did.

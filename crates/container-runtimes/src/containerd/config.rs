@@ -103,6 +103,13 @@ pub fn inspect(text: &str) -> Result<Found, Refusal> {
     })
 }
 
+/// The socket that a configuration names.
+pub(crate) fn address(text: &str) -> Option<String> {
+    let document = parse(text).ok()?;
+    let grpc = table_at(document.as_table(), &["grpc"]).ok()??;
+    grpc.get("address").and_then(Item::as_str).filter(|address| !address.is_empty()).map(str::to_owned)
+}
+
 /// Sees to it that a configuration names one folder of registry hosts.
 ///
 /// `effective` is what `config dump` says of the present configuration with all its imports, where it is known.

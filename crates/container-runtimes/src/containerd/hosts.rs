@@ -7,6 +7,7 @@ use toml_edit::{Item, Table};
 
 use super::config::{LegacyHost, LegacyRegistry};
 use crate::edit::{Edit, Refusal, in_style_of, insert, line_break_before, line_start};
+use crate::secret::Hidden;
 use crate::toml_text::{data, parse, quoted, sections, whole_end, with_comments_above, without};
 
 /// A mirror of one registry.
@@ -25,7 +26,7 @@ pub struct MirrorHost {
     /// How long a connection may take, in milliseconds; containerd 2.1 and later only.
     pub dial_timeout: Option<u32>,
     /// Header lines sent with every request. They hold credentials: such a file is made with mode 0600.
-    pub headers: Vec<(String, String)>,
+    pub headers: Vec<(String, Hidden)>,
 }
 
 impl MirrorHost {
@@ -69,7 +70,7 @@ impl MirrorHost {
             data["dial_timeout"] = json!(format!("{timeout}ms"));
         }
         for (name, value) in &self.headers {
-            data["header"][name] = json!([value]);
+            data["header"][name] = json!([value.reveal()]);
         }
         data
     }
@@ -96,7 +97,7 @@ impl MirrorHost {
             block += &format!("  [host.{url}.header]\n");
         }
         for (name, value) in &self.headers {
-            block += &format!("    {} = [{}]\n", quoted(name), quoted(value));
+            block += &format!("    {} = [{}]\n", quoted(name), quoted(value.reveal()));
         }
         block
     }

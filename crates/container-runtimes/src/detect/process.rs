@@ -5,6 +5,8 @@ use crate::host::Host;
 /// A running program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Process {
+    /// Its number.
+    pub pid: u32,
     /// The program's name, without its folder.
     pub name: String,
     /// Its arguments, without the program.
@@ -23,13 +25,31 @@ impl Process {
     }
 }
 
-/// What runs, from `/proc`. A process that ends meanwhile, or may not be read, is left out.
+/// Whether a process is in a process namespace of its own, as in a container: then it is not this machine's.
+pub(super) fn is_contained(host: &Host, pid: u32) -> bool {
+    let status = host.read(&format!("/proc/{pid}/status")).ok().flatten().unwrap_or_default();
+    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    numbers.is_some_and(|numbers| numbers.split_whitespace().count() > 1)
+}
+
+/// What tells one run of a process from every other: the machine's start, the number, and when it began.
+pub(crate) fn instance(host: &Host, pid: u32) -> String {
+    let read = |path: &str| host.read(path).ok().flatten().unwrap_or_default();
+    let boot = read("/proc/sys/kernel/random/boot_id");
+    // Field 22 of proc_pid_stat(5); the name before it is in brackets and may hold anything.
+    let stat = read(&format!("/proc/{pid}/stat"));
+    let began = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(19)).unwrap_or("?");
+    format!("{}/{pid}/{began}", boot.trim())
+}
+
+/// What runs on this machine, from `/proc`. A process that ends meanwhile, may not be read, or is in a container is left
+/// out.
 pub fn processes(host: &Host) -> Vec<Process> {
     host.list("/proc")
         .into_iter()
-        .filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()))
-        .filter_map(|pid| host.read(&format!("/proc/{pid}/cmdline")).ok().flatten())
-        .filter_map(|line| {
+        .filter_map(|name| name.parse::<u32>().ok())
+        .filter_map(|pid| Some((pid, host.read(&format!("/proc/{pid}/cmdline")).ok().flatten()?)))
+        .filter_map(|(pid, line)| {
             let mut words = line.split('\0').map(str::to_owned);
             let program = words.next().filter(|program| !program.is_empty())?;
             let name = program.rsplit('/').next().unwrap_or(&program).to_owned();
@@ -37,7 +57,7 @@ pub fn processes(host: &Host) -> Vec<Process> {
             while arguments.last().is_some_and(String::is_empty) {
                 arguments.pop();
             }
-            Some(Process { name, arguments })
+            Some(Process { pid, name, arguments })
         })
         .collect()
 }

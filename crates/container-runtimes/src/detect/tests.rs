@@ -52,6 +52,9 @@ fn a_machine_with_several() {
     );
     put("/proc/11/cmdline", "/usr/bin/containerd\0--config=/etc/other.toml\0");
     put("/proc/12/cmdline", "/usr/sbin/dockerd\0-H\0fd://\0--registry-mirror\0https://running\0");
+    put("/proc/13/cmdline", "dockerd\0--registry-mirror=https://in-a-container\0");
+    put("/proc/13/status", "Name:\tdockerd\nNSpid:\t13\t1\n");
+    put("/etc/other.toml", "version = 2\n[grpc]\naddress = \"/run/other.sock\"\n");
     put("/proc/self/cmdline", "x\0");
     put(
         "/etc/systemd/system/docker.service.d/m.conf",
@@ -66,6 +69,31 @@ fn a_machine_with_several() {
     assert_eq!(names, [Runtime::Containerd, Runtime::Docker, Runtime::K3s]);
     assert_eq!((found[0].version, found[0].config.as_str()), (Some(Version(2, 2, 1)), "/etc/other.toml"));
     assert_eq!(found[1].mirror_flags, ["https://default", "https://running", "https://unit"]);
-    assert!(found[1].running && found[2].program.is_none() && !found[2].running);
+    assert_eq!(found[1].process.as_ref().unwrap().pid, Some(12));
+    assert!(found[2].program.is_none() && found[2].process.is_none());
+    assert_eq!(found[0].cri_socket.as_deref(), Some("/run/other.sock"));
+    assert_eq!(found[2].cri_socket.as_deref(), Some("/run/k3s/containerd/containerd.sock"));
     assert_eq!(detect(&Host::new(root.path().join("empty")), &Fake), []);
+}
+
+#[test]
+fn a_run_of_a_process_is_told_from_the_next() {
+    let root = tempfile::tempdir().unwrap();
+    let host = Host::new(root.path());
+    let put = |path: &str, text: &str| drop(host.write(path, text, 0o644).unwrap());
+    put("/usr/sbin/dockerd", "");
+    let process = |found: Vec<Detected>| found.into_iter().next().unwrap().process;
+    let unseen = process(detect(&host, &Fake)).unwrap();
+    assert_eq!(unseen.pid, None, "where nothing is seen, it may run");
+    put("/proc/1/cmdline", "init\0");
+    assert_eq!(process(detect(&host, &Fake)), None);
+    put("/proc/sys/kernel/random/boot_id", "b00t\n");
+    put("/proc/7/cmdline", "dockerd\0");
+    let began = |began: u32| {
+        let before = "S 1 7 7 0 -1 4 0 0 0 0 0 0 0 0 20 0 1 0";
+        put("/proc/7/stat", &format!("7 (a) b) {before} {began} 0\n"));
+        process(detect(&host, &Fake)).unwrap().instance
+    };
+    assert_eq!(began(4711), "b00t/7/4711");
+    assert_ne!(began(4712), "b00t/7/4711");
 }

@@ -25,6 +25,9 @@ pub fn validate(document: &ConfigDocument) -> Vec<String> {
     wrong
 }
 
+/// Keys of `registry_fallback` that no document may hold.
+const LOCAL_ONLY: [&str; 2] = ["restart_command", "host_root"];
+
 fn validate_app(app: &AppConfig, wrong: &mut Vec<String>) {
     for (key, value) in [
         ("state_replication_interval", &app.state_replication_interval),
@@ -48,6 +51,12 @@ fn validate_app(app: &AppConfig, wrong: &mut Vec<String>) {
             && !is_http_url(text)
         {
             wrong.push(format!("app_config.{key}: `{text}` is no http:// or https:// URL"));
+        }
+    }
+    // Else whoever may write a document would run commands as root on every machine that reads it.
+    for key in LOCAL_ONLY {
+        if app.registry_fallback.as_ref().is_some_and(|fallback| fallback.unknown.contains_key(key)) {
+            wrong.push(format!("app_config.registry_fallback.{key}: only the site itself may set it"));
         }
     }
     if app.local_registry.as_ref().and_then(|r| r.password.as_deref()).is_some_and(|p| !p.is_empty()) {
@@ -115,6 +124,8 @@ mod tests {
             (json!({"app_config": {"log_level": "loud"}}), "log_level"),
             (json!({"app_config": {"harbor_registry_url": "ftp://h"}}), "harbor_registry_url"),
             (json!({"app_config": {"local_registry": {"password": "x"}}}), "password"),
+            (json!({"app_config": {"registry_fallback": {"restart_command": "x"}}}), "restart_command"),
+            (json!({"app_config": {"registry_fallback": {"host_root": "/h"}}}), "host_root"),
             (json!({"state_config": {"auth": {"password": "x"}}}), "password"),
             (json!({"zot_config": {"http": {"port": "x"}}}), "port"),
             (json!({"zot_config": {"http": {"address": "host"}}}), "address"),

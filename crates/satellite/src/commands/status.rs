@@ -64,6 +64,15 @@ pub(super) fn render(document: &StatusDocument) -> String {
     if !satellite.config.restart_needed.is_empty() {
         line("needs restart", &satellite.config.restart_needed.join(", "));
     }
+    let mirrors: Vec<String> = satellite
+        .mirrors
+        .runtimes
+        .iter()
+        .map(|(runtime, there)| format!("{runtime} ({})", there.state.replace('_', " ")))
+        .collect();
+    if !mirrors.is_empty() {
+        line("mirrors", &mirrors.join(", "));
+    }
     if let Some(last) = &satellite.last_sync {
         let spent = format!("{} ms", last.duration_ms);
         line(

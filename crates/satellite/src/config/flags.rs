@@ -15,6 +15,8 @@ use url::Url;
 
 use super::{ExpectedServer, LogLevel};
 
+pub mod mirrors;
+
 /// Keeps the artifacts of its groups whole at the edge and serves them with the cloud gone.
 ///
 /// Precedence: flag, environment, .env in the working directory, <config-dir>/config.json, configuration from Ground
@@ -30,9 +32,23 @@ pub struct Cli {
     pub flags: Flags,
 }
 
-/// What can be asked of a satellite that runs.
+/// What can be done besides running.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum Command {
+    /// Questions to a satellite that runs.
+    #[command(flatten)]
+    Ask(Question),
+    /// Configure mirrors in the container runtimes of this machine, by hand. No satellite need run here.
+    Mirrors {
+        /// What to do.
+        #[command(subcommand)]
+        action: Box<mirrors::MirrorsAction>,
+    },
+}
+
+/// What can be asked of a satellite that runs.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum Question {
     /// Show how the running satellite is: registration, schedulers, transfers, failures, conflicts.
     ///
     /// Exit code 0: healthy; 1: it runs, and something needs a person; 3: it does not run.
@@ -160,15 +176,30 @@ pub struct Flags {
     #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Process")]
     pub shutdown_timeout: Option<Duration>,
 
-    /// Container runtimes to configure, as runtime:host,host (repeatable). Not supported yet.
-    #[arg(long, value_name = "RUNTIME:HOSTS", help_heading = "Not supported yet")]
+    /// Container runtimes that pull from here first, as containerd:docker.io,quay.io (repeatable; in the variable between
+    /// semicolons). Runtimes: containerd, docker (docker.io only; also docker:true), podman, crio, k3s, rke2, and auto for
+    /// all that are installed. Needs root; beside a satellite without it, `satellite mirrors apply` does the same.
+    #[arg(long, value_name = "RUNTIME:HOSTS", value_parser = mirrors_value, help_heading = "Container runtimes")]
     pub mirrors: Vec<String>,
-    /// Leave the container runtimes' configuration alone (which is all that is done as yet).
-    #[arg(long, value_name = "BOOL", value_parser = boolean, num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Not supported yet")]
+    /// Where the local registry keeps the repositories of an upstream host, as quay.io=mirror/quay (repeatable; in the
+    /// variable between semicolons) [default: docker.io and the central registry under their own path, any other host under
+    /// its name]
+    #[arg(long, value_name = "HOST=PREFIX", value_parser = places_value, help_heading = "Container runtimes")]
+    pub mirror_path: Vec<String>,
+    /// Leave the container runtimes' configuration alone, whatever else asks for mirrors.
+    #[arg(long, value_name = "BOOL", value_parser = boolean, num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Container runtimes")]
     pub no_registry_fallback: Option<bool>,
-    /// Write the container runtimes' mirrors and exit. Not supported yet.
-    #[arg(long, value_name = "BOOL", value_parser = boolean, num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Not supported yet")]
+    /// Write the container runtimes' mirrors and exit.
+    #[arg(long, value_name = "BOOL", value_parser = boolean, num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Container runtimes")]
     pub fallback_only: Option<bool>,
+    /// Where the machine's root is mounted, as seen from here: /host in a container [default: /]
+    #[arg(long, value_name = "DIR", help_heading = "Container runtimes")]
+    pub host_root: Option<PathBuf>,
+    /// Shell command that reloads or restarts a runtime where neither systemd nor OpenRC does: $1 is the runtime, $2 is
+    /// reload or restart.
+    #[arg(long, value_name = "COMMAND", help_heading = "Container runtimes")]
+    pub restart_command: Option<String>,
+
     /// Write image archives into a folder. Not supported yet.
     #[arg(long, value_name = "BOOL", value_parser = boolean, num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Not supported yet")]
     pub direct_delivery: Option<bool>,
@@ -188,8 +219,6 @@ impl Flags {
     #[must_use]
     pub fn not_supported_yet(&self) -> Option<&'static str> {
         [
-            ("mirrors", !self.mirrors.is_empty()),
-            ("fallback-only", self.fallback_only == Some(true)),
             ("direct-delivery", self.direct_delivery == Some(true)),
             ("image-dir", self.image_dir.is_some()),
             ("parsec-enabled", self.parsec_enabled == Some(true)),
@@ -252,6 +281,14 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
         return Err("must be longer than nothing".to_owned());
     }
     Ok(duration)
+}
+
+fn mirrors_value(text: &str) -> Result<String, String> {
+    super::mirrors::of_flags(&[text.to_owned()]).map(|_| text.to_owned())
+}
+
+fn places_value(text: &str) -> Result<String, String> {
+    super::mirrors::places(&[text.to_owned()]).map(|_| text.to_owned())
 }
 
 fn platforms(text: &str) -> Result<PlatformFilter, String> {

@@ -1,18 +1,22 @@
 //! One layer of settings: every value optional, because a layer says only what it was told.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use fleet_protocol::config::{AppConfig, ConfigDocument, RegistryConfig, RegistryHttp, Spiffe, Unknown};
+use container_runtimes::MirrorRequest;
+use fleet_protocol::config::{
+    AppConfig, ConfigDocument, RegistryConfig, RegistryFallback, RegistryHttp, Spiffe, Unknown,
+};
 use fleet_protocol::schedule::{Schedule, parse_go_duration};
 use secrecy::SecretString;
 use url::{Host, Url};
 
 use super::flags::{http_url, registry_url};
-use super::{ByoRegistry, Effective, Listen, LogLevel, Metrics, Refusal, Site, TlsTrust};
+use super::{ByoRegistry, Effective, Listen, LogLevel, Metrics, Refusal, Site, TlsTrust, mirrors};
 
 const DEFAULT_PORT: u16 = 8585;
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), DEFAULT_PORT);
@@ -47,6 +51,8 @@ pub struct Layer {
     pub gc: Option<bool>,
     pub gc_grace: Option<Duration>,
     pub gc_interval: Option<Duration>,
+    pub mirrors: Option<Vec<MirrorRequest>>,
+    pub mirror_paths: Option<BTreeMap<String, String>>,
 }
 
 impl Layer {
@@ -77,6 +83,8 @@ impl Layer {
             gc: self.gc.or(lower.gc),
             gc_grace: self.gc_grace.or(lower.gc_grace),
             gc_interval: self.gc_interval.or(lower.gc_interval),
+            mirrors: self.mirrors.or(lower.mirrors),
+            mirror_paths: self.mirror_paths.or(lower.mirror_paths),
         }
     }
 }
@@ -117,6 +125,8 @@ pub(super) fn merge(site: &Site, remote: &Layer) -> Effective {
         gc_grace: all.gc_grace.unwrap_or_else(|| minutes(10)),
         gc_interval: all.gc_interval.unwrap_or_else(|| minutes(10)),
         platforms: site.platforms.clone(),
+        mirrors: (!site.runtimes.leave_alone).then(|| all.mirrors.unwrap_or_default()),
+        mirror_paths: all.mirror_paths.unwrap_or_default(),
     }
 }
 
@@ -213,6 +223,9 @@ pub(super) struct Read {
     pub(super) root_directory: Option<PathBuf>,
     /// What it says of the satellite's identity.
     pub(super) spiffe: Option<Spiffe>,
+    /// `registry_fallback.host_root` and `.restart_command`, of the site's own file.
+    pub(super) host_root: Option<PathBuf>,
+    pub(super) restart_command: Option<String>,
     /// Keys that are not honoured and values that are not taken.
     pub(super) warnings: Vec<String>,
 }
@@ -246,6 +259,12 @@ impl Reader {
         {
             registry.password = None;
         }
+        if self.origin == Origin::ConfigFile
+            && let Some(fallback) =
+                document.app_config.as_mut().and_then(|app| app.registry_fallback.as_mut())
+        {
+            fallback.unknown.clear();
+        }
         self.reasons.extend(fleet_protocol::config::validate(&document));
     }
 
@@ -254,10 +273,6 @@ impl Reader {
         let asked = |on: Option<bool>| on == Some(true);
         let audit = app.audit.as_ref().and_then(|audit| audit.get("enabled")).is_some_and(|on| on == true);
         for (key, on) in [
-            (
-                "registry_fallback.enabled",
-                asked(app.registry_fallback.as_ref().and_then(|fallback| fallback.enabled)),
-            ),
             (
                 "direct_delivery.enabled",
                 asked(app.direct_delivery.as_ref().and_then(|delivery| delivery.enabled)),
@@ -300,6 +315,9 @@ impl Reader {
             self.read.layer.collect_storage = metrics.collect_storage;
         }
         self.read.layer.byo_registry = app.bring_own_registry;
+        if let Some(fallback) = &app.registry_fallback {
+            self.fallback(fallback);
+        }
         if let Some(registry) = &app.local_registry {
             self.read.layer.registry_url =
                 self.parse("app_config.local_registry.url", &registry.url, registry_url);
@@ -309,6 +327,30 @@ impl Reader {
         if let Some(tls) = &app.tls {
             self.read.layer.tls_ca_file = said(&tls.ca_file).map(PathBuf::from);
             self.read.layer.tls_skip_verify = tls.skip_verify;
+        }
+    }
+
+    fn fallback(&mut self, fallback: &RegistryFallback) {
+        match mirrors::of_document(fallback) {
+            Ok(wanted) => self.read.layer.mirrors = wanted,
+            Err(why) => self.reasons.push(format!("app_config.registry_fallback.{why}")),
+        }
+        let places = fallback.paths.iter().flatten().map(|(host, prefix)| mirrors::place(host, prefix));
+        match places.collect::<Result<BTreeMap<_, _>, _>>() {
+            Ok(paths) => self.read.layer.mirror_paths = fallback.paths.is_some().then_some(paths),
+            Err(why) => self.reasons.push(format!("app_config.registry_fallback.paths: {why}")),
+        }
+        for (key, value) in &fallback.unknown {
+            let text = value.as_str().map(str::trim).filter(|text| !text.is_empty());
+            match (key.as_str(), text, self.origin) {
+                // The shared rules refuse them in Ground Control's documents.
+                ("host_root", Some(path), Origin::ConfigFile) => self.read.host_root = Some(path.into()),
+                ("restart_command", Some(command), Origin::ConfigFile) => {
+                    self.read.restart_command = Some(command.to_owned());
+                }
+                ("host_root" | "restart_command", _, _) => {}
+                _ => self.warn(format!("app_config.registry_fallback.{key}: not honoured")),
+            }
         }
     }
 

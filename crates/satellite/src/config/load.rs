@@ -15,9 +15,10 @@ use fleet_protocol::config::ConfigDocument;
 use oci::PlatformFilter;
 use url::Url;
 
-use super::flags::{Cli, Command, Flags, variable};
+use super::flags::mirrors::MirrorsAction;
+use super::flags::{Cli, Command, Flags, Question, variable};
 use super::layer::{self, Layer, Origin};
-use super::{Effective, Site, identity};
+use super::{Effective, Runtimes, Site, identity, mirrors};
 use crate::sealed::field;
 
 const DEFAULT_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -86,10 +87,12 @@ enum Origins {
 pub enum Invocation {
     /// Run the satellite.
     Run(Box<Site>),
+    /// Configure the container runtimes by hand.
+    Mirrors(Box<MirrorsAction>),
     /// Ask the one that runs.
     Ask {
         /// What.
-        command: Command,
+        command: Question,
         /// Where it answers.
         control_socket: PathBuf,
     },
@@ -121,14 +124,43 @@ where
     I: IntoIterator<Item = OsString>,
 {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if let Some(action) = mirrors_action(&arguments)? {
+        return Ok(Invocation::Mirrors(action));
+    }
     let (cli, origins) = overlay(&arguments, environment)?;
     let config_dir = config_dir(&cli.flags, environment)?;
     let control_socket =
         cli.flags.control_socket.clone().unwrap_or_else(|| config_dir.join("satellite.sock"));
-    if let Some(command) = cli.command {
+    if let Some(Command::Ask(command)) = cli.command {
         return Ok(Invocation::Ask { command, control_socket });
     }
     site(cli.flags, &origins, config_dir, control_socket).map(|site| Invocation::Run(Box::new(site)))
+}
+
+/// What `satellite mirrors` is to do, if that is what is called. It has flags of its own and no variables, so that the
+/// satellite's settings, if there are any, mean nothing to it.
+fn mirrors_action(arguments: &[OsString]) -> Result<Option<Box<MirrorsAction>>, ConfigError> {
+    let matches = match command().try_get_matches_from(arguments) {
+        Ok(matches) => matches,
+        // What is wrong is said below, with the environment's names.
+        Err(_) if !arguments.iter().any(|argument| argument == "mirrors") => return Ok(None),
+        Err(error) => return Err(of_mirrors(&error)),
+    };
+    if matches.subcommand_name() != Some("mirrors") {
+        return Ok(None);
+    }
+    let cli = Cli::from_arg_matches(&matches).map_err(|error| of_mirrors(&error))?;
+    match cli.command {
+        Some(Command::Mirrors { action }) => Ok(Some(action)),
+        _ => Ok(None),
+    }
+}
+
+fn of_mirrors(error: &clap::Error) -> ConfigError {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ConfigError::Answer(error.render().to_string()),
+        _ => ConfigError::Usage(plain(error)),
+    }
 }
 
 /// The command with each flag's variable in its help text.
@@ -301,15 +333,22 @@ fn site(
         listen: flags.registry_listen,
         gc_grace: flags.gc_grace,
         gc_interval: flags.gc_interval,
+        mirrors: mirrors::of_flags(&flags.mirrors).map_err(|why| ConfigError::of("MIRRORS", why))?,
+        mirror_paths: mirrors::places(&flags.mirror_path)
+            .map(|places| (!places.is_empty()).then_some(places))
+            .map_err(|why| ConfigError::of("MIRROR_PATH", why))?,
         ..Layer::default()
     };
     let listen_by_site = said.listen.is_some();
     let mut registry_data_dir = flags.registry_data_dir;
+    let (mut host_root, mut restart_command) = (flags.host_root, flags.restart_command);
     let mut layer = said;
     if let Some(read) = file {
         warnings
             .extend(read.warnings.into_iter().map(|warning| format!("{}: {warning}", field::CONFIG_FILE)));
         registry_data_dir = registry_data_dir.or(read.root_directory);
+        host_root = host_root.or(read.host_root);
+        restart_command = restart_command.or(read.restart_command);
         layer = layer.over(read.layer);
     }
     let site = Site {
@@ -324,10 +363,19 @@ fn site(
         shutdown_timeout: flags.shutdown_timeout.unwrap_or(DEFAULT_SHUTDOWN_TIMEOUT),
         scrub_interval: flags.scrub_interval.unwrap_or(DEFAULT_SCRUB_INTERVAL),
         listen_by_site,
+        runtimes: Runtimes {
+            host_root: host_root.unwrap_or_else(|| PathBuf::from("/")),
+            restart_command,
+            leave_alone: flags.no_registry_fallback == Some(true),
+            only_mirrors: flags.fallback_only == Some(true),
+        },
         layer,
         warnings,
     };
     let effective = Effective::of(&site, &Layer::default());
+    if site.runtimes.only_mirrors && effective.mirrors.as_ref().is_none_or(Vec::is_empty) {
+        return Err(ConfigError::of("FALLBACK_ONLY", "needs mirrors to write: give --mirrors (MIRRORS)"));
+    }
     let mut problems = layer::problems(&effective);
     problems.extend(layer::unreadable_files(&effective));
     if let Some(url) = &site.traces {

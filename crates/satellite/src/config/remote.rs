@@ -95,6 +95,10 @@ fn decide(site: &Site, current: &Effective, document: &ConfigDocument) -> Result
         ("metrics", wanted.metrics != current.metrics),
         ("tls", wanted.tls != current.tls),
         ("harbor_registry_url", wanted.harbor_registry_url != current.harbor_registry_url),
+        (
+            "registry_fallback",
+            (&wanted.mirrors, &wanted.mirror_paths) != (&current.mirrors, &current.mirror_paths),
+        ),
         ("zot_config.storage.gc", wanted.gc != current.gc),
         ("zot_config.storage.gcInterval", wanted.gc_interval != current.gc_interval),
     ]

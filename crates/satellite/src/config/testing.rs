@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use oci::PlatformFilter;
 
-use super::{IdentitySettings, Layer, Site};
+use super::{IdentitySettings, Layer, Runtimes, Site};
 
 /// A site that says nothing but where it lives.
 pub(crate) fn site(config_dir: &Path) -> Site {
@@ -26,6 +26,7 @@ pub(crate) fn site_with(config_dir: &Path, layer: Layer) -> Site {
         shutdown_timeout: Duration::from_secs(1),
         scrub_interval: Duration::from_secs(3600),
         listen_by_site: layer.listen.is_some(),
+        runtimes: Runtimes::default(),
         layer,
         warnings: Vec::new(),
     }

@@ -279,6 +279,15 @@ fn problems(status: &Status) -> Vec<String> {
     if let Some(refused) = &status.config.refused {
         found.push(format!("configuration refused: {}", refused.reason));
     }
+    if let Some(problem) = &status.mirrors.problem {
+        found.push(format!("mirrors: {problem}"));
+    }
+    for (runtime, there) in &status.mirrors.runtimes {
+        if !matches!(there.state.as_str(), "in_force" | "removed") {
+            let why = there.message.as_deref().unwrap_or("no reason given");
+            found.push(format!("mirrors of {runtime}: {}: {why}", there.state.replace('_', " ")));
+        }
+    }
     // How a machine is built is worth knowing, and nothing that anybody could put right today.
     let lasting = Notice::NoHardware.to_string();
     found.extend(status.warnings.iter().filter(|warning| **warning != lasting).cloned());

@@ -1,9 +1,11 @@
-//! The upstream hosts that the local registry stands in for (`?ns=`).
+//! The upstream hosts that the local registry stands in for (`?ns=`), and where it keeps the repositories of each: those
+//! of the central registry and of docker.io under their own path, those of any other host under the host's name, unless
+//! the configuration says otherwise.
 //!
-//! They are learnt from registration, which is sealed; so that a start answers under them before the seal is open, they
-//! are kept outside it, too. A host name is no secret.
+//! The central registry's names are learnt from registration, which is sealed; so that a start answers under them before
+//! the seal is open, they are kept outside it, too. A host name is no secret.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use blob_store::durable;
@@ -13,6 +15,8 @@ use registry_server::Namespaces;
 use crate::config::{Effective, LiveConfig};
 use crate::sealed::Vault;
 
+/// Docker Hub.
+const HUB: &str = "docker.io";
 const KEPT_FILE: &str = "upstream-hosts.json";
 /// A registration names three hosts at most.
 const MOST: usize = 16;
@@ -36,6 +40,13 @@ pub fn of(registration: &StateConfig, config: &Effective) -> Vec<String> {
     hosts.into_iter().collect()
 }
 
+/// Where the repositories of each host are; later entries come first.
+pub(crate) fn places(central: &[String], explicit: &BTreeMap<String, String>) -> Vec<(String, String)> {
+    let same_path = central.iter().map(String::as_str).chain([HUB]);
+    let explicit = explicit.iter().map(|(host, prefix)| (host.clone(), prefix.clone()));
+    same_path.map(|host| (host.to_owned(), String::new())).chain(explicit).collect()
+}
+
 /// Keeps `hosts` in step with registration and configuration, for as long as it is polled.
 pub(crate) async fn follow(config: LiveConfig, vault: Vault, hosts: Namespaces) {
     let mut configs = config.subscribe();
@@ -45,7 +56,7 @@ pub(crate) async fn follow(config: LiveConfig, vault: Vault, hosts: Namespaces) 
         let effective = configs.borrow_and_update().clone();
         if let Some(registration) = &state.registration {
             let now = of(registration, &effective);
-            hosts.replace(&now);
+            hosts.map(places(&now, &effective.mirror_paths), true);
             let config_dir = vault.config_dir().to_owned();
             drop(tokio::task::spawn_blocking(move || keep(&config_dir, &now)).await);
         }
@@ -108,6 +119,17 @@ mod tests {
         ] {
             assert_eq!(of(&registration(url, state), &config), ["harbor.example.com", "proxy.site:5000"]);
         }
+    }
+
+    #[test]
+    fn what_the_configuration_says_comes_before_what_is_usual() {
+        let explicit = BTreeMap::from([("docker.io".to_owned(), "hub".to_owned())]);
+        let namespaces = Namespaces::default();
+        namespaces.map(places(&["h.example".to_owned()], &explicit), true);
+        let place = |host: &str| namespaces.prefix(host);
+        assert_eq!(place("docker.io").as_deref(), Some("hub"));
+        assert_eq!(place("h.example").as_deref(), Some(""));
+        assert_eq!(place("quay.io").as_deref(), Some("quay.io"));
     }
 
     #[test]

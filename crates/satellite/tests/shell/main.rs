@@ -9,6 +9,7 @@
 
 mod harness;
 mod identity;
+mod mirrors;
 mod serving;
 mod settings;
 mod status;

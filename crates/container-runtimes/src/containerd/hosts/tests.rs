@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::edit::laws;
+use crate::secret::Hidden;
 
 const OURS: &str = "http://127.0.0.1:8585";
 
@@ -24,7 +25,7 @@ fn a_new_file() {
     let mirror = MirrorHost {
         ca: Some("/ca.pem".into()),
         dial_timeout: Some(300),
-        headers: vec![("Authorization".into(), "Basic eA==".into())],
+        headers: vec![("Authorization".into(), Hidden::new("Basic eA=="))],
         ..MirrorHost::new("https://10.0.0.2:8585")
     };
     let text = apply(None, "quay.io", &[mirror]).unwrap().text;

@@ -44,7 +44,7 @@ impl Case {
     fn site(&self, arguments: &[&str]) -> Site {
         match self.parse(arguments).unwrap() {
             Invocation::Run(site) => *site,
-            Invocation::Ask { .. } => panic!("not a run"),
+            other => panic!("not a run: {other:?}"),
         }
     }
 
@@ -92,8 +92,12 @@ const VALID: &[(&str, &str)] = &[
     ("spiffe-endpoint-socket", "unix:///run/x"),
     ("spiffe-expected-server-id", "any"),
     ("trust-bundle-file", "/bundle.pem"),
-    ("no-registry-fallback", "true"),
+    ("mirrors", "containerd:docker.io,quay.io;docker:true"),
+    ("mirror-path", "quay.io=mirror/quay;ghcr.io=gh"),
+    ("no-registry-fallback", "false"),
     ("fallback-only", "false"),
+    ("host-root", "/host"),
+    ("restart-command", "sv $2 $1"),
     ("direct-delivery", "false"),
     ("parsec-enabled", "false"),
     ("parsec-socket", "/run/parsec"),
@@ -129,20 +133,17 @@ const INVALID: &[(&str, &str)] = &[
     ("spiffe-endpoint-socket", "/run/x"),
     ("spiffe-expected-server-id", "gc"),
     ("spiffe-expected-server-id", "spiffe://td"),
+    ("mirrors", "docker.io"),
+    ("mirrors", "docker:quay.io"),
+    ("mirror-path", "quay.io"),
     ("no-registry-fallback", "x"),
     ("fallback-only", "x"),
     ("direct-delivery", "x"),
     ("parsec-enabled", "x"),
 ];
 
-const LATER: &[(&str, &str)] = &[
-    ("mirrors", "containerd:docker.io"),
-    ("mirrors", "docker:true"),
-    ("fallback-only", "true"),
-    ("direct-delivery", "true"),
-    ("image-dir", "/images"),
-    ("parsec-enabled", "true"),
-];
+const LATER: &[(&str, &str)] =
+    &[("direct-delivery", "true"), ("image-dir", "/images"), ("parsec-enabled", "true")];
 
 #[test]
 fn the_command_line_is_well_formed_and_wholly_covered_here() {
@@ -254,7 +255,6 @@ fn what_is_not_built_yet_ends_the_start() {
     }
     for asked in [
         r#"{"app_config":{"audit":{"enabled":true}}}"#,
-        r#"{"app_config":{"registry_fallback":{"enabled":true}}}"#,
         r#"{"app_config":{"direct_delivery":{"enabled":true}}}"#,
     ] {
         let text = Case::new(&[]).file(asked).usage(&[]);
@@ -379,7 +379,7 @@ fn the_configuration_directory_follows_xdg() {
         let environment = Environment { variables, ..Environment::default() };
         parse([OsString::from("satellite")], &environment).map(|invocation| match invocation {
             Invocation::Run(site) => site.config_dir,
-            Invocation::Ask { .. } => panic!("not a run"),
+            other => panic!("not a run: {other:?}"),
         })
     };
     assert_eq!(of(&[("HOME", "/h")]).unwrap(), Path::new("/h/.config/satellite"));
@@ -446,13 +446,67 @@ fn a_question_needs_only_the_place_of_the_process() {
     let case = Case::new(&[("GROUND_CONTROL_URL", "nonsense"), ("SPIFFE_ENABLED", "true")]);
     let asks = |arguments: &[&str]| match case.parse(arguments).unwrap() {
         Invocation::Ask { command, control_socket } => (command, control_socket),
-        Invocation::Run(_) => panic!("a run"),
+        other => panic!("no question: {other:?}"),
     };
     let (command, socket) = asks(&["status", "--json"]);
-    assert_eq!(command, Command::Status(crate::config::flags::Output { json: true }));
+    assert_eq!(command, Question::Status(crate::config::flags::Output { json: true }));
     assert_eq!(socket, case.folder.path().join("satellite.sock"));
     for arguments in [["images", "--config-dir=/c"], ["--config-dir=/c", "images"]] {
         assert_eq!(asks(&arguments).1, Path::new("/c/satellite.sock"));
     }
-    assert_eq!(asks(&["sync", "--control-socket", "/s"]), (Command::Sync, PathBuf::from("/s")));
+    assert_eq!(asks(&["sync", "--control-socket", "/s"]), (Question::Sync, PathBuf::from("/s")));
+}
+
+#[test]
+fn mirrors_come_from_flags_before_files_and_are_left_alone_where_that_is_asked() {
+    let registries = |effective: Effective| -> Option<Vec<String>> {
+        let mirrors = effective.mirrors?;
+        Some(mirrors.into_iter().flat_map(|request| request.registries).collect())
+    };
+    let file = r#"{"app_config":{"registry_fallback":{"enabled":true,"registries":["ghcr.io"],"paths":{"ghcr.io":"gh"},
+        "restart_command":"sv $2 $1","host_root":"/host"}}}"#;
+    let by_file = || Case::new(&[]).file(file);
+    assert_eq!(registries(by_file().effective(&[])).unwrap(), ["ghcr.io"]);
+    assert_eq!(by_file().effective(&[]).mirror_paths["ghcr.io"], "gh");
+    let site = by_file().site(&["--restart-command=mine"]);
+    assert_eq!(site.runtimes.restart_command.as_deref(), Some("mine"));
+    assert_eq!(site.runtimes.host_root, Path::new("/host"));
+    let both = ["--mirrors=containerd:docker.io,quay.io", "--mirrors=podman:docker.io"];
+    assert_eq!(registries(by_file().effective(&both)).unwrap(), ["docker.io", "quay.io", "docker.io"]);
+    assert_eq!(registries(by_file().effective(&["--no-registry-fallback"])), None);
+    assert_eq!(registries(Case::new(&[]).effective(&[])), Some(Vec::new()));
+
+    assert!(Case::new(&[]).usage(&["--fallback-only"]).contains("MIRRORS"));
+    assert!(by_file().site(&["--fallback-only"]).runtimes.only_mirrors);
+}
+
+#[test]
+fn mirrors_by_hand_need_none_of_the_satellite_s_settings() {
+    let case = Case::new(&[("GROUND_CONTROL_URL", "nonsense"), ("MIRRORS", "nonsense")]);
+    let action = |arguments: &[&str]| match case.parse(arguments).unwrap() {
+        Invocation::Mirrors(action) => *action,
+        other => panic!("not by hand: {other:?}"),
+    };
+    let MirrorsAction::Apply { wish, place, restarts, output } =
+        action(&["mirrors", "apply", "--mirrors=containerd:docker.io", "--mirrors", "docker:true"])
+    else {
+        panic!("another action")
+    };
+    assert_eq!(wish.mirrors, ["containerd:docker.io", "docker:true"]);
+    assert_eq!(
+        (wish.endpoint.as_str(), place.host_root.as_path()),
+        ("http://127.0.0.1:8585", Path::new("/"))
+    );
+    assert!(!restarts.no_restart && !output.json);
+    assert!(matches!(action(&["mirrors", "status", "--json"]), MirrorsAction::Status { .. }));
+    assert!(matches!(action(&["mirrors", "remove", "--host-root=/host"]), MirrorsAction::Remove { .. }));
+    for wrong in [
+        &["mirrors", "apply"][..],
+        &["mirrors", "diff", "--mirrors=x:y.z", "--endpoint=ftp://h"],
+        &["mirrors", "apply", "--mirrors=docker:true", "--username=u"],
+        &["mirrors", "forget"],
+    ] {
+        assert!(matches!(case.parse(wrong), Err(ConfigError::Usage(_))), "{wrong:?}");
+    }
+    assert!(matches!(case.parse(&["mirrors", "--help"]), Err(ConfigError::Answer(_))));
 }

@@ -54,6 +54,8 @@ fn what_changes_at_once() {
         (json!({"app_config": {"metrics": {"collect_cpu": false}}}), "metrics"),
         (json!({"app_config": {"tls": {"skip_verify": true}}}), "tls"),
         (json!({"app_config": {"harbor_registry_url": "https://h.example.com"}}), "harbor_registry_url"),
+        (json!({"app_config": {"registry_fallback": {"enabled": true}}}), "registry_fallback"),
+        (json!({"app_config": {"registry_fallback": {"paths": {"quay.io": "q"}}}}), "registry_fallback"),
         (json!({"zot_config": {"storage": {"gc": false}}}), "zot_config.storage.gc"),
         (json!({"zot_config": {"storage": {"gcInterval": "1h"}}}), "zot_config.storage.gcInterval"),
     ] {
@@ -101,8 +103,20 @@ fn what_is_refused() {
     for (value, key) in [
         (json!({"app_config": {"audit": {"enabled": true}}}), "app_config.audit.enabled"),
         (
-            json!({"app_config": {"registry_fallback": {"enabled": true}}}),
-            "app_config.registry_fallback.enabled",
+            json!({"app_config": {"registry_fallback": {"enabled": true, "runtimes": ["rkt"]}}}),
+            "app_config.registry_fallback.runtimes",
+        ),
+        (
+            json!({"app_config": {"registry_fallback": {"paths": {"quay.io": "UP"}}}}),
+            "app_config.registry_fallback.paths",
+        ),
+        (
+            json!({"app_config": {"registry_fallback": {"restart_command": "reboot"}}}),
+            "app_config.registry_fallback.restart_command",
+        ),
+        (
+            json!({"app_config": {"registry_fallback": {"host_root": "/"}}}),
+            "app_config.registry_fallback.host_root",
         ),
         (json!({"app_config": {"direct_delivery": {"enabled": true}}}), "app_config.direct_delivery.enabled"),
         (json!({"app_config": {"tls": {"cert_file": "/c.pem"}}}), "app_config.tls.cert_file"),

@@ -4,13 +4,13 @@ use std::ops::Range;
 
 /// A member of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Member {
+pub(crate) struct Member {
     /// Its name, unescaped.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// From the name's quote to the value's end.
-    pub(super) whole: Range<usize>,
+    pub(crate) whole: Range<usize>,
     /// The value.
-    pub(super) value: Range<usize>,
+    pub(crate) value: Range<usize>,
 }
 
 fn skip_blanks(bytes: &[u8], mut at: usize) -> usize {
@@ -56,10 +56,17 @@ fn end_of_value(bytes: &[u8], start: usize) -> usize {
 }
 
 /// The members of the object that is the text.
-pub(super) fn members(text: &str) -> Vec<Member> {
+pub(crate) fn members(text: &str) -> Vec<Member> {
+    text.find('{').map_or_else(Vec::new, |open| members_at(text, open))
+}
+
+/// The members of the object that begins here.
+pub(crate) fn members_at(text: &str, open: usize) -> Vec<Member> {
     let bytes = text.as_bytes();
     let mut found = Vec::new();
-    let Some(open) = text.find('{') else { return found };
+    if bytes.get(open) != Some(&b'{') {
+        return found;
+    }
     let mut at = skip_blanks(bytes, open + 1);
     while bytes.get(at) == Some(&b'"') {
         let name_end = end_of_string(bytes, at);
@@ -79,7 +86,7 @@ pub(super) fn members(text: &str) -> Vec<Member> {
 }
 
 /// The elements of the array that begins here.
-pub(super) fn array_items(text: &str, open: usize) -> Vec<Range<usize>> {
+pub(crate) fn array_items(text: &str, open: usize) -> Vec<Range<usize>> {
     let bytes = text.as_bytes();
     let mut found = Vec::new();
     if bytes.get(open) != Some(&b'[') {
@@ -99,7 +106,7 @@ pub(super) fn array_items(text: &str, open: usize) -> Vec<Range<usize>> {
 }
 
 /// What to cut so that one of several neighbours goes with one comma and its blanks.
-pub(super) fn with_comma(all: &[Range<usize>], index: usize) -> Range<usize> {
+pub(crate) fn with_comma(all: &[Range<usize>], index: usize) -> Range<usize> {
     match (all.get(index), all.get(index + 1), index.checked_sub(1).and_then(|before| all.get(before))) {
         (Some(this), Some(next), _) => this.start..next.start,
         (Some(this), None, Some(before)) => before.end..this.end,

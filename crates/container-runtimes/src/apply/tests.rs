@@ -1,0 +1,259 @@
+use std::cell::{Cell, RefCell};
+use std::path::Path;
+
+use super::*;
+use crate::command::Said;
+use crate::runtime::parse_mirrors;
+
+const CONFIG: &str = "/etc/containerd/config.toml";
+const OLD: &str = "# site\nversion = 2\n";
+
+/// A machine with a containerd and a Docker Engine that run, as far as files and programs tell.
+struct World {
+    root: tempfile::TempDir,
+    host: Host,
+    folder: StateFolder,
+    /// What was restarted and reloaded.
+    done: RefCell<Vec<String>>,
+    /// Whether the CRI answers with our folder set, and without.
+    cri: Cell<(bool, bool)>,
+    starts: Cell<u32>,
+}
+
+impl World {
+    fn new() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let world = Self {
+            host: Host::new(root.path().join("host")),
+            folder: StateFolder::new(root.path().join("state")),
+            root,
+            done: RefCell::default(),
+            cri: Cell::new((true, true)),
+            starts: Cell::new(0),
+        };
+        for path in ["/usr/bin/containerd", "/usr/sbin/dockerd"] {
+            world.host.write(path, "", 0o755).unwrap();
+        }
+        world.host.write(CONFIG, OLD, 0o644).unwrap();
+        world.host.write("/proc/8/cmdline", "dockerd\0", 0o644).unwrap();
+        world.start();
+        world
+    }
+
+    /// containerd begins anew.
+    fn start(&self) {
+        self.starts.set(self.starts.get() + 1);
+        let stat =
+            format!("7 (containerd) S 1 7 7 0 -1 4 0 0 0 0 0 0 0 0 20 0 1 0 {} 0\n", self.starts.get());
+        self.host.write("/proc/7/stat", &stat, 0o644).unwrap();
+        self.host.write("/proc/7/cmdline", "/usr/bin/containerd\0", 0o644).unwrap();
+    }
+
+    fn has_ours(&self) -> bool {
+        self.host.read(CONFIG).unwrap().unwrap_or_default().contains("config_path")
+    }
+
+    fn machine(&self, manager: Manager) -> Machine<'_> {
+        Machine {
+            host: &self.host,
+            folder: &self.folder,
+            commands: self,
+            restarts: self,
+            cri: self,
+            manager,
+            patience: Duration::from_millis(10),
+        }
+    }
+
+    fn wanted(mirrors: &[&str], owner: Owner) -> Wanted {
+        Wanted {
+            requests: parse_mirrors(mirrors).unwrap(),
+            endpoint: Some(Endpoint::new("http://127.0.0.1:8585").unwrap()),
+            legacy: Legacy::Move,
+            owner,
+            restart: true,
+        }
+    }
+
+    fn apply_as(&self, owner: Owner, manager: Manager, mirrors: &[&str]) -> Result<Report, ApplyError> {
+        apply(&self.machine(manager), &Self::wanted(mirrors, owner))
+    }
+
+    fn apply(&self, mirrors: &[&str]) -> Report {
+        self.apply_as(Owner::Hand, command(), mirrors).unwrap()
+    }
+
+    fn status(&self) -> Status {
+        status(&self.machine(command())).unwrap()
+    }
+
+    fn done(&self) -> Vec<String> {
+        self.done.take()
+    }
+}
+
+fn command() -> Manager {
+    Manager::Command("manage".to_owned())
+}
+
+impl Commands for World {
+    fn run(&self, program: &str, arguments: &[&str]) -> io::Result<Said> {
+        let stdout = match (program, arguments) {
+            ("/usr/bin/containerd", ["--version"]) => "containerd x 1.6.20 y".to_owned(),
+            ("/usr/sbin/dockerd" | "dockerd", ["--version"]) => "Docker version 20.10.24, build x".to_owned(),
+            ("containerd", ["--config", path, ..]) => self.host.read(path)?.unwrap_or_default(),
+            ("sh", ["-c", "manage", "satellite", runtime, verb]) => {
+                self.done.borrow_mut().push(format!("{verb} {runtime}"));
+                if *runtime == "containerd" {
+                    self.start();
+                }
+                String::new()
+            }
+            other => panic!("{other:?}"),
+        };
+        Ok(Said { success: true, stdout, stderr: String::new() })
+    }
+}
+
+impl Cri for World {
+    fn answers(&self, socket: &Path) -> bool {
+        assert_eq!(socket, self.host.path("/run/containerd/containerd.sock"));
+        let (with, without) = self.cri.get();
+        if self.has_ours() && self.starts.get() > 1 { with } else { without }
+    }
+}
+
+const BOTH: [&str; 2] = ["containerd:docker.io,quay.io", "docker:true"];
+
+fn state(report: &Report, runtime: Runtime) -> Standing {
+    report.runtimes[&runtime].state
+}
+
+#[test]
+fn what_changed_is_seen_and_what_did_not_is_left_running() {
+    let world = World::new();
+    let report = world.apply(&BOTH);
+    assert!(report.is_done(), "{report:?}");
+    assert_eq!(world.done(), ["restart containerd", "reload docker"]);
+    let status = world.status();
+    assert!(status.is_well() && status.owner == Some(Owner::Hand), "{status:?}");
+    let containerd = &status.runtimes[&Runtime::Containerd];
+    assert_eq!(containerd.registries.iter().collect::<Vec<_>>(), ["docker.io", "quay.io"]);
+    assert_eq!((containerd.version.as_deref(), containerd.running), (Some("1.6.20"), Some(true)));
+
+    assert!(world.apply(&BOTH).is_done());
+    assert!(world.done().is_empty(), "nothing changed");
+    assert!(world.apply(&["containerd:docker.io,quay.io,ghcr.io", "docker:true"]).is_done());
+    assert!(world.done().is_empty(), "hosts.toml is read at every pull");
+
+    let report = world.apply(&[]);
+    assert_eq!(state(&report, Runtime::Docker), Standing::Removed);
+    assert_eq!(world.done(), ["restart containerd", "reload docker"]);
+    assert_eq!(world.host.read(CONFIG).unwrap().as_deref(), Some(OLD));
+    assert_eq!(world.status().owner, None);
+    let left = Host::new(world.root.path()).list("/state");
+    assert_eq!(left, ["backups", "lock", "state.json"]);
+}
+
+#[test]
+fn a_restart_that_nobody_here_can_do_is_told_until_it_happened() {
+    let world = World::new();
+    let without = || world.apply_as(Owner::Hand, Manager::None, &["containerd:quay.io"]).unwrap();
+    let report = without();
+    assert_eq!(state(&report, Runtime::Containerd), Standing::RestartNeeded);
+    assert_eq!(state(&without(), Runtime::Containerd), Standing::RestartNeeded, "not forgotten");
+    let status = world.status();
+    assert!(!status.is_well() && status.runtimes[&Runtime::Containerd].needs == Some(Means::Restart));
+    world.start();
+    assert!(world.status().is_well(), "another run of it read the files at its start");
+    assert!(without().is_done());
+
+    let later = Wanted { restart: false, ..World::wanted(&[], Owner::Hand) };
+    let report = apply(&world.machine(command()), &later).unwrap();
+    assert_eq!(state(&report, Runtime::Containerd), Standing::RestartNeeded);
+    assert!(world.done().is_empty());
+    assert!(world.apply(&[]).is_done());
+    assert_eq!(world.done(), ["restart containerd"], "made up for");
+}
+
+#[test]
+fn what_does_not_run_is_not_started() {
+    let world = World::new();
+    world.host.remove("/proc/7/cmdline").unwrap();
+    assert!(world.apply(&["containerd:quay.io"]).is_done());
+    assert!(world.done().is_empty());
+}
+
+#[test]
+fn a_cri_that_does_not_come_back_brings_the_old_files_back() {
+    let world = World::new();
+    world.cri.set((false, true));
+    let report = world.apply(&["containerd:quay.io"]);
+    assert_eq!(state(&report, Runtime::Containerd), Standing::RolledBack, "{report:?}");
+    assert!(report.runtimes[&Runtime::Containerd].message.as_ref().unwrap().contains("it answers again"));
+    assert!(matches!(report.files[CONFIG], Change::RolledBack(_)));
+    assert_eq!(world.host.read(CONFIG).unwrap().as_deref(), Some(OLD));
+    assert!(!world.host.has("/etc/containerd/certs.d"));
+    assert_eq!(world.done(), ["restart containerd", "restart containerd"]);
+    assert!(world.status().runtimes[&Runtime::Containerd].failed.is_some());
+
+    let by_itself = || world.apply_as(Owner::Satellite, command(), &["containerd:quay.io"]).unwrap();
+    assert_eq!(state(&by_itself(), Runtime::Containerd), Standing::Refused);
+    assert!(world.done().is_empty(), "not tried again by itself");
+    world.host.write(CONFIG, &format!("{OLD}# better\n"), 0o644).unwrap();
+    world.cri.set((true, true));
+    assert_eq!(state(&by_itself(), Runtime::Containerd), Standing::InForce, "the file is another");
+    assert!(world.status().is_well());
+}
+
+#[test]
+fn a_cri_that_did_not_answer_before_is_not_waited_for() {
+    let world = World::new();
+    world.cri.set((false, false));
+    assert!(world.apply(&["containerd:quay.io"]).is_done());
+    assert!(world.has_ours());
+}
+
+#[test]
+fn a_satellite_leaves_to_a_person_what_a_person_decided() {
+    let world = World::new();
+    world.apply(&["containerd:quay.io"]);
+    let refused = world.apply_as(Owner::Satellite, command(), &[]);
+    assert!(matches!(refused, Err(ApplyError::ByHand)), "{refused:?}");
+    world.apply(&[]);
+    assert!(world.apply_as(Owner::Satellite, command(), &["containerd:quay.io"]).unwrap().is_done());
+    assert!(world.apply(&["containerd:docker.io"]).is_done(), "a person may always");
+    assert_eq!(world.status().owner, Some(Owner::Hand));
+}
+
+#[test]
+fn a_difference_is_shown_and_nothing_is_written() {
+    let world = World::new();
+    let machine = world.machine(command());
+    let Differences { files, refused } = difference(&machine, &World::wanted(&BOTH, Owner::Hand)).unwrap();
+    assert!(refused.is_empty());
+    let names: Vec<_> = files.keys().collect();
+    assert_eq!(
+        names,
+        [
+            "/etc/containerd/certs.d/docker.io/hosts.toml",
+            "/etc/containerd/certs.d/quay.io/hosts.toml",
+            CONFIG,
+            "/etc/docker/daemon.json"
+        ]
+    );
+    assert!(files[CONFIG].text(CONFIG).contains("+  config_path = "), "{}", files[CONFIG].text(CONFIG));
+    assert_eq!(world.host.read(CONFIG).unwrap().as_deref(), Some(OLD));
+    assert!(Host::new(world.root.path()).list("/state").is_empty());
+    world.apply(&BOTH);
+    assert!(difference(&machine, &World::wanted(&BOTH, Owner::Hand)).unwrap().files.is_empty());
+}
+
+#[test]
+fn two_at_once_do_not_mix() {
+    let world = World::new();
+    let _other = world.folder.lock().unwrap();
+    let refused = world.apply_as(Owner::Hand, command(), &BOTH);
+    assert!(matches!(refused, Err(ApplyError::State(_))), "{refused:?}");
+    assert!(!world.has_ours());
+}
