@@ -16,7 +16,7 @@ use fleet_protocol::state_image::StateImage;
 use oci::{Descriptor, Digest, PlatformFilter, Reference, RepositoryName, Tag, media_type};
 use registry_client::{Client, ClientOptions};
 use registry_server::FullAccess;
-use satellite::config::{Effective, IdentitySettings, Layer, LiveConfig, Site};
+use satellite::config::{Effective, IdentitySettings, Layer, LiveConfig, Runtimes, Site};
 use satellite::device::DeviceFacts;
 use satellite::events::Events;
 use satellite::schedulers::{Core, Parts};
@@ -411,6 +411,7 @@ pub(crate) fn site(config_dir: &Path, layer: Layer) -> Site {
         platforms: PlatformFilter::all(),
         json_logging: None,
         traces: None,
+        runtimes: Runtimes::default(),
         shutdown_timeout: Duration::from_secs(1),
         scrub_interval: Duration::from_secs(3600),
         listen_by_site: layer.listen.is_some(),
