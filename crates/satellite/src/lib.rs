@@ -24,6 +24,7 @@ pub mod identity;
 pub mod logging;
 mod maintenance;
 pub mod mirrors;
+pub mod names;
 pub mod plan;
 pub mod reconcile;
 pub mod registration;
