@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use crate::config::{LiveConfig, Shared};
 use crate::credentials::{Accepted, Refusals};
 use crate::desired::{ConfigRead, Desired, Reader, Upstream};
+use crate::destination::PullError;
 use crate::events::{Event, Events, millis};
 use crate::follow::{Follow, Position, Source};
 use crate::identity::EdgeIdentity;
@@ -42,7 +43,7 @@ use failures::{Failing, Failures};
 use look_again::LookAgain;
 use record::Record;
 use view::Resolutions;
-use works::{Ended, Failed, Works};
+use works::{Ended, Works};
 
 /// How long a turn waits for downloads before it looks at the desired state again.
 const SLICE: Duration = Duration::from_secs(30);
@@ -361,7 +362,7 @@ impl Reconciler {
         turn: &mut Turn,
     ) -> Result<(), String> {
         works.keep_only(&plan.wanted);
-        if !works.place.is_local() {
+        if !works.place.holds_only_ours() {
             let makes = plan.make.iter().filter(|make| reachable || make.fetch == Fetch::Nothing);
             self.record.intend(&works.name, makes).map_err(|error| {
                 format!("the record of what is brought into the site's registry cannot be kept: {error}")
@@ -380,7 +381,7 @@ impl Reconciler {
                 Fetch::Graph | Fetch::Referrers if reachable => {
                     let attempts = self.failures.attempts(&make.artifact);
                     if let Err(error) = works.start(upstream, make, attempts, config) {
-                        self.failed(make, Failed::new(error, false));
+                        self.failed(make, PullError::new(error, false));
                     }
                 }
                 Fetch::Graph | Fetch::Referrers => {}
@@ -420,10 +421,10 @@ impl Reconciler {
             }
         };
         turn.bytes += outcome.bytes_fetched;
-        if !works.place.is_local()
+        if !works.place.holds_only_ours()
             && let Err(error) = self.learn(works, &make.artifact).await
         {
-            return self.failed(make, Failed::new(error, true));
+            return self.failed(make, PullError::new(error, true));
         }
         if !make.tags.is_empty()
             && let Err(error) = works.set_tags(upstream, make, config).await
@@ -454,9 +455,9 @@ impl Reconciler {
         })
     }
 
-    fn failed(&mut self, make: &Make, failure: Failed) {
+    fn failed(&mut self, make: &Make, failure: PullError) {
         let reference = show::reference(make);
-        let Failed { reason, temporary, retry_after, .. } = failure;
+        let PullError { reason, temporary, retry_after, .. } = failure;
         self.failures.fail(Failing::Get(make.artifact.clone()), reference, reason, temporary, retry_after);
     }
 }

@@ -1,21 +1,89 @@
-//! Looking at the local store.
+//! The local store, which the local registry serves.
 
-use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
 
 use blob_store::Store;
 use oci::{Digest, PlatformFilter, Reference, RepositoryName};
+use transfer::{LocalDestination, Observer};
 
-use super::{Facts, PlaceError};
-use crate::plan::{Artifact, Asked, Held, Node, Present};
+use super::copying::Copying;
+use super::facts::{self, Facts, KnownFacts};
+use super::{Answer, Destination, Look, PlaceError, Pull, Pulling, Takes};
+use crate::plan::{Artifact, Asked, Held, Node, Present, Removal};
 
 /// Rows of a list read at once.
 const PAGE: usize = 500;
 
+/// The local store.
+pub(super) struct LocalRegistry {
+    store: Store,
+    copying: Copying,
+    facts: KnownFacts,
+}
+
+impl LocalRegistry {
+    pub(super) fn new(store: &Store, observer: Arc<dyn Observer>) -> Self {
+        let copying = Copying::new(Arc::new(LocalDestination::new(store.clone())), observer);
+        Self { store: store.clone(), copying, facts: KnownFacts::new() }
+    }
+}
+
+impl fmt::Debug for LocalRegistry {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("LocalRegistry").field(&self.store.root()).finish()
+    }
+}
+
+impl Destination for LocalRegistry {
+    /// There is one, and no record of what is ours in it is needed.
+    fn name(&self) -> String {
+        String::new()
+    }
+
+    fn takes(&self) -> Takes {
+        Takes::Wanted
+    }
+
+    fn observe<'a>(&'a mut self, look: Look<'a>) -> Answer<'a, Present> {
+        Box::pin(async move {
+            let present = observe(&self.store, &mut self.facts, look.asked, look.platforms).await?;
+            facts::keep_only(&mut self.facts, &present);
+            Ok(present)
+        })
+    }
+
+    fn pull(&self, pull: Pull) -> Pulling {
+        self.copying.pull(pull.artifact.repository.clone(), pull)
+    }
+
+    fn remove<'a>(&'a self, removal: &'a Removal) -> Answer<'a, bool> {
+        Box::pin(async move {
+            match removal {
+                // The tag may have moved since the plan was made.
+                Removal::Tag { repository, tag, digest } => {
+                    if self.store.resolve_tag(repository, tag)? != Some(*digest) {
+                        return Ok(false);
+                    }
+                    Ok(self.store.delete_tag(repository, tag).await?)
+                }
+                Removal::Manifest(artifact) => {
+                    Ok(self.store.delete_manifest(&artifact.repository, &artifact.digest).await?)
+                }
+            }
+        })
+    }
+
+    fn size(&self, artifact: &Artifact, held: &Held) -> u64 {
+        facts::size(&self.facts, artifact, held)
+    }
+}
+
 /// Everything in the store. An artifact that is asked for, or that a tag points at, is whole when each of its files has
 /// the right size and no child is missing that the platform filter selects.
-pub(super) async fn observe(
+async fn observe(
     store: &Store,
-    facts: &mut HashMap<Digest, Facts>,
+    facts: &mut KnownFacts,
     asked: &Asked,
     platforms: &PlatformFilter,
 ) -> Result<Present, PlaceError> {
@@ -36,7 +104,7 @@ pub(super) async fn observe(
 
 async fn repository_of(
     store: &Store,
-    facts: &mut HashMap<Digest, Facts>,
+    facts: &mut KnownFacts,
     asked: &Asked,
     platforms: &PlatformFilter,
     repository: &RepositoryName,
@@ -86,7 +154,7 @@ async fn is_whole(
 /// What a manifest says; read once. `None` where it cannot be read, until it can.
 fn facts_of<'f>(
     store: &Store,
-    facts: &'f mut HashMap<Digest, Facts>,
+    facts: &'f mut KnownFacts,
     repository: &RepositoryName,
     digest: &Digest,
 ) -> Option<&'f Facts> {

@@ -1,16 +1,21 @@
 //! Looking at and removing from a registry of the site's own, which also holds other people's content.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::time::{Duration, Instant};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use oci::{Digest, Manifest, PlatformFilter, Reference, RepositoryName, Tag};
 use registry_client::{Client, ClientOptions, Credentials, Endpoint, ErrorKind, fallback_tag};
 use secrecy::ExposeSecret as _;
+use transfer::{Observer, RemoteDestination};
 
-use super::{Facts, PlaceError};
+use super::copying::Copying;
+use super::facts::{self, Facts, KnownFacts};
+use super::{Answer, Destination, Graph, Look, PlaceError, Pull, Pulling, Takes};
 use crate::config::{ByoRegistry, Effective};
-use crate::plan::{Artifact, Asked, Held, Node, Ours, Present, Removal};
+use crate::plan::{Artifact, Held, Node, Present, Removal};
 
 /// Requests at once.
 const CONCURRENCY: usize = 8;
@@ -21,7 +26,11 @@ const MAX_GRAPH: usize = 4096;
 
 /// A registry of the site's own.
 pub(super) struct SiteRegistry {
+    /// Its address with the prefix, as the configuration has it.
+    name: String,
     client: Client,
+    copying: Copying,
+    facts: KnownFacts,
     /// Goes before each repository's name; empty or ending in a slash.
     prefix: String,
     /// When an artifact was last looked at thoroughly and found whole, for these platforms.
@@ -42,7 +51,11 @@ impl From<registry_client::Error> for PlaceError {
 }
 
 impl SiteRegistry {
-    pub(super) fn new(site: &ByoRegistry, config: &Effective) -> Result<Self, PlaceError> {
+    pub(super) fn new(
+        site: &ByoRegistry,
+        config: &Effective,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Self, PlaceError> {
         let mut root = site.url.clone();
         let prefix = root.path().trim_matches('/').to_owned();
         root.set_path("/");
@@ -59,14 +72,32 @@ impl SiteRegistry {
         let options = ClientOptions { credentials, ..crate::desired::client_options(config) };
         let client = Client::new(endpoint, options)?;
         let prefix = if prefix.is_empty() { prefix } else { format!("{prefix}/") };
-        Ok(Self { client, prefix, checked: HashMap::new() })
+        let copying = Copying::new(Arc::new(RemoteDestination::new(client.clone())), observer);
+        let name = site.url.to_string();
+        Ok(Self { name, client, copying, facts: KnownFacts::new(), prefix, checked: HashMap::new() })
+    }
+}
+
+impl fmt::Debug for SiteRegistry {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("SiteRegistry").field(&self.name).finish()
+    }
+}
+
+impl Destination for SiteRegistry {
+    fn name(&self) -> String {
+        self.name.clone()
     }
 
-    pub(super) fn client(&self) -> &Client {
-        &self.client
+    fn takes(&self) -> Takes {
+        Takes::Wanted
     }
 
-    pub(super) fn repository(&self, repository: &RepositoryName) -> RepositoryName {
+    fn holds_only_ours(&self) -> bool {
+        false
+    }
+
+    fn repository(&self, repository: &RepositoryName) -> RepositoryName {
         if self.prefix.is_empty() {
             return repository.clone();
         }
@@ -74,14 +105,55 @@ impl SiteRegistry {
         format!("{}{repository}", self.prefix).parse().unwrap_or_else(|_| repository.clone())
     }
 
-    pub(super) async fn observe(
-        &mut self,
-        facts: &mut HashMap<Digest, Facts>,
-        asked: &Asked,
-        ours: &Ours,
-        platforms: &PlatformFilter,
-        recheck: Duration,
-    ) -> Result<Present, PlaceError> {
+    fn observe<'a>(&'a mut self, look: Look<'a>) -> Answer<'a, Present> {
+        Box::pin(async move {
+            let mut facts = std::mem::take(&mut self.facts);
+            let present = self.look(&mut facts, look).await;
+            self.facts = facts;
+            let present = present?;
+            facts::keep_only(&mut self.facts, &present);
+            Ok(present)
+        })
+    }
+
+    fn observe_all_tags<'a>(&'a self, repository: &'a RepositoryName, held: &'a mut Held) -> Answer<'a, ()> {
+        Box::pin(self.all_tags(repository, held))
+    }
+
+    fn pull(&self, pull: Pull) -> Pulling {
+        self.copying.pull(self.repository(&pull.artifact.repository), pull)
+    }
+
+    fn remove<'a>(&'a self, removal: &'a Removal) -> Answer<'a, bool> {
+        Box::pin(async move {
+            match removal {
+                Removal::Tag { repository, tag, digest } => {
+                    let reference = Reference::Tag(tag.clone());
+                    if self.digest(repository, &reference).await? != Some(*digest) {
+                        return Ok(false);
+                    }
+                    Ok(self.client.delete_manifest(&self.repository(repository), &reference).await?)
+                }
+                Removal::Manifest(artifact) => {
+                    let repository = self.repository(&artifact.repository);
+                    Ok(self.client.delete_manifest(&repository, &Reference::Digest(artifact.digest)).await?)
+                }
+            }
+        })
+    }
+
+    fn size(&self, artifact: &Artifact, held: &Held) -> u64 {
+        facts::size(&self.facts, artifact, held)
+    }
+
+    fn graph<'a>(&'a self, artifact: &'a Artifact) -> Answer<'a, Graph> {
+        Box::pin(self.walk(artifact))
+    }
+}
+
+impl SiteRegistry {
+    async fn look(&mut self, facts: &mut KnownFacts, look: Look<'_>) -> Result<Present, PlaceError> {
+        let Look { asked, ours, platforms, recheck, naming: _ } = look;
         let mut present = Present::default();
         for (repository, ours) in &ours.repositories {
             let held = present.repositories.entry(repository.clone()).or_default();
@@ -166,7 +238,7 @@ impl SiteRegistry {
     /// Every manifest below it is there. Blobs are the registry's own care: it took the manifests only with them.
     async fn is_whole(
         &self,
-        facts: &mut HashMap<Digest, Facts>,
+        facts: &mut KnownFacts,
         artifact: &Artifact,
         platforms: &PlatformFilter,
     ) -> Result<bool, PlaceError> {
@@ -212,11 +284,7 @@ impl SiteRegistry {
         }
     }
 
-    pub(super) async fn observe_all_tags(
-        &self,
-        repository: &RepositoryName,
-        held: &mut Held,
-    ) -> Result<(), PlaceError> {
+    async fn all_tags(&self, repository: &RepositoryName, held: &mut Held) -> Result<(), PlaceError> {
         let tags = match self.client.tags(&self.repository(repository)).await {
             Ok(tags) => tags,
             Err(error) if error.is_not_found() => return Ok(()),
@@ -242,26 +310,7 @@ impl SiteRegistry {
         Ok(())
     }
 
-    pub(super) async fn remove(&self, removal: &Removal) -> Result<bool, PlaceError> {
-        match removal {
-            Removal::Tag { repository, tag, digest } => {
-                let reference = Reference::Tag(tag.clone());
-                if self.digest(repository, &reference).await? != Some(*digest) {
-                    return Ok(false);
-                }
-                Ok(self.client.delete_manifest(&self.repository(repository), &reference).await?)
-            }
-            Removal::Manifest(artifact) => {
-                let repository = self.repository(&artifact.repository);
-                Ok(self.client.delete_manifest(&repository, &Reference::Digest(artifact.digest)).await?)
-            }
-        }
-    }
-
-    pub(super) async fn graph(
-        &self,
-        artifact: &Artifact,
-    ) -> Result<(BTreeMap<Digest, Node>, BTreeMap<Tag, Digest>), PlaceError> {
+    async fn walk(&self, artifact: &Artifact) -> Result<Graph, PlaceError> {
         let repository = self.repository(&artifact.repository);
         let mut nodes = BTreeMap::new();
         let mut tags = BTreeMap::new();

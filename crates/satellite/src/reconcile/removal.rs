@@ -42,7 +42,7 @@ impl Reconciler {
         plan: &mut Plan,
         turn: &mut Turn,
     ) {
-        let local = works.place.is_local();
+        let local = works.place.holds_only_ours();
         if !local {
             // Other people's tags have to be known before anything is removed.
             let repositories: BTreeSet<_> =
@@ -137,7 +137,7 @@ impl Reconciler {
                 Removal::Manifest(artifact) => drop(held.manifests.remove(&artifact.digest)),
             }
         }
-        if !works.place.is_local()
+        if !works.place.holds_only_ours()
             && let Err(error) = self.record.forget(&works.name, removal)
         {
             tracing::warn!(%error, "the record of what is in the site's registry cannot be kept");

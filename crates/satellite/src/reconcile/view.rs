@@ -14,6 +14,8 @@ use super::works::Works;
 use super::{Reconciler, show};
 use crate::config::Shared;
 use crate::desired::{Desired, Upstream};
+use crate::destination::Look;
+use crate::names::Naming;
 use crate::plan::{self, Artifact, Input, OpenTag, Ownership, Plan, Present};
 
 /// Tags resolved at once.
@@ -94,7 +96,13 @@ impl Reconciler {
         let ours = self.record.of(&works.name);
         works
             .place
-            .observe(&asked, ours, &config.platforms, config.referrer_interval)
+            .observe(Look {
+                asked: &asked,
+                ours,
+                platforms: &config.platforms,
+                recheck: config.referrer_interval,
+                naming: &Naming::default(),
+            })
             .await
             .map_err(|error| format!("the destination cannot be looked at: {error}"))
     }
@@ -123,9 +131,9 @@ impl Reconciler {
     ) -> Plan {
         let ours = self.record.of(&works.name);
         let ownership =
-            if works.place.is_local() { Ownership::Everything } else { Ownership::Recorded(ours) };
+            if works.place.holds_only_ours() { Ownership::Everything } else { Ownership::Recorded(ours) };
         let wanted = plan::asked(&desired.entries, resolved).artifacts.into_keys().collect();
-        let (arriving, busy) = if works.place.is_local() {
+        let (arriving, busy) = if works.place.holds_only_ours() {
             (works.arriving(&wanted, present), works.repositories())
         } else {
             // There the record tells what may be removed, and nothing unfinished stands in it.

@@ -2,22 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use fleet_protocol::registration::StateConfig;
 use oci::{Digest, RepositoryName};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, Id, JoinSet};
-use transfer::{
-    Cause, CopyError, CopyRequest, Engine, EngineOptions, Observer as _, Outcome, RegistrySource,
-    SourceErrorKind,
-};
+use transfer::{Observer as _, Outcome, Progress, RegistrySource};
 use url::Url;
 
 use crate::config::{ByoRegistry, Effective, TlsTrust};
 use crate::desired::Upstream;
-use crate::destination::Place;
+use crate::destination::{self, Destination, Pull, PullError};
 use crate::identity::EdgeIdentity;
 use crate::plan::{self, Artifact, Fetch, Make, Present, Want};
 use crate::transfers::Transfers;
@@ -79,31 +75,7 @@ pub(super) struct Ended {
     pub(super) artifact: Artifact,
     /// What stood for its referrers when it began.
     pub(super) referrers: BTreeSet<Digest>,
-    pub(super) outcome: Result<Outcome, Failed>,
-}
-
-/// Why a download failed.
-pub(super) struct Failed {
-    pub(super) reason: String,
-    pub(super) temporary: bool,
-    pub(super) retry_after: Option<Duration>,
-    /// The registry did not let us.
-    pub(super) denied: bool,
-}
-
-impl Failed {
-    pub(super) fn new(reason: String, temporary: bool) -> Self {
-        Self { reason, temporary, retry_after: None, denied: false }
-    }
-}
-
-impl From<CopyError> for Failed {
-    fn from(error: CopyError) -> Self {
-        let denied = matches!(&*error.cause, Cause::Source(source) if source.kind == SourceErrorKind::Denied);
-        // Which artifact it is stands beside it already.
-        let reason = format!("{}: {}", error.part, error.cause);
-        Self { temporary: error.is_retryable(), retry_after: error.retry_after(), reason, denied }
-    }
+    pub(super) outcome: Result<Outcome, PullError>,
 }
 
 /// The upstream, the destination, and the downloads between them. Dropping it stops them where they stand.
@@ -112,11 +84,10 @@ pub(super) struct Works {
     /// The destination's address, by which the record of what is ours knows it.
     pub(super) name: String,
     pub(super) upstream: Arc<Upstream>,
-    pub(super) place: Place,
-    engine: Engine,
+    pub(super) place: Box<dyn Destination>,
     arriving: Arc<Mutex<Arriving>>,
     permits: Arc<Semaphore>,
-    tasks: JoinSet<Result<Outcome, CopyError>>,
+    tasks: JoinSet<Result<Outcome, PullError>>,
     running: BTreeMap<Artifact, AbortHandle>,
     artifacts: HashMap<Id, (Artifact, BTreeSet<Digest>)>,
     transfers: Transfers,
@@ -149,9 +120,6 @@ impl Works {
         *works = None;
         let upstream = Upstream::new(registration, config, identity)
             .map_err(|error| format!("the central registry cannot be used: {error}"))?;
-        let place =
-            Place::open(config, store).map_err(|error| format!("the destination cannot be used: {error}"))?;
-        let name = config.byo_registry.as_ref().map(|site| site.url.to_string()).unwrap_or_default();
         let arriving = Arc::<Mutex<Arriving>>::default();
         let (heard, watched) = (arriving.clone(), transfers.clone());
         let observer = move |event: &transfer::Event| {
@@ -161,14 +129,13 @@ impl Works {
                 arriving.entry(repository.clone()).or_default().insert(*digest);
             }
         };
-        let options = EngineOptions { observer: Arc::new(observer), ..EngineOptions::default() };
-        let engine = Engine::new(place.transfer(), options);
+        let place = destination::open(config, store, Arc::new(observer))
+            .map_err(|error| format!("the destination cannot be used: {error}"))?;
         *works = Some(Self {
             basis,
-            name,
+            name: place.name(),
             upstream: Arc::new(upstream),
             place,
-            engine,
             arriving,
             permits: Arc::new(Semaphore::new(ARTIFACTS)),
             tasks: JoinSet::new(),
@@ -234,17 +201,18 @@ impl Works {
         if self.running.contains_key(&make.artifact) {
             return Ok(());
         }
-        let mut request = self.request(upstream, make, attempts, config)?;
-        request.tags.clear();
-        let (engine, permits) = (self.engine.clone(), self.permits.clone());
+        let mut pull = self.request(upstream, make, attempts, config)?;
+        pull.tags.clear();
+        let progress = pull.progress.clone();
+        let pulling = self.place.pull(pull);
+        let permits = self.permits.clone();
         let only_referrers = make.fetch == Fetch::Referrers;
         let (transfers, artifact) = (self.transfers.clone(), make.artifact.clone());
         let reference = super::show::reference(make);
         let task = self.tasks.spawn(async move {
             let _permit = permits.acquire().await;
-            let _shown =
-                (!only_referrers).then(|| transfers.begin(artifact, reference, request.progress.clone()));
-            if only_referrers { engine.copy_referrers(&request).await } else { engine.copy(&request).await }
+            let _shown = (!only_referrers).then(|| transfers.begin(artifact, reference, progress));
+            pulling.await
         });
         self.artifacts.insert(task.id(), (make.artifact.clone(), make.referrers.clone()));
         self.running.insert(make.artifact.clone(), task);
@@ -255,11 +223,11 @@ impl Works {
     pub(super) async fn next(&mut self) -> Option<Ended> {
         loop {
             let (id, outcome) = match self.tasks.join_next_with_id().await? {
-                Ok((id, outcome)) => (id, outcome.map_err(Failed::from)),
+                Ok((id, outcome)) => (id, outcome),
                 Err(error) => {
                     let reason =
                         "the download ended abnormally; this is a fault of the satellite, see its log";
-                    (error.id(), Err(Failed::new(reason.to_owned(), error.is_cancelled())))
+                    (error.id(), Err(PullError::new(reason, error.is_cancelled())))
                 }
             };
             let Some((artifact, referrers)) = self.artifacts.remove(&id) else { continue };
@@ -277,11 +245,9 @@ impl Works {
         upstream: &Upstream,
         make: &Make,
         config: &Effective,
-    ) -> Result<Outcome, Failed> {
-        let mut request =
-            self.request(upstream, make, 0, config).map_err(|reason| Failed::new(reason, false))?;
-        request.referrers = false;
-        Ok(self.engine.copy(&request).await?)
+    ) -> Result<Outcome, PullError> {
+        let pull = self.request(upstream, make, 0, config).map_err(|reason| PullError::new(reason, false))?;
+        self.place.pull(Pull { part: Fetch::Nothing, ..pull }).await
     }
 
     /// Where groups name several registries for the same digest, each try goes to the next one.
@@ -291,7 +257,7 @@ impl Works {
         make: &Make,
         attempts: u32,
         config: &Effective,
-    ) -> Result<CopyRequest, String> {
+    ) -> Result<Pull, String> {
         let turn = attempts as usize % make.registries.len().max(1);
         let registry = make.registries.get(turn).ok_or("no registry is named for it")?;
         let client = upstream
@@ -299,16 +265,14 @@ impl Works {
             .and_then(|endpoint| upstream.client(&endpoint))
             .map_err(|error| error.to_string())?;
         let source = RegistrySource::new(&client, make.artifact.repository.clone());
-        let repository = self.place.repository(&make.artifact.repository);
-        let mut request = CopyRequest::new(Arc::new(source), repository, make.artifact.digest);
-        request.tags.clone_from(&make.tags);
-        request.platforms = make.platforms.within(&config.platforms);
-        Ok(request)
-    }
-}
-
-impl Drop for Works {
-    fn drop(&mut self) {
-        self.engine.shutdown();
+        Ok(Pull {
+            artifact: make.artifact.clone(),
+            tags: make.tags.clone(),
+            part: make.fetch,
+            platforms: make.platforms.within(&config.platforms),
+            names: Vec::new(),
+            source: Some(Arc::new(source)),
+            progress: Arc::<Progress>::default(),
+        })
     }
 }
