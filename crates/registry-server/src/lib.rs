@@ -31,5 +31,5 @@ pub use access::{
 };
 pub use error::{ErrorCode, RegistryError};
 pub use events::{Event, EventKind, Observer};
-pub use options::{Namespaces, Options};
+pub use options::{Namespaces, Options, Places};
 pub use router::router;

@@ -1,6 +1,5 @@
 //! What a program decides about its registry, apart from who may use it.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use oci::RepositoryName;
@@ -12,6 +11,9 @@ use crate::events::Observer;
 pub struct Options {
     /// Upstream hosts for which this registry answers under `?ns=`.
     pub namespaces: Namespaces,
+    /// The upstream host for which requests without a `?ns=` are meant: for clients that send none, on a listener of their
+    /// own.
+    pub assumed_namespace: Option<String>,
     /// The largest manifest taken, in bytes. OCI Distribution asks for at least 4 MiB.
     pub manifest_limit: usize,
     /// The largest page of tags, repositories or referrers in one answer; more is told by a `Link` header.
@@ -26,6 +28,7 @@ impl Default for Options {
     fn default() -> Self {
         Options {
             namespaces: Namespaces::default(),
+            assumed_namespace: None,
             manifest_limit: 4 * 1024 * 1024,
             page_limit: 1000,
             chunk_min_length: None,
@@ -38,6 +41,7 @@ impl std::fmt::Debug for Options {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Options")
             .field("namespaces", &self.namespaces)
+            .field("assumed_namespace", &self.assumed_namespace)
             .field("manifest_limit", &self.manifest_limit)
             .field("page_limit", &self.page_limit)
             .field("chunk_min_length", &self.chunk_min_length)
@@ -50,22 +54,27 @@ impl std::fmt::Debug for Options {
 /// keeps the repositories of each.
 ///
 /// A mirror that answered `?ns=quay.io` with an image of the same name from elsewhere would hand out foreign
-/// content under a trusted name; so every host is refused until it is listed, or else looked for below its own name, where
-/// nothing but its own can be. Clones share one list, which may change while the registry serves: a satellite learns its
-/// central registry's host only when it registers.
+/// content under a trusted name. So every host is refused until it is listed, or else looked for below its own name; and
+/// a place that belongs to one host is never reached by way of another. Clones share one list, which may change while the
+/// registry serves: a satellite learns its central registry's host only when it registers.
 #[derive(Debug, Clone, Default)]
-pub struct Namespaces(Arc<RwLock<Known>>);
+pub struct Namespaces(Arc<RwLock<Places>>);
 
-#[derive(Debug, Default)]
-struct Known {
-    /// Host and the prefix of its repositories, which may be empty.
-    prefixes: BTreeMap<String, String>,
-    /// Whether a host that is not listed is looked for below its name.
-    others: bool,
+/// Where the repositories of upstream hosts are. Hosts are `host` or `host:port`, in any case.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Places {
+    /// Hosts whose every repository has its own path here, whatever its name is: those from which this registry is filled.
+    pub whole: Vec<String>,
+    /// Hosts with the prefix of their repositories, which may be empty. They come before `whole`.
+    pub prefixes: Vec<(String, String)>,
+    /// Whether a host that is listed nowhere, and has no port, is looked for below its own name.
+    pub others: bool,
+    /// Prefixes below which there is nothing of any host.
+    pub reserved: Vec<String>,
 }
 
 impl Namespaces {
-    /// A list of these hosts (`host` or `host:port`, any case), whose repositories have their own path here.
+    /// These hosts, whose every repository has its own path here.
     pub fn new<I, S>(hosts: I) -> Self
     where
         I: IntoIterator<Item = S>,
@@ -82,37 +91,95 @@ impl Namespaces {
         I: IntoIterator<Item = S>,
         S: AsRef<str>,
     {
-        self.map(hosts.into_iter().map(|host| (host.as_ref().to_owned(), String::new())), false);
+        let whole = hosts.into_iter().map(|host| host.as_ref().to_owned()).collect();
+        self.map(Places { whole, ..Places::default() });
     }
 
-    /// Puts these hosts, each with the prefix of its repositories, in the place of all earlier ones. With `others`, a
-    /// host without a port that is not among them has its own name for a prefix.
-    pub fn map<I>(&self, prefixes: I, others: bool)
-    where
-        I: IntoIterator<Item = (String, String)>,
-    {
-        let prefixes = prefixes
-            .into_iter()
-            .map(|(host, prefix)| (hub(&host.to_ascii_lowercase()).to_owned(), prefix))
-            .collect();
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Known { prefixes, others };
+    /// Puts these places in the place of all earlier ones.
+    pub fn map(&self, mut places: Places) {
+        let all = places.whole.iter_mut().chain(places.prefixes.iter_mut().map(|(host, _)| host));
+        all.for_each(|host| *host = normalized(host));
+        for prefix in places.prefixes.iter_mut().map(|(_, prefix)| prefix).chain(&mut places.reserved) {
+            *prefix = prefix.trim_matches('/').to_owned();
+        }
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = places;
     }
 
-    /// Below which prefix the repositories of a host are, which may be empty; none where the host is refused.
-    pub fn prefix(&self, host: &str) -> Option<String> {
-        let host = host.to_ascii_lowercase();
-        let host = hub(&host);
-        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let own = || {
-            (known.others && !host.contains('/') && host.parse::<RepositoryName>().is_ok()).then_some(host)
+    /// Where a repository of a host is; none where the host is refused, or where what is there is not that host's.
+    pub fn place(&self, host: &str, repository: &RepositoryName) -> Option<RepositoryName> {
+        let host = normalized(host);
+        let places = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let place = match places.prefix(&host)? {
+            Prefix::Whole => repository.clone(),
+            Prefix::Below(prefix) => {
+                let place = join(prefix, repository)?;
+                // Whence this registry is filled shares its places with everybody.
+                let others = places
+                    .prefixes
+                    .iter()
+                    .filter(|(other, _)| *other != host && !places.whole.contains(other));
+                let mut deeper = others.filter(|(_, other)| other.len() > prefix.len());
+                let foreign = prefix.is_empty() && place.as_str().split('/').next().is_some_and(is_host)
+                    || deeper.any(|(_, other)| place.as_str() != other && is_below(place.as_str(), other));
+                if foreign && !places.whole.contains(&host) {
+                    return None;
+                }
+                place
+            }
         };
-        known.prefixes.get(host).map(String::as_str).or_else(own).map(str::to_owned)
+        (!places.reserved.iter().any(|reserved| is_below(place.as_str(), reserved))).then_some(place)
     }
 
-    /// Whether requests for this host are answered.
+    /// Whether requests for this host are answered at all.
     pub fn accepts(&self, host: &str) -> bool {
-        self.prefix(host).is_some()
+        self.0.read().unwrap_or_else(PoisonError::into_inner).prefix(&normalized(host)).is_some()
     }
+
+    /// Whether everything that is here is this host's.
+    pub fn is_whole(&self, host: &str) -> bool {
+        let places = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        matches!(places.prefix(&normalized(host)), Some(Prefix::Whole)) && places.reserved.is_empty()
+    }
+}
+
+enum Prefix<'a> {
+    Whole,
+    Below(&'a str),
+}
+
+impl Places {
+    /// Of a host in its normal form.
+    fn prefix<'a>(&'a self, host: &'a str) -> Option<Prefix<'a>> {
+        if let Some((_, prefix)) = self.prefixes.iter().rev().find(|(other, _)| other == host) {
+            return Some(Prefix::Below(prefix));
+        }
+        if self.whole.iter().any(|other| other == host) {
+            return Some(Prefix::Whole);
+        }
+        let own =
+            self.others && is_host(host) && !host.contains('/') && host.parse::<RepositoryName>().is_ok();
+        own.then_some(Prefix::Below(host))
+    }
+}
+
+fn join(prefix: &str, repository: &RepositoryName) -> Option<RepositoryName> {
+    if prefix.is_empty() { Some(repository.clone()) } else { format!("{prefix}/{repository}").parse().ok() }
+}
+
+/// Whether a path is a prefix, or below it, in whole segments.
+fn is_below(path: &str, prefix: &str) -> bool {
+    path.strip_prefix(prefix)
+        .is_some_and(|rest| prefix.is_empty() || rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Whether the first segment of an image's name is a registry's host, as clients tell it from a path.
+fn is_host(segment: &str) -> bool {
+    segment == "localhost" || segment.contains('.')
+}
+
+fn normalized(host: &str) -> String {
+    let host = host.to_ascii_lowercase();
+    hub(&host).to_owned()
 }
 
 /// Docker Hub's names are one host: containerd asks for `docker.io`, older tools for the hosts behind it.
@@ -124,45 +191,4 @@ fn hub(host: &str) -> &str {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_listed_hosts_are_accepted() {
-        let namespaces = Namespaces::new(["Harbor.example.com", "127.0.0.1:5000", "docker.io"]);
-        for (host, accepted) in [
-            ("harbor.example.com", true),
-            ("HARBOR.example.com", true),
-            ("127.0.0.1:5000", true),
-            ("127.0.0.1", false),
-            ("registry-1.docker.io", true),
-            ("quay.io", false),
-            ("", false),
-        ] {
-            assert_eq!(namespaces.accepts(host), accepted, "{host}");
-        }
-        let shared = namespaces.clone();
-        shared.replace(["quay.io"]);
-        assert!(namespaces.accepts("quay.io"));
-        assert!(!namespaces.accepts("docker.io"));
-    }
-
-    #[test]
-    fn each_host_has_a_place_of_its_own() {
-        let namespaces = Namespaces::default();
-        let map = [("docker.io", ""), ("Quay.io:443", "mirror/quay")];
-        namespaces.map(map.map(|(host, prefix)| (host.to_owned(), prefix.to_owned())), true);
-        for (host, prefix) in [
-            ("registry-1.docker.io", Some("")),
-            ("quay.io:443", Some("mirror/quay")),
-            ("quay.io", Some("quay.io")),
-            ("GHCR.io", Some("ghcr.io")),
-            ("ghcr.io:5000", None),
-            ("a/b", None),
-            ("..", None),
-            ("", None),
-        ] {
-            assert_eq!(namespaces.prefix(host).as_deref(), prefix, "{host}");
-        }
-    }
-}
+mod tests;

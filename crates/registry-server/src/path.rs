@@ -52,11 +52,11 @@ impl Target {
 }
 
 impl Target {
-    /// The same of the repository below a prefix; none where that is no name.
-    pub(crate) fn below(mut self, prefix: &str) -> Option<Self> {
-        if prefix.is_empty() {
-            return Some(self);
-        }
+    /// The same of the repository in another place; none where there is no such place. What is about no repository stays.
+    pub(crate) fn moved(
+        mut self,
+        place: impl FnOnce(&RepositoryName) -> Option<RepositoryName>,
+    ) -> Option<Self> {
         match &mut self {
             Target::Base | Target::Catalog => {}
             Target::Tags(name)
@@ -65,7 +65,7 @@ impl Target {
             | Target::NoManifest(name, _)
             | Target::Blob(name, _)
             | Target::Uploads(name)
-            | Target::Upload(name, _) => *name = format!("{prefix}/{name}").parse().ok()?,
+            | Target::Upload(name, _) => *name = place(name)?,
         }
         Some(self)
     }

@@ -52,6 +52,9 @@ impl<'a> Query<'a> {
             };
             if slot.is_none() {
                 *slot = Some(decoded(value)?);
+            } else if key == "ns" && parsed.ns != Some(decoded(value)?) {
+                // Whoever looked at one of them, a proxy say, must not be answered for the other.
+                return Err(RegistryError::bad_request("`ns` names two hosts"));
             }
         }
         Ok(parsed)
@@ -92,6 +95,9 @@ mod tests {
         let many = "tag=a&".repeat(MAX_TAGS + 1);
         assert!(Query::parse(Some(&many)).is_err());
         assert!(Query::parse(Some("last=%ff")).is_err());
+        assert!(Query::parse(Some("ns=docker.io&ns=quay.io")).is_err());
+        assert!(Query::parse(Some("ns=quay.io&ns=")).is_err());
+        assert!(Query::parse(Some("ns=quay.io&ns=quay%2Eio")).is_ok());
     }
 
     proptest! {

@@ -21,7 +21,7 @@ use crate::access::{AccessPolicy, Action, Authentication, Caller, Decision, Dema
 use crate::body;
 use crate::error::{ErrorCode, RegistryError};
 use crate::events::{Event, EventKind};
-use crate::options::Options;
+use crate::options::{Namespaces, Options};
 use crate::path::{self, Target};
 use crate::query::Query;
 use crate::respond::{self, OCI_NAMESPACE};
@@ -111,9 +111,8 @@ async fn handle(State(registry): State<Arc<Registry>>, request: Request) -> Resp
 async fn answer(registry: &Registry, head: &Parts, body: &mut Body) -> Result<Response, RegistryError> {
     let mut target = path::parse(head.uri.path())?;
     let query = Query::parse(head.uri.query())?;
-    if let Some(ns) = query.ns.as_deref() {
-        let place = registry.options.namespaces.prefix(ns).and_then(|prefix| target.below(&prefix));
-        target = place.ok_or_else(|| {
+    if let Some(ns) = query.ns.as_deref().or(registry.options.assumed_namespace.as_deref()) {
+        target = in_namespace(&registry.options.namespaces, ns, target).ok_or_else(|| {
             RegistryError::new(
                 ErrorCode::NameUnknown,
                 format!("this registry holds nothing of `{}`: ask that registry itself", shortened(ns)),
@@ -136,6 +135,16 @@ async fn answer(registry: &Registry, head: &Parts, body: &mut Body) -> Result<Re
         response.headers_mut().insert(OCI_NAMESPACE.clone(), respond::header_text(ns));
     }
     Ok(response)
+}
+
+/// What a request means that is one of a host; none where nothing of that host can be in that place.
+fn in_namespace(namespaces: &Namespaces, host: &str, target: Target) -> Option<Target> {
+    match target {
+        Target::Base => namespaces.accepts(host).then_some(target),
+        // A list of everything would tell of other hosts, too.
+        Target::Catalog => namespaces.is_whole(host).then_some(target),
+        target => target.moved(|repository| namespaces.place(host, repository)),
+    }
 }
 
 async fn route(asked: &Asked<'_>, target: Target, body: &mut Body) -> Result<Response, RegistryError> {

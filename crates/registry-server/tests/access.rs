@@ -14,7 +14,7 @@ use http::request::Parts;
 use oci::{Digest, RepositoryName};
 use registry_server::{
     AccessPolicy, Action, Authentication, Caller, Decision, Demand, Event, EventKind, FullAccess, Namespaces,
-    Observer, Options, Refusal,
+    Observer, Options, Places, Refusal,
 };
 use reqwest::{Client, Method, Response};
 
@@ -222,11 +222,13 @@ async fn namespaces_are_answered_only_where_they_are_ours() {
 #[tokio::test]
 async fn what_another_host_holds_is_below_its_name() {
     let namespaces = Namespaces::default();
-    namespaces.map([("docker.io".to_owned(), String::new())], true);
+    let prefixes = vec![("docker.io".to_owned(), String::new())];
+    namespaces.map(Places { prefixes, others: true, reserved: vec!["dev".to_owned()], ..Places::default() });
     let options = Options { namespaces, ..Options::default() };
     let registry = Registry::start(FullAccess, options).await;
     let own = push(&registry, "library/x", "own").await;
     let quays = push(&registry, "quay.io/library/x", "quay's").await;
+    let pushed = push(&registry, "dev/x", "pushed here").await;
     for (digest, host, status) in [
         (&own, "docker.io", 200),
         (&quays, "docker.io", 404),
@@ -237,7 +239,41 @@ async fn what_another_host_holds_is_below_its_name() {
         let path = format!("/v2/library/x/blobs/{digest}?ns={host}");
         assert_eq!(send(&registry, Method::GET, &path, None).await.status(), status, "{path}");
     }
-    assert_eq!(send(&registry, Method::GET, "/v2/?ns=quay.io", None).await.status(), 200);
+    for (path, status) in [
+        ("/v2/?ns=quay.io".to_owned(), 200),
+        ("/v2/_catalog?ns=quay.io".to_owned(), 404),
+        (format!("/v2/library/x/blobs/{quays}?ns=quay.io&ns=docker.io"), 400),
+        (format!("/v2/quay.io/library/x/blobs/{quays}?ns=docker.io"), 404),
+        (format!("/v2/quay.io/library/x/blobs/{quays}"), 200),
+        (format!("/v2/dev/x/blobs/{pushed}"), 200),
+        (format!("/v2/dev/x/blobs/{pushed}?ns=docker.io"), 404),
+    ] {
+        assert_eq!(send(&registry, Method::GET, &path, None).await.status(), status, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_listener_of_one_host_answers_for_it_alone() {
+    let namespaces = Namespaces::default();
+    let prefixes = vec![("docker.io".to_owned(), "hub".to_owned())];
+    namespaces.map(Places { prefixes, ..Places::default() });
+    let assumed_namespace = Some("docker.io".to_owned());
+    let options = Options { namespaces, assumed_namespace, ..Options::default() };
+    let registry = Registry::start(FullAccess, options).await;
+    // What is pushed there is docker.io's, too.
+    let digest = push(&registry, "library/x", "hub's").await;
+    for (path, status) in [
+        ("/v2/".to_owned(), 200),
+        (format!("/v2/library/x/blobs/{digest}"), 200),
+        (format!("/v2/library/x/blobs/{digest}?ns=docker.io"), 200),
+        (format!("/v2/library/x/blobs/{digest}?ns=quay.io"), 404),
+        (format!("/v2/hub/library/x/blobs/{digest}"), 404),
+        ("/v2/_catalog".to_owned(), 404),
+    ] {
+        let answer = send(&registry, Method::GET, &path, None).await;
+        assert_eq!(answer.status(), status, "{path}");
+        assert_eq!(answer.headers().contains_key("oci-namespace"), path.ends_with("ns=docker.io"), "{path}");
+    }
 }
 
 #[derive(Default)]

@@ -19,6 +19,7 @@ use url::Url;
 
 pub mod flags;
 pub mod identity;
+pub mod lan;
 pub mod layer;
 pub mod live;
 pub mod load;
@@ -28,6 +29,7 @@ pub mod remote;
 pub(crate) mod testing;
 
 pub use self::identity::{ExpectedServer, IdentitySettings, IdentitySource};
+pub use lan::{CertificateFiles, LanSettings, LocalNamespaces};
 pub use layer::Layer;
 pub use live::LiveConfig;
 pub use load::{ConfigError, Environment, Invocation};
@@ -129,8 +131,8 @@ pub struct TlsTrust {
 pub struct Listen {
     /// The address.
     pub address: SocketAddr,
-    /// Whether the site itself named it (`--registry-listen`), which is what allows more than loopback.
-    pub by_site: bool,
+    /// Whether the site allows more than loopback (`--registry-listen-unsecure`).
+    pub unsecure: bool,
 }
 
 /// How the container runtimes of this machine are reached: the site's word alone, because it runs commands as root.
@@ -175,8 +177,14 @@ pub struct Site {
     pub shutdown_timeout: Duration,
     /// Time between two scrubs (every stored byte is read and its digest checked).
     pub scrub_interval: Duration,
-    /// Whether a flag or variable names the listening address, which is what allows more than loopback.
-    pub listen_by_site: bool,
+    /// Whether the site allows the open registry beyond loopback.
+    pub listen_unsecure: bool,
+    /// The registry's listener for other machines of the site.
+    pub lan: Option<LanSettings>,
+    /// What of the registry is the site's own.
+    pub local_namespaces: LocalNamespaces,
+    /// Where Docker finds docker.io and nothing else, where the site says so.
+    pub docker_mirror_listen: Option<SocketAddr>,
     /// How the container runtimes are reached.
     pub runtimes: Runtimes,
     /// What flags, environment and the config file say of the settings that a remote config may also set.

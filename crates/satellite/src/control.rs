@@ -76,6 +76,8 @@ pub struct RegistryStatus {
     pub namespaces: Vec<String>,
     /// The registry of the site's own, if artifacts go there.
     pub byo_registry: Option<String>,
+    /// Beginnings of repositories' names that are the site's own.
+    pub local_namespaces: Vec<String>,
     /// Directory of the store.
     pub data_dir: PathBuf,
     /// Bytes of all content; shared content counts once.

@@ -19,6 +19,8 @@ fn main() -> ExitCode {
             run::run(*site)
         }
         Ok(Invocation::Mirrors(action)) => commands::mirrors(&action),
+        Ok(Invocation::Ca { action, config_dir }) => commands::ca(&action, &config_dir),
+        Ok(Invocation::Accounts(action)) => commands::accounts(&action),
         Ok(Invocation::Ask { command, control_socket }) => commands::ask(&command, &control_socket),
         Err(ConfigError::Answer(text)) => {
             commands::print(&text);

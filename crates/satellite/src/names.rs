@@ -149,6 +149,7 @@ mod tests {
     use registry_server::Namespaces;
 
     use super::*;
+    use crate::config::LocalNamespaces;
 
     fn naming(central: &[&str], explicit: &[(&str, &str)]) -> Naming {
         let central: Vec<String> = central.iter().map(|&host| host.to_owned()).collect();
@@ -267,16 +268,11 @@ mod tests {
             let explicit: BTreeMap<String, String> =
                 explicit.into_iter().map(|(host, prefix)| (host.to_ascii_lowercase(), prefix)).collect();
             let namespaces = Namespaces::default();
-            namespaces.map(namespaces::places(&central, &explicit), true);
+            namespaces.map(namespaces::answered(&central, &explicit, &LocalNamespaces::default()));
             let names = Naming::new(&central, &explicit).of(&repository.parse().unwrap());
             for name in &names {
-                let prefix = namespaces.prefix(&name.host);
-                let found = match prefix.as_deref() {
-                    None => None,
-                    Some("") => Some(name.path.clone()),
-                    Some(prefix) => Some(format!("{prefix}/{}", name.path)),
-                };
-                prop_assert_eq!(found.as_deref(), Some(repository.as_str()), "{}", name);
+                let found = namespaces.place(&name.host, &name.path.parse().unwrap());
+                prop_assert_eq!(found.as_ref().map(RepositoryName::as_str), Some(repository.as_str()), "{}", name);
             }
             let mut texts: Vec<String> = names.iter().map(ToString::to_string).collect();
             texts.sort();
@@ -284,7 +280,7 @@ mod tests {
             prop_assert_eq!(texts.len(), names.len(), "no name twice");
             // Another host's are never Docker Hub's.
             let foreign = names.iter().any(|name| name.origin == Origin::Upstream && name.host != HUB);
-            let hub = explicit.get(HUB).is_none_or(String::is_empty);
+            let hub = explicit.iter().all(|(host, prefix)| canonical(host) != HUB || prefix.is_empty());
             if hub && foreign && !explicit.values().any(String::is_empty) {
                 prop_assert!(!names.iter().any(|name| name.origin == Origin::Upstream && name.host == HUB));
             }

@@ -29,6 +29,8 @@ use crate::maintenance;
 use crate::mirrors;
 use crate::schedulers::{Core, Parts};
 use crate::sealed::{Notice, Vault};
+use crate::serve::accounts::Accounts;
+use crate::serve::lan::{self, LanListener};
 use crate::serve::{LocalRegistry, ServeError, namespaces};
 use crate::status::StatusBoard;
 
@@ -134,7 +136,12 @@ async fn live(
         let registry = LocalRegistry::start(
             store.clone(),
             boot.listen.address,
-            namespaces::places(&namespaces::kept(&site.config_dir), &boot.mirror_paths),
+            namespaces::answered(
+                &namespaces::kept(&site.config_dir),
+                &boot.mirror_paths,
+                &site.local_namespaces,
+            ),
+            &site.local_namespaces,
             shutdown_timeout,
         )
         .await?;
@@ -151,6 +158,22 @@ async fn live(
         opened: OnceLock::new(),
         token: watch::Sender::new(site.token.clone().filter(|_| !site.identity.is_spiffe())),
         sync: Arc::new(Notify::new()),
+    });
+    let lan = site.lan.clone().map(|settings| {
+        let accounts = Accounts::default();
+        let offered = |registry: &LocalRegistry| {
+            let (namespaces, local) = (registry.namespaces().clone(), site.local_namespaces.clone());
+            lan::registry(store.clone(), namespaces, accounts.clone(), local)
+        };
+        LanListener::start(lan::Parts {
+            settings,
+            config_dir: site.config_dir.clone(),
+            registry: registry.as_ref().map(offered),
+            accounts,
+            extra: axum::Router::new(),
+            board: subject.board.clone(),
+            drain: shutdown_timeout,
+        })
     });
     let control = ControlServer::start(&site.control_socket, Arc::clone(&subject))?;
     let stop = CancellationToken::new();
@@ -193,7 +216,12 @@ async fn live(
                 registry.shutdown().await;
             }
         };
-        tokio::join!(tasks.wait(), registry, control.shutdown());
+        let lan = async {
+            if let Some(lan) = lan {
+                lan.shutdown().await;
+            }
+        };
+        tokio::join!(tasks.wait(), registry, lan, control.shutdown());
     };
     tokio::select! {
         () = orderly => tracing::info!("ended"),
@@ -251,6 +279,7 @@ async fn replicate(
             config.clone(),
             vault.clone(),
             hosts,
+            subject.site.local_namespaces.clone(),
         )));
     }
     tasks.spawn(

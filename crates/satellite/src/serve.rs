@@ -1,4 +1,4 @@
-//! The local registry: anybody on this machine pulls, nobody pushes.
+//! The local registry: anybody on this machine pulls, and pushes only into what is the site's own.
 //!
 //! It is the first thing that a start brings up and the last that a shutdown takes down, and it needs nothing but the
 //! store: no network, no credentials, no sealed state.
@@ -10,12 +10,20 @@ use std::time::Duration;
 
 use blob_store::Store;
 use registry_server::listen::{self, Limits};
-use registry_server::{AnonymousRead, Namespaces, Options};
+use registry_server::{Namespaces, Options, Places};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+pub mod access;
+pub mod accounts;
+pub mod addresses;
+mod certificate;
+pub mod lan;
+pub mod local_ca;
 pub mod namespaces;
+
+use crate::config::LocalNamespaces;
 
 /// Connections at the same time: the container runtimes of one machine or a small site.
 const CONNECTIONS: usize = 512;
@@ -51,22 +59,24 @@ pub enum ServeError {
 }
 
 impl LocalRegistry {
-    /// Binds `address` and serves `store` on it, with the repositories of upstream hosts at these places.
+    /// Binds `address` and serves `store` on it, with the repositories of upstream hosts at these places, and these
+    /// namespaces to push into.
     ///
     /// # Errors
     /// [`ServeError::Bind`].
     pub async fn start(
         store: Store,
         address: SocketAddr,
-        places: Vec<(String, String)>,
+        places: Places,
+        local: &LocalNamespaces,
         drain: Duration,
     ) -> Result<Self, ServeError> {
         let listener = TcpListener::bind(address).await.map_err(|source| bind_error(address, source))?;
         let address = listener.local_addr().unwrap_or(address);
         let namespaces = Namespaces::default();
-        namespaces.map(places, true);
+        namespaces.map(places);
         let options = Options { namespaces: namespaces.clone(), ..Options::default() };
-        let router = registry_server::router(store, Arc::new(AnonymousRead), options);
+        let router = registry_server::router(store, Arc::new(access::Open::new(local)), options);
         let limits = Limits { connections: CONNECTIONS, drain, ..Limits::default() };
         let stop = CancellationToken::new();
         let stopped = stop.clone().cancelled_owned();

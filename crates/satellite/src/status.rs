@@ -43,6 +43,8 @@ pub struct Status {
     pub config: ConfigStatus,
     /// The mirrors of this machine's container runtimes.
     pub mirrors: MirrorsStatus,
+    /// The listener for other machines of the site, if there shall be one.
+    pub lan: Option<LanStatus>,
     /// The last reconcile.
     pub last_sync: Option<LastSync>,
     /// Things that a person should look at and that belong to no artifact.
@@ -66,6 +68,7 @@ impl Default for Status {
             conflicts: Vec::new(),
             config: ConfigStatus::default(),
             mirrors: MirrorsStatus::default(),
+            lan: None,
             last_sync: None,
             warnings: Vec::new(),
         }
@@ -304,6 +307,28 @@ pub struct RuntimeMirrors {
     pub state: String,
     /// Why, or what was done.
     pub message: Option<String>,
+}
+
+/// The listener for other machines of the site.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LanStatus {
+    /// Where it listens; `None` while it does not.
+    pub address: Option<String>,
+    /// Whose its certificate is: `local_ca` or `files`.
+    pub certificate: String,
+    /// What the certificate names, where the local authority signed it.
+    pub names: Vec<String>,
+    /// When the certificate ends.
+    pub expires_at: Option<Timestamp>,
+    /// When the local authority ends.
+    pub authority_expires_at: Option<Timestamp>,
+    /// Accounts that may log in.
+    pub accounts: u64,
+    /// Why it does not listen, or its certificate is not renewed.
+    pub problem: Option<String>,
+    /// Why the accounts are not those that the file says.
+    pub accounts_problem: Option<String>,
 }
 
 /// What the last reconcile did.

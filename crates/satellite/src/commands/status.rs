@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::text::{bytes, duration, lines, relative, short_digest, table};
 use crate::control::StatusDocument;
-use crate::status::{FollowStatus, FollowedBy, IdentityStatus, RegistrationState};
+use crate::status::{FollowStatus, FollowedBy, IdentityStatus, LanStatus, RegistrationState};
 
 pub(super) fn render(document: &StatusDocument) -> String {
     let now = jiff::Timestamp::now();
@@ -45,6 +45,12 @@ pub(super) fn render(document: &StatusDocument) -> String {
         (_, Some(url)) => line("registry", &format!("{url} (the site's own)")),
         (Some(address), None) => line("registry", &format!("http://{address}{namespaces}")),
         (None, None) => line("registry", "(none)"),
+    }
+    if let Some(lan) = &satellite.lan {
+        line("lan", &self::lan(lan, now));
+    }
+    if !registry.local_namespaces.is_empty() {
+        line("site's own", &registry.local_namespaces.join(", "));
     }
     line(
         "store",
@@ -161,6 +167,13 @@ pub(super) fn render(document: &StatusDocument) -> String {
         }
     }
     text
+}
+
+fn lan(lan: &LanStatus, now: jiff::Timestamp) -> String {
+    let Some(address) = &lan.address else { return "does not listen".to_owned() };
+    let whose = if lan.certificate == "files" { "the site's" } else { "the local authority's" };
+    let until = relative(lan.expires_at, now);
+    format!("https://{address}, {} accounts, {whose} certificate ends {until}", lan.accounts)
 }
 
 fn follows(follow: &FollowStatus, now: jiff::Timestamp) -> String {

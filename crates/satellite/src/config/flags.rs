@@ -15,6 +15,7 @@ use url::Url;
 
 use super::{ExpectedServer, LogLevel};
 
+pub mod lan;
 pub mod mirrors;
 
 /// Keeps the artifacts of its groups whole at the edge and serves them with the cloud gone.
@@ -43,6 +44,18 @@ pub enum Command {
         /// What to do.
         #[command(subcommand)]
         action: Box<mirrors::MirrorsAction>,
+    },
+    /// This satellite's own authority for the LAN.
+    Ca {
+        /// What to do.
+        #[command(subcommand)]
+        action: lan::CaAction,
+    },
+    /// Accounts for the LAN.
+    Accounts {
+        /// What to do.
+        #[command(subcommand)]
+        action: lan::AccountsAction,
     },
 }
 
@@ -139,10 +152,12 @@ pub struct Flags {
     #[arg(long, value_name = "PASSWORD", value_parser = secret, help_heading = "Replication")]
     pub registry_password: Option<SecretString>,
 
-    /// Address and port of the local registry [default: 127.0.0.1:8585]. Naming it here is what allows an address
-    /// beyond loopback: everybody who reaches it can pull, nobody can push.
+    /// Address and port of the local registry, plain and open to everybody of this machine [default: 127.0.0.1:8585]
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = listen, help_heading = "Local registry")]
     pub registry_listen: Option<SocketAddr>,
+    /// The registry towards the site's own network.
+    #[command(flatten)]
+    pub lan: lan::LanFlags,
     /// Where the artifacts are kept [default: <config-dir>/registry]
     #[arg(long, value_name = "DIR", help_heading = "Local registry")]
     pub registry_data_dir: Option<PathBuf>,

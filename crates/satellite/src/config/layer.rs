@@ -120,7 +120,7 @@ pub(super) fn merge(site: &Site, remote: &Layer) -> Effective {
         byo_registry,
         tls: TlsTrust { ca_file: all.tls_ca_file, skip_verify: all.tls_skip_verify.unwrap_or(false) },
         harbor_registry_url: all.harbor_registry_url,
-        listen: Listen { address: all.listen.unwrap_or(DEFAULT_LISTEN), by_site: site.listen_by_site },
+        listen: Listen { address: all.listen.unwrap_or(DEFAULT_LISTEN), unsecure: site.listen_unsecure },
         gc: all.gc.unwrap_or(true),
         gc_grace: all.gc_grace.unwrap_or_else(|| minutes(10)),
         gc_interval: all.gc_interval.unwrap_or_else(|| minutes(10)),
@@ -173,9 +173,10 @@ pub(super) fn problems(effective: &Effective) -> Vec<Problem> {
             }
         }
     }
-    if !effective.listen.by_site && !effective.listen.address.ip().is_loopback() {
+    if !effective.listen.unsecure && !effective.listen.address.ip().is_loopback() {
         let what = format!(
-            "{} is beyond loopback; only --registry-listen (REGISTRY_LISTEN) allows that",
+            "{} is beyond loopback, where the registry would be plain HTTP and open to everybody; give other machines \
+             --lan-listen (LAN_LISTEN), or allow it with --registry-listen-unsecure (REGISTRY_LISTEN_UNSECURE=true)",
             effective.listen.address
         );
         found.push(Problem { variable: "REGISTRY_LISTEN", what });

@@ -15,10 +15,11 @@ use fleet_protocol::config::ConfigDocument;
 use oci::PlatformFilter;
 use url::Url;
 
+use super::flags::lan::{AccountsAction, CaAction};
 use super::flags::mirrors::MirrorsAction;
 use super::flags::{Cli, Command, Flags, Question, variable};
 use super::layer::{self, Layer, Origin};
-use super::{Effective, Runtimes, Site, identity, mirrors};
+use super::{Effective, Runtimes, Site, identity, lan, mirrors};
 use crate::sealed::field;
 
 const DEFAULT_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -89,6 +90,15 @@ pub enum Invocation {
     Run(Box<Site>),
     /// Configure the container runtimes by hand.
     Mirrors(Box<MirrorsAction>),
+    /// Do something with the local authority.
+    Ca {
+        /// What.
+        action: CaAction,
+        /// Where it is.
+        config_dir: PathBuf,
+    },
+    /// Do something with accounts.
+    Accounts(AccountsAction),
     /// Ask the one that runs.
     Ask {
         /// What.
@@ -124,8 +134,18 @@ where
     I: IntoIterator<Item = OsString>,
 {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    if let Some(action) = mirrors_action(&arguments)? {
-        return Ok(Invocation::Mirrors(action));
+    if let Some(cli) = by_hand(&arguments)? {
+        match cli.command {
+            Some(Command::Mirrors { action }) => return Ok(Invocation::Mirrors(action)),
+            Some(Command::Ca { action }) => {
+                let said = environment.get("CONFIG_DIR").map(|(value, _)| PathBuf::from(value));
+                let config_dir = cli.flags.config_dir.clone().or(said);
+                let config_dir = config_dir.map_or_else(|| self::config_dir(&cli.flags, environment), Ok)?;
+                return Ok(Invocation::Ca { action, config_dir });
+            }
+            Some(Command::Accounts { action }) => return Ok(Invocation::Accounts(action)),
+            Some(Command::Ask(_)) | None => {}
+        }
     }
     let (cli, origins) = overlay(&arguments, environment)?;
     let config_dir = config_dir(&cli.flags, environment)?;
@@ -137,26 +157,26 @@ where
     site(cli.flags, &origins, config_dir, control_socket).map(|site| Invocation::Run(Box::new(site)))
 }
 
-/// What `satellite mirrors` is to do, if that is what is called. It has flags of its own and no variables, so that the
+/// The commands that a person calls without a satellite.
+const BY_HAND: [&str; 3] = ["mirrors", "ca", "accounts"];
+
+/// What such a command is to do, if that is what is called. It has flags of its own and no variables, so that the
 /// satellite's settings, if there are any, mean nothing to it.
-fn mirrors_action(arguments: &[OsString]) -> Result<Option<Box<MirrorsAction>>, ConfigError> {
+fn by_hand(arguments: &[OsString]) -> Result<Option<Cli>, ConfigError> {
+    let is_one = |name: &str| BY_HAND.contains(&name);
     let matches = match command().try_get_matches_from(arguments) {
         Ok(matches) => matches,
         // What is wrong is said below, with the environment's names.
-        Err(_) if !arguments.iter().any(|argument| argument == "mirrors") => return Ok(None),
-        Err(error) => return Err(of_mirrors(&error)),
+        Err(_) if !arguments.iter().any(|argument| argument.to_str().is_some_and(is_one)) => return Ok(None),
+        Err(error) => return Err(said_by_hand(&error)),
     };
-    if matches.subcommand_name() != Some("mirrors") {
+    if !matches.subcommand_name().is_some_and(is_one) {
         return Ok(None);
     }
-    let cli = Cli::from_arg_matches(&matches).map_err(|error| of_mirrors(&error))?;
-    match cli.command {
-        Some(Command::Mirrors { action }) => Ok(Some(action)),
-        _ => Ok(None),
-    }
+    Cli::from_arg_matches(&matches).map(Some).map_err(|error| said_by_hand(&error))
 }
 
-fn of_mirrors(error: &clap::Error) -> ConfigError {
+fn said_by_hand(error: &clap::Error) -> ConfigError {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ConfigError::Answer(error.render().to_string()),
         _ => ConfigError::Usage(plain(error)),
@@ -339,7 +359,19 @@ fn site(
             .map_err(|why| ConfigError::of("MIRROR_PATH", why))?,
         ..Layer::default()
     };
-    let listen_by_site = said.listen.is_some();
+    let listen_unsecure = flags.lan.registry_listen_unsecure == Some(true);
+    let local_namespaces = flags.lan.local_namespaces.clone().unwrap_or_default();
+    let docker_mirror_listen = flags.lan.docker_mirror_listen;
+    if let Some(address) =
+        docker_mirror_listen.filter(|address| !address.ip().is_loopback() && !listen_unsecure)
+    {
+        return Err(ConfigError::of(
+            "DOCKER_MIRROR_LISTEN",
+            format!("{address} is beyond loopback, where it would be open"),
+        ));
+    }
+    let (lan, notes) = lan::settings(flags.lan).map_err(|(name, why)| ConfigError::of(name, why))?;
+    warnings.extend(notes);
     let mut registry_data_dir = flags.registry_data_dir;
     let (mut host_root, mut restart_command) = (flags.host_root, flags.restart_command);
     let mut layer = said;
@@ -362,7 +394,10 @@ fn site(
         traces: flags.otel_exporter_otlp_endpoint,
         shutdown_timeout: flags.shutdown_timeout.unwrap_or(DEFAULT_SHUTDOWN_TIMEOUT),
         scrub_interval: flags.scrub_interval.unwrap_or(DEFAULT_SCRUB_INTERVAL),
-        listen_by_site,
+        listen_unsecure,
+        lan,
+        local_namespaces,
+        docker_mirror_listen,
         runtimes: Runtimes {
             host_root: host_root.unwrap_or_else(|| PathBuf::from("/")),
             restart_command,

@@ -238,6 +238,7 @@ pub fn document(subject: &Subject) -> StatusDocument {
             },
             byo_registry: config
                 .and_then(|config| config.byo_registry.as_ref().map(|registry| registry.url.to_string())),
+            local_namespaces: subject.site.local_namespaces.names().map(str::to_owned).collect(),
             data_dir: subject.site.registry_data_dir.clone(),
             bytes: usage.bytes,
             contents: usage.contents,
@@ -287,6 +288,9 @@ fn problems(status: &Status) -> Vec<String> {
             let why = there.message.as_deref().unwrap_or("no reason given");
             found.push(format!("mirrors of {runtime}: {}: {why}", there.state.replace('_', " ")));
         }
+    }
+    if let Some(lan) = &status.lan {
+        found.extend(lan.problems(Timestamp::now()));
     }
     // How a machine is built is worth knowing, and nothing that anybody could put right today.
     let lasting = Notice::NoHardware.to_string();

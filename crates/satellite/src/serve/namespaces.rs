@@ -10,9 +10,9 @@ use std::path::Path;
 
 use blob_store::durable;
 use fleet_protocol::registration::StateConfig;
-use registry_server::Namespaces;
+use registry_server::{Namespaces, Places};
 
-use crate::config::{Effective, LiveConfig};
+use crate::config::{Effective, LiveConfig, LocalNamespaces};
 use crate::sealed::Vault;
 
 /// Docker Hub.
@@ -47,8 +47,24 @@ pub(crate) fn places(central: &[String], explicit: &BTreeMap<String, String>) ->
     same_path.map(|host| (host.to_owned(), String::new())).chain(explicit).collect()
 }
 
+/// The same for the registry that answers: what is the site's own is no host's.
+pub(crate) fn answered(
+    central: &[String],
+    explicit: &BTreeMap<String, String>,
+    local: &LocalNamespaces,
+) -> Places {
+    let hub = (!central.iter().any(|host| host == HUB)).then(|| (HUB.to_owned(), String::new()));
+    let explicit = explicit.iter().map(|(host, prefix)| (host.clone(), prefix.clone()));
+    Places {
+        whole: central.to_vec(),
+        prefixes: hub.into_iter().chain(explicit).collect(),
+        others: true,
+        reserved: local.names().map(str::to_owned).collect(),
+    }
+}
+
 /// Keeps `hosts` in step with registration and configuration, for as long as it is polled.
-pub(crate) async fn follow(config: LiveConfig, vault: Vault, hosts: Namespaces) {
+pub(crate) async fn follow(config: LiveConfig, vault: Vault, hosts: Namespaces, local: LocalNamespaces) {
     let mut configs = config.subscribe();
     let mut states = vault.subscribe();
     loop {
@@ -56,7 +72,7 @@ pub(crate) async fn follow(config: LiveConfig, vault: Vault, hosts: Namespaces) 
         let effective = configs.borrow_and_update().clone();
         if let Some(registration) = &state.registration {
             let now = of(registration, &effective);
-            hosts.map(places(&now, &effective.mirror_paths), true);
+            hosts.map(answered(&now, &effective.mirror_paths, &local));
             let config_dir = vault.config_dir().to_owned();
             drop(tokio::task::spawn_blocking(move || keep(&config_dir, &now)).await);
         }
@@ -125,11 +141,17 @@ mod tests {
     fn what_the_configuration_says_comes_before_what_is_usual() {
         let explicit = BTreeMap::from([("docker.io".to_owned(), "hub".to_owned())]);
         let namespaces = Namespaces::default();
-        namespaces.map(places(&["h.example".to_owned()], &explicit), true);
-        let place = |host: &str| namespaces.prefix(host);
-        assert_eq!(place("docker.io").as_deref(), Some("hub"));
-        assert_eq!(place("h.example").as_deref(), Some(""));
-        assert_eq!(place("quay.io").as_deref(), Some("quay.io"));
+        namespaces.map(answered(&["h.example".to_owned()], &explicit, &"dev".parse().unwrap()));
+        let place = |host: &str, name: &str| {
+            namespaces.place(host, &name.parse().unwrap()).map(|place| place.to_string())
+        };
+        assert_eq!(place("docker.io", "library/x").as_deref(), Some("hub/library/x"));
+        assert_eq!(place("h.example", "quay.io/x").as_deref(), Some("quay.io/x"));
+        assert_eq!(place("quay.io", "x").as_deref(), Some("quay.io/x"));
+        assert_eq!(place("h.example", "dev/x"), None);
+        // A site that is filled from Docker Hub itself.
+        namespaces.map(answered(&["docker.io".to_owned()], &BTreeMap::new(), &LocalNamespaces::default()));
+        assert!(namespaces.is_whole("docker.io"));
     }
 
     #[test]

@@ -414,7 +414,10 @@ pub(crate) fn site(config_dir: &Path, layer: Layer) -> Site {
         runtimes: Runtimes::default(),
         shutdown_timeout: Duration::from_secs(1),
         scrub_interval: Duration::from_secs(3600),
-        listen_by_site: layer.listen.is_some(),
+        listen_unsecure: false,
+        lan: None,
+        local_namespaces: satellite::config::LocalNamespaces::default(),
+        docker_mirror_listen: None,
         layer,
         warnings: Vec::new(),
     }

@@ -9,6 +9,7 @@
 
 mod harness;
 mod identity;
+mod lan;
 mod mirrors;
 mod serving;
 mod settings;

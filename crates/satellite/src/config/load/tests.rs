@@ -77,7 +77,13 @@ const VALID: &[(&str, &str)] = &[
     ("registry-url", "https://byo.example.com"),
     ("registry-username", "robot"),
     ("registry-password", "s3cret"),
-    ("registry-listen", "0.0.0.0:5000"),
+    ("registry-listen", "127.0.0.1:5000"),
+    ("registry-listen-unsecure", "false"),
+    ("local-namespaces", "dev,team/ci"),
+    ("docker-mirror-listen", "127.0.0.1:8587"),
+    ("lan-listen", "0.0.0.0:8443"),
+    ("lan-name", "site.example,192.0.2.7"),
+    ("lan-accounts-file", "/accounts"),
     ("registry-data-dir", "/data"),
     ("gc-grace", "20m"),
     ("gc-interval", "1h"),
@@ -121,6 +127,14 @@ const INVALID: &[(&str, &str)] = &[
     ("registry-url", "http://"),
     ("registry-listen", "8585"),
     ("registry-listen", "host:1"),
+    ("registry-listen", "0.0.0.0:8585"),
+    ("registry-listen-unsecure", "x"),
+    ("local-namespaces", "quay.io"),
+    ("local-namespaces", "UP"),
+    ("docker-mirror-listen", "8586"),
+    ("docker-mirror-listen", "0.0.0.0:8586"),
+    ("lan-listen", "8443"),
+    ("lan-name", "https://site.example"),
     ("gc-grace", "-1m"),
     ("gc-interval", "0"),
     ("scrub-interval", "week"),
@@ -156,6 +170,8 @@ fn the_command_line_is_well_formed_and_wholly_covered_here() {
         VALID.iter().chain(LATER).map(|(flag, _)| (*flag).to_owned()).collect();
     // Needs another one beside it: `the_files_of_the_built_in_authority_belong_together`.
     covered.insert("join-token-file".to_owned());
+    // Likewise: `a_certificate_needs_its_key`.
+    covered.extend(["lan-tls-cert-file", "lan-tls-key-file"].map(str::to_owned));
     assert_eq!(defined, covered);
 }
 
@@ -277,6 +293,47 @@ fn the_files_of_the_built_in_authority_belong_together() {
     assert!(site.warnings.iter().any(|warning| warning.starts_with("SPIFFE_ENDPOINT_SOCKET has no effect")));
     let later = Case::new(&[("TRUST_BUNDLE_FILE", "/bundle.pem")]).site(&[]).identity;
     assert!(later.is_spiffe(), "the join token was used up long ago");
+}
+
+#[test]
+fn a_certificate_needs_its_key() {
+    for (one, other) in [("LAN_TLS_CERT_FILE", "LAN_TLS_KEY_FILE"), ("LAN_TLS_KEY_FILE", "LAN_TLS_CERT_FILE")]
+    {
+        let text = Case::new(&[("LAN_LISTEN", "0.0.0.0:8443"), (one, "/x.pem")]).usage(&[]);
+        assert!(text.contains(other), "{text}");
+    }
+    let both =
+        [("LAN_TLS_CERT_FILE", "/c.pem"), ("LAN_TLS_KEY_FILE", "/k.pem"), ("LAN_NAME", "a, 192.0.2.7")];
+    let site = Case::new(&both).site(&["--lan-listen=0.0.0.0:8443", "--lan-accounts-file=/accounts"]);
+    let lan = site.lan.unwrap();
+    assert_eq!(
+        (lan.names.as_slice(), lan.certificate.is_some()),
+        (["a", "192.0.2.7"].map(str::to_owned).as_slice(), true)
+    );
+    assert!(site.warnings.is_empty());
+    let site = Case::new(&both).site(&[]);
+    assert!(site.lan.is_none() && site.warnings.iter().any(|warning| warning.contains("without LAN_LISTEN")));
+}
+
+#[test]
+fn the_open_registry_stays_on_loopback_unless_the_site_says_so() {
+    let text = Case::new(&[("REGISTRY_LISTEN", "[::]:8585")]).usage(&[]);
+    assert!(["LAN_LISTEN", "REGISTRY_LISTEN_UNSECURE"].iter().all(|name| text.contains(name)), "{text}");
+    let said = Case::new(&[("REGISTRY_LISTEN", "[::]:8585"), ("REGISTRY_LISTEN_UNSECURE", "true")]);
+    assert_eq!(said.effective(&[]).listen.address.to_string(), "[::]:8585");
+}
+
+#[test]
+fn what_is_done_by_hand_reads_no_settings() {
+    let case = Case::new(&[("LOG_LEVEL", "loud")]);
+    let Invocation::Ca { config_dir, .. } = case.parse(&["ca", "export"]).unwrap() else {
+        panic!("not a ca")
+    };
+    assert_eq!(config_dir, case.folder.path());
+    let elsewhere = case.parse(&["ca", "export", "--config-dir=/elsewhere"]).unwrap();
+    assert!(matches!(elsewhere, Invocation::Ca { config_dir, .. } if config_dir == Path::new("/elsewhere")));
+    assert!(matches!(case.parse(&["accounts", "hash", "node"]).unwrap(), Invocation::Accounts(_)));
+    assert!(case.usage(&["ca", "forget"]).contains("forget"));
 }
 
 #[test]
@@ -437,8 +494,8 @@ fn beyond_loopback_only_by_the_sites_own_word() {
     let case = Case::new(&[]).file(file);
     assert_eq!(case.effective(&[]).listen.address.to_string(), "127.0.0.1:5000");
     assert!(case.site(&[]).warnings.iter().any(|warning| warning.contains("zot_config.http.address")));
-    let listen = case.effective(&["--registry-listen=0.0.0.0:5001"]).listen;
-    assert_eq!((listen.address.to_string().as_str(), listen.by_site), ("0.0.0.0:5001", true));
+    let listen = case.effective(&["--registry-listen=0.0.0.0:5001", "--registry-listen-unsecure"]).listen;
+    assert_eq!((listen.address.to_string().as_str(), listen.unsecure), ("0.0.0.0:5001", true));
 }
 
 #[test]
