@@ -34,7 +34,7 @@ impl Host {
     }
 
     /// The same with every link followed; an absolute link starts at the machine's root again.
-    pub(crate) fn resolved(&self, path: &str) -> io::Result<PathBuf> {
+    pub fn resolved(&self, path: &str) -> io::Result<PathBuf> {
         let mut left: Vec<std::ffi::OsString> = Vec::new();
         let push = |left: &mut Vec<_>, path: &Path| {
             for part in path.components().rev() {

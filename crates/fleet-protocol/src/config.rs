@@ -167,9 +167,17 @@ pub struct RegistryFallback {
 pub struct DirectDelivery {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
+    /// One of [`RANCHER_IMAGE_DIRS`], or empty for those that are installed; any other folder is the site's own decision.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image_dir: Option<String>,
+    /// `all` or `own`. Ours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub platforms: Option<String>,
 }
+
+/// The folders from which k3s and RKE2 import images by themselves.
+pub const RANCHER_IMAGE_DIRS: [&str; 2] =
+    ["/var/lib/rancher/k3s/agent/images", "/var/lib/rancher/rke2/agent/images"];
 
 /// The local registry's settings. The names are those of the registry that deployed satellites embed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -17,6 +17,7 @@ use oci::PlatformFilter;
 use secrecy::SecretString;
 use url::Url;
 
+mod delivery;
 pub mod flags;
 pub mod identity;
 pub mod lan;
@@ -28,6 +29,7 @@ pub mod remote;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub use self::delivery::{ImageFolder, ImagePlatforms};
 pub use self::identity::{ExpectedServer, IdentitySettings, IdentitySource};
 pub use lan::{CertificateFiles, LanSettings, LocalNamespaces};
 pub use layer::Layer;
@@ -236,6 +238,8 @@ pub struct Effective {
     pub mirrors: Option<Vec<MirrorRequest>>,
     /// Where the local registry keeps the repositories of upstream hosts, for those that are named.
     pub mirror_paths: BTreeMap<String, String>,
+    /// Write archives into an image folder.
+    pub image_folder: Option<ImageFolder>,
 }
 
 impl Effective {

@@ -5,7 +5,7 @@
 //! ([`crate::plan`]), computed in the same way for each of them from what is wanted and from what it says that it holds.
 //!
 //! The reconcile works on the first destination of a site, [`open`], which takes from the central registry. What is whole
-//! there is offered to the further ones afterwards, in the same terms.
+//! there is offered to the further ones by [`crate::delivery`], in the same terms.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -157,6 +157,12 @@ pub trait Destination: fmt::Debug + Send + Sync {
 
     /// Whether everything that it reports is ours, so that what nobody wants may go. Otherwise the record decides.
     fn holds_only_ours(&self) -> bool {
+        true
+    }
+
+    /// Whether it takes an artifact of this kind, which is whole in the local registry, at all: a folder for images has no
+    /// use for a chart.
+    fn accepts(&self, _artifact: &Artifact) -> bool {
         true
     }
 

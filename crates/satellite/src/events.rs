@@ -167,6 +167,20 @@ pub enum Event {
         /// `:tag` or `@digest`.
         what: String,
     },
+    /// Something was brought from here to a further destination.
+    Delivered {
+        /// That destination.
+        destination: String,
+        /// What.
+        reference: String,
+    },
+    /// Something was removed from a further destination.
+    Withdrawn {
+        /// That destination.
+        destination: String,
+        /// What.
+        reference: String,
+    },
     /// An artifact could not be brought here, or something could not be removed.
     Failed {
         /// `host/repository[:tag|@digest]`.
@@ -292,6 +306,10 @@ fn log(event: &Event) {
             tracing::info!(%repository, %tag, from = from.map(tracing::field::display), %to, "tag set");
         }
         Event::Removed { repository, what } => tracing::info!(%repository, %what, "removed"),
+        Event::Delivered { reference, .. } => tracing::info!(%reference, "delivered"),
+        Event::Withdrawn { destination, reference } => {
+            tracing::info!(%destination, %reference, "withdrawn");
+        }
         Event::Failed { reference, reason, attempts, retry_in } => {
             tracing::warn!(%reference, %reason, attempts, retry_in_s = retry_in.as_secs(), "artifact failed");
         }
@@ -387,6 +405,8 @@ fn apply(status: &mut Status, event: &Event) {
         | Event::Replicated { .. }
         | Event::TagSet { .. }
         | Event::Removed { .. }
+        | Event::Delivered { .. }
+        | Event::Withdrawn { .. }
         | Event::Failed { .. }
         | Event::Recovered { .. }
         | Event::TagConflict { .. }

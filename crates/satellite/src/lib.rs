@@ -9,10 +9,12 @@
 //! `registry-client`, the copying of graphs to `transfer`, and the shape of documents to `fleet-protocol`. Nothing
 //! outside [`config`] reads the environment.
 
+pub mod archive;
 pub mod commands;
 pub mod config;
 pub mod control;
 mod credentials;
+pub mod delivery;
 pub mod desired;
 pub mod destination;
 pub mod device;

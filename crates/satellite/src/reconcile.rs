@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use crate::config::{LiveConfig, Shared};
 use crate::credentials::{Accepted, Refusals};
+use crate::delivery::{Offer, Offers};
 use crate::desired::{ConfigRead, Desired, Reader, Upstream};
 use crate::destination::PullError;
 use crate::events::{Event, Events, millis};
@@ -30,7 +31,7 @@ use crate::standing::Standing;
 use crate::status::{LastSync, Status};
 
 mod account;
-mod failures;
+pub(crate) mod failures;
 mod look_again;
 mod record;
 mod removal;
@@ -87,6 +88,8 @@ pub(crate) struct Parts {
     pub(crate) follow: Follow,
     /// Wakes the heartbeat, which tells what is new.
     pub(crate) wake_heartbeat: Arc<Notify>,
+    /// Takes what the destination holds, for those that take it from there.
+    pub(crate) offers: Offers,
 }
 
 /// What one turn did.
@@ -326,6 +329,7 @@ impl Reconciler {
         if let Some(works) = &self.works {
             show::result(&self.parts.events, works, desired, &plan, &present, &self.failures, reachable);
         }
+        self.parts.offers.offer(Offer::new(&plan, &present, desired.complete, &desired.protected));
         let settled = desired.complete && plan.make.is_empty() && !busy && self.failures.count() == 0;
         if settled && (!self.converged || turn.replicated + turn.removed > 0) {
             self.parts.events.emit(Event::Converged { artifacts: plan.wanted.len() });

@@ -22,6 +22,7 @@ use url::Url;
 
 use crate::config::{Effective, IdentitySource, LiveConfig, Site, live};
 use crate::control::server::{ControlError, ControlServer, Opened, Subject};
+use crate::delivery::{Offers, Surroundings, folders};
 use crate::device::{DeviceFacts, DeviceRoots};
 use crate::events::Events;
 use crate::logging::{self, LogControl};
@@ -293,6 +294,18 @@ async fn replicate(
         // The core works without: it reads the desired state again after the next start.
         tracing::warn!(path = %state_dir.display(), %error, "directory for the desired state not made");
     }
+    let events = Events::new(subject.board.clone());
+    let offers = Offers::default();
+    tasks.spawn(stop.clone().run_until_cancelled_owned(deliver(
+        Arc::clone(&subject),
+        state_dir.clone(),
+        Surroundings {
+            offers: offers.clone(),
+            config: config.clone(),
+            vault: vault.clone(),
+            events: events.clone(),
+        },
+    )));
     let core = Core::start(Parts {
         config,
         token: subject.token.subscribe(),
@@ -300,10 +313,16 @@ async fn replicate(
         vault,
         store: subject.store.clone(),
         state_dir,
-        events: Events::new(subject.board.clone()),
+        events,
+        offers,
     });
     stop.cancelled().await;
     core.shutdown(subject.site.shutdown_timeout).await;
+}
+
+/// Keeps the image folders.
+async fn deliver(subject: Arc<Subject>, state_dir: PathBuf, around: Surroundings) {
+    folders::keep(&subject.site, &state_dir, subject.store.clone(), around).await;
 }
 
 /// A satellite that has a new identity has no use for the advice to give it one.

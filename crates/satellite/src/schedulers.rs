@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::{Effective, IdentitySource, LiveConfig, Shared};
 use crate::credentials::{Accepted, Refusals};
+use crate::delivery::Offers;
 use crate::desired::Reader;
 use crate::events::{Event, Events, Scheduler};
 use crate::follow::{Follow, Position};
@@ -59,6 +60,8 @@ pub struct Parts {
     pub state_dir: PathBuf,
     /// The stream of events; log and status read it.
     pub events: Events,
+    /// Takes what is whole here, for the destinations that take it from here.
+    pub offers: Offers,
 }
 
 /// What the schedulers share.
@@ -104,7 +107,7 @@ impl Core {
     /// Starts the schedulers. Never waits for the network. To be called inside a tokio runtime.
     #[must_use]
     pub fn start(parts: Parts) -> Self {
-        let Parts { config, token, replicate, vault, store, state_dir, events } = parts;
+        let Parts { config, token, replicate, vault, store, state_dir, events, offers } = parts;
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         let settings = config.site().identity.clone();
@@ -183,6 +186,7 @@ impl Core {
                 accepted,
                 follow,
                 wake_heartbeat: shared.wake_heartbeat.clone(),
+                offers,
             },
             reader,
             &state_dir,

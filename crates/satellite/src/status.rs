@@ -45,6 +45,8 @@ pub struct Status {
     pub mirrors: MirrorsStatus,
     /// The listener for other machines of the site, if there shall be one.
     pub lan: Option<LanStatus>,
+    /// By destination: what is brought from here to image folders and nodes.
+    pub deliveries: BTreeMap<String, DeliveryStatus>,
     /// The last reconcile.
     pub last_sync: Option<LastSync>,
     /// Things that a person should look at and that belong to no artifact.
@@ -69,6 +71,7 @@ impl Default for Status {
             config: ConfigStatus::default(),
             mirrors: MirrorsStatus::default(),
             lan: None,
+            deliveries: BTreeMap::new(),
             last_sync: None,
             warnings: Vec::new(),
         }
@@ -329,6 +332,38 @@ pub struct LanStatus {
     pub problem: Option<String>,
     /// Why the accounts are not those that the file says.
     pub accounts_problem: Option<String>,
+}
+
+/// A destination that takes what is whole here.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DeliveryStatus {
+    /// `done`, `delivering` or `waiting`.
+    pub state: String,
+    /// Images that are there.
+    pub delivered: u64,
+    /// Those that shall be there and are not.
+    pub missing: u64,
+    /// The images that are there.
+    pub images: Vec<DeliveredImage>,
+    /// What could not be brought there, or not be removed, each with the reason.
+    pub failed: Vec<FailedArtifact>,
+    /// Why nothing can be done there at all, if so.
+    pub problem: Option<String>,
+    /// When it was looked at last.
+    pub looked_at: Option<Timestamp>,
+}
+
+/// An image at a further destination.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DeliveredImage {
+    /// The repository at the central registry.
+    pub repository: String,
+    /// The tags under which it is there.
+    pub tags: Vec<String>,
+    /// Its digest.
+    pub digest: String,
 }
 
 /// What the last reconcile did.

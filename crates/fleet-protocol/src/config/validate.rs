@@ -1,6 +1,6 @@
 //! What makes a config document one that no satellite could work with.
 
-use super::{AppConfig, ConfigDocument, RegistryConfig};
+use super::{AppConfig, ConfigDocument, RANCHER_IMAGE_DIRS, RegistryConfig};
 use crate::schedule::{Schedule, parse_go_duration};
 
 /// Levels that a log has.
@@ -57,6 +57,25 @@ fn validate_app(app: &AppConfig, wrong: &mut Vec<String>) {
     for key in LOCAL_ONLY {
         if app.registry_fallback.as_ref().is_some_and(|fallback| fallback.unknown.contains_key(key)) {
             wrong.push(format!("app_config.registry_fallback.{key}: only the site itself may set it"));
+        }
+    }
+    if let Some(delivery) = &app.direct_delivery {
+        // Else it would write files wherever it says.
+        let said = |text: &Option<String>| {
+            text.clone().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
+        };
+        if let Some(dir) = said(&delivery.image_dir)
+            && !RANCHER_IMAGE_DIRS.contains(&dir.trim_end_matches('/'))
+        {
+            wrong.push(format!(
+                "app_config.direct_delivery.image_dir: `{dir}`: only the site itself may name a folder that is not {}",
+                RANCHER_IMAGE_DIRS.join(" or ")
+            ));
+        }
+        if let Some(platforms) =
+            said(&delivery.platforms).filter(|text| !["all", "own"].contains(&text.as_str()))
+        {
+            wrong.push(format!("app_config.direct_delivery.platforms: `{platforms}` must be all or own"));
         }
     }
     if app.local_registry.as_ref().and_then(|r| r.password.as_deref()).is_some_and(|p| !p.is_empty()) {
@@ -126,6 +145,8 @@ mod tests {
             (json!({"app_config": {"local_registry": {"password": "x"}}}), "password"),
             (json!({"app_config": {"registry_fallback": {"restart_command": "x"}}}), "restart_command"),
             (json!({"app_config": {"registry_fallback": {"host_root": "/h"}}}), "host_root"),
+            (json!({"app_config": {"direct_delivery": {"image_dir": "/etc/cron.d"}}}), "image_dir"),
+            (json!({"app_config": {"direct_delivery": {"platforms": "arm"}}}), "platforms"),
             (json!({"state_config": {"auth": {"password": "x"}}}), "password"),
             (json!({"zot_config": {"http": {"port": "x"}}}), "port"),
             (json!({"zot_config": {"http": {"address": "host"}}}), "address"),

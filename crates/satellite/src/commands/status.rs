@@ -79,6 +79,13 @@ pub(super) fn render(document: &StatusDocument) -> String {
     if !mirrors.is_empty() {
         line("mirrors", &mirrors.join(", "));
     }
+    for (name, delivery) in &satellite.deliveries {
+        let missing = match delivery.missing {
+            0 => String::new(),
+            missing => format!(", {missing} missing"),
+        };
+        line("delivers to", &format!("{name}: {} there{missing} ({})", delivery.delivered, delivery.state));
+    }
     if let Some(last) = &satellite.last_sync {
         let spent = format!("{} ms", last.duration_ms);
         line(

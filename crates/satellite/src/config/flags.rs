@@ -13,7 +13,7 @@ use oci::PlatformFilter;
 use secrecy::SecretString;
 use url::Url;
 
-use super::{ExpectedServer, LogLevel};
+use super::{ExpectedServer, ImagePlatforms, LogLevel};
 
 pub mod lan;
 pub mod mirrors;
@@ -215,12 +215,19 @@ pub struct Flags {
     #[arg(long, value_name = "COMMAND", help_heading = "Container runtimes")]
     pub restart_command: Option<String>,
 
-    /// Write image archives into a folder. Not supported yet.
-    #[arg(long, value_name = "BOOL", value_parser = boolean, num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Not supported yet")]
+    /// Write an archive of each image into the folder from which k3s and RKE2 import images, and remove it again with the
+    /// image. What they imported stays in the runtime.
+    #[arg(long, value_name = "BOOL", value_parser = boolean, num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Container runtimes")]
     pub direct_delivery: Option<bool>,
-    /// That folder. Not supported yet.
-    #[arg(long, value_name = "DIR", help_heading = "Not supported yet")]
+    /// The folder for those archives, as this machine names it [default: /var/lib/rancher/{k3s,rke2}/agent/images, where
+    /// that is installed]
+    #[arg(long, value_name = "DIR", value_parser = super::delivery::image_dir, help_heading = "Container runtimes")]
     pub image_dir: Option<PathBuf>,
+    /// What of an image for several platforms gets into its archive: all that are here, or this machine's own alone
+    /// [default: all]
+    #[arg(long, value_name = "all|own", value_parser = image_platforms, help_heading = "Container runtimes")]
+    pub image_platforms: Option<ImagePlatforms>,
+
     /// Keep keys in a PARSEC service. Not supported yet.
     #[arg(long, value_name = "BOOL", value_parser = boolean, num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Not supported yet")]
     pub parsec_enabled: Option<bool>,
@@ -233,13 +240,9 @@ impl Flags {
     /// The first setting that asks for a part that is not built yet, by its flag.
     #[must_use]
     pub fn not_supported_yet(&self) -> Option<&'static str> {
-        [
-            ("direct-delivery", self.direct_delivery == Some(true)),
-            ("image-dir", self.image_dir.is_some()),
-            ("parsec-enabled", self.parsec_enabled == Some(true)),
-        ]
-        .into_iter()
-        .find_map(|(flag, asked)| asked.then_some(flag))
+        [("parsec-enabled", self.parsec_enabled == Some(true))]
+            .into_iter()
+            .find_map(|(flag, asked)| asked.then_some(flag))
     }
 
     /// Settings that are given and have no effect by themselves, by their flags.
@@ -304,6 +307,10 @@ fn mirrors_value(text: &str) -> Result<String, String> {
 
 fn places_value(text: &str) -> Result<String, String> {
     super::mirrors::places(&[text.to_owned()]).map(|_| text.to_owned())
+}
+
+fn image_platforms(text: &str) -> Result<ImagePlatforms, String> {
+    text.parse()
 }
 
 fn platforms(text: &str) -> Result<PlatformFilter, String> {

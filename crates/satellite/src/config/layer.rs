@@ -16,7 +16,10 @@ use secrecy::SecretString;
 use url::{Host, Url};
 
 use super::flags::{http_url, registry_url};
-use super::{ByoRegistry, Effective, Listen, LogLevel, Metrics, Refusal, Site, TlsTrust, mirrors};
+use super::{
+    ByoRegistry, Effective, ImagePlatforms, Listen, LogLevel, Metrics, Refusal, Site, TlsTrust, delivery,
+    mirrors,
+};
 
 const DEFAULT_PORT: u16 = 8585;
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), DEFAULT_PORT);
@@ -53,6 +56,9 @@ pub struct Layer {
     pub gc_interval: Option<Duration>,
     pub mirrors: Option<Vec<MirrorRequest>>,
     pub mirror_paths: Option<BTreeMap<String, String>>,
+    pub direct_delivery: Option<bool>,
+    pub image_dir: Option<PathBuf>,
+    pub image_platforms: Option<ImagePlatforms>,
 }
 
 impl Layer {
@@ -85,6 +91,9 @@ impl Layer {
             gc_interval: self.gc_interval.or(lower.gc_interval),
             mirrors: self.mirrors.or(lower.mirrors),
             mirror_paths: self.mirror_paths.or(lower.mirror_paths),
+            direct_delivery: self.direct_delivery.or(lower.direct_delivery),
+            image_dir: self.image_dir.or(lower.image_dir),
+            image_platforms: self.image_platforms.or(lower.image_platforms),
         }
     }
 }
@@ -92,6 +101,7 @@ impl Layer {
 /// Puts `site` over `remote` over the defaults.
 pub(super) fn merge(site: &Site, remote: &Layer) -> Effective {
     let all = site.layer.clone().over(remote.clone());
+    let image_folder = delivery::merged(&all);
     let seconds = |seconds| Schedule::every(Duration::from_secs(seconds));
     let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
     let byo_registry = match (all.byo_registry, all.registry_url) {
@@ -127,6 +137,7 @@ pub(super) fn merge(site: &Site, remote: &Layer) -> Effective {
         platforms: site.platforms.clone(),
         mirrors: (!site.runtimes.leave_alone).then(|| all.mirrors.unwrap_or_default()),
         mirror_paths: all.mirror_paths.unwrap_or_default(),
+        image_folder,
     }
 }
 
@@ -151,6 +162,10 @@ pub(super) fn problems(effective: &Effective) -> Vec<Problem> {
     if effective.byo_wanted && effective.byo_registry.is_none() {
         let what = "is unset, and BYO_REGISTRY needs it: give the URL of the site's registry".to_owned();
         found.push(Problem { variable: "REGISTRY_URL", what });
+    }
+    if effective.byo_wanted && effective.image_folder.is_some() {
+        let what = "archives are made from the local store, and with BYO_REGISTRY there is none; turn one of them off";
+        found.push(Problem { variable: "DIRECT_DELIVERY", what: what.to_owned() });
     }
     if let Some(url) = effective.ground_control_url.as_ref().filter(|url| url.scheme() == "http")
         && effective.identity.is_spiffe()
@@ -266,18 +281,18 @@ impl Reader {
         {
             fallback.unknown.clear();
         }
+        if self.origin == Origin::ConfigFile
+            && let Some(asked) = document.app_config.as_mut().and_then(|app| app.direct_delivery.as_mut())
+        {
+            asked.image_dir = None;
+        }
         self.reasons.extend(fleet_protocol::config::validate(&document));
     }
 
     fn app(&mut self, app: &AppConfig) {
         self.unknown("app_config.", &app.unknown);
-        let asked = |on: Option<bool>| on == Some(true);
         let audit = app.audit.as_ref().and_then(|audit| audit.get("enabled")).is_some_and(|on| on == true);
         for (key, on) in [
-            (
-                "direct_delivery.enabled",
-                asked(app.direct_delivery.as_ref().and_then(|delivery| delivery.enabled)),
-            ),
             ("audit.enabled", audit),
             ("tls.cert_file", app.tls.as_ref().is_some_and(|tls| said(&tls.cert_file).is_some())),
             ("tls.key_file", app.tls.as_ref().is_some_and(|tls| said(&tls.key_file).is_some())),
@@ -318,6 +333,16 @@ impl Reader {
         self.read.layer.byo_registry = app.bring_own_registry;
         if let Some(fallback) = &app.registry_fallback {
             self.fallback(fallback);
+        }
+        if let Some(asked) = &app.direct_delivery
+            && let Err(why) = delivery::of_document(asked, &mut self.read.layer)
+        {
+            let reason = format!("app_config.direct_delivery.{why}");
+            // The shared rules may have said so already.
+            let key = reason.split(": ").next().unwrap_or_default().to_owned();
+            if !self.reasons.iter().any(|known| known.starts_with(&key)) {
+                self.reasons.push(reason);
+            }
         }
         if let Some(registry) = &app.local_registry {
             self.read.layer.registry_url =

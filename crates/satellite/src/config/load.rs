@@ -357,6 +357,9 @@ fn site(
         mirror_paths: mirrors::places(&flags.mirror_path)
             .map(|places| (!places.is_empty()).then_some(places))
             .map_err(|why| ConfigError::of("MIRROR_PATH", why))?,
+        direct_delivery: flags.direct_delivery,
+        image_dir: flags.image_dir,
+        image_platforms: flags.image_platforms,
         ..Layer::default()
     };
     let listen_unsecure = flags.lan.registry_listen_unsecure == Some(true);

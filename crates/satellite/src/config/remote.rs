@@ -99,6 +99,7 @@ fn decide(site: &Site, current: &Effective, document: &ConfigDocument) -> Result
             "registry_fallback",
             (&wanted.mirrors, &wanted.mirror_paths) != (&current.mirrors, &current.mirror_paths),
         ),
+        ("direct_delivery", wanted.image_folder != current.image_folder),
         ("zot_config.storage.gc", wanted.gc != current.gc),
         ("zot_config.storage.gcInterval", wanted.gc_interval != current.gc_interval),
     ]

@@ -292,6 +292,14 @@ fn problems(status: &Status) -> Vec<String> {
     if let Some(lan) = &status.lan {
         found.extend(lan.problems(Timestamp::now()));
     }
+    for (name, delivery) in &status.deliveries {
+        if let Some(problem) = &delivery.problem {
+            found.push(format!("delivery to {name}: {problem}"));
+        }
+        for failed in &delivery.failed {
+            found.push(format!("delivery to {}: {}", failed.reference, failed.reason));
+        }
+    }
     // How a machine is built is worth knowing, and nothing that anybody could put right today.
     let lasting = Notice::NoHardware.to_string();
     found.extend(status.warnings.iter().filter(|warning| **warning != lasting).cloned());

@@ -23,7 +23,7 @@ const JITTER: f64 = 0.2;
 
 /// What can fail.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Failing {
+pub(crate) enum Failing {
     /// To bring an artifact here or to move its tags.
     Get(Artifact),
     /// To find out what a tag means.
@@ -44,17 +44,17 @@ struct Failure {
 
 /// Everything that failed and is not in order yet.
 #[derive(Debug)]
-pub(super) struct Failures {
+pub(crate) struct Failures {
     entries: BTreeMap<Failing, Failure>,
     events: Events,
 }
 
 impl Failures {
-    pub(super) fn new(events: Events) -> Self {
+    pub(crate) fn new(events: Events) -> Self {
         Self { entries: BTreeMap::new(), events }
     }
 
-    pub(super) fn fail(
+    pub(crate) fn fail(
         &mut self,
         what: Failing,
         reference: String,
@@ -80,18 +80,18 @@ impl Failures {
         self.events.emit(Event::Failed { reference, reason, attempts: entry.attempts, retry_in: wait });
     }
 
-    pub(super) fn clear(&mut self, what: &Failing) {
+    pub(crate) fn clear(&mut self, what: &Failing) {
         if let Some(failure) = self.entries.remove(what) {
             self.events.emit(Event::Recovered { reference: failure.reference });
         }
     }
 
     /// Whether it failed and its time has not come.
-    pub(super) fn is_waiting(&self, what: &Failing) -> bool {
+    pub(crate) fn is_waiting(&self, what: &Failing) -> bool {
         self.entries.get(what).is_some_and(|failure| failure.due > Instant::now())
     }
 
-    pub(super) fn waiting_artifacts(&self) -> BTreeSet<Artifact> {
+    pub(crate) fn waiting_artifacts(&self) -> BTreeSet<Artifact> {
         let now = Instant::now();
         self.entries
             .iter()
@@ -104,7 +104,7 @@ impl Failures {
     }
 
     /// The world has changed: what failed may work now.
-    pub(super) fn try_all_now(&mut self) {
+    pub(crate) fn try_all_now(&mut self) {
         let now = Instant::now();
         for failure in self.entries.values_mut() {
             failure.due = now;
@@ -112,24 +112,30 @@ impl Failures {
     }
 
     /// Forgets what nobody wants any more.
-    pub(super) fn keep_only(&mut self, wanted: impl Fn(&Failing) -> bool) {
+    pub(crate) fn keep_only(&mut self, wanted: impl Fn(&Failing) -> bool) {
         self.entries.retain(|what, _| wanted(what));
     }
 
-    pub(super) fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         self.entries.len() as u64
     }
 
-    pub(super) fn has(&self, artifact: &Artifact) -> bool {
+    pub(crate) fn has(&self, artifact: &Artifact) -> bool {
         self.entries.contains_key(&Failing::Get(artifact.clone()))
     }
 
+    /// The time until the next one may be tried; `None` where nothing failed.
+    pub(crate) fn next_try(&self) -> Option<Duration> {
+        let now = Instant::now();
+        self.entries.values().map(|failure| failure.due.saturating_duration_since(now)).min()
+    }
+
     /// How often in a row an artifact failed.
-    pub(super) fn attempts(&self, artifact: &Artifact) -> u32 {
+    pub(crate) fn attempts(&self, artifact: &Artifact) -> u32 {
         self.entries.get(&Failing::Get(artifact.clone())).map_or(0, |failure| failure.attempts)
     }
 
-    pub(super) fn list(&self) -> Vec<FailedArtifact> {
+    pub(crate) fn list(&self) -> Vec<FailedArtifact> {
         self.entries
             .iter()
             .map(|(what, failure)| FailedArtifact {

@@ -17,6 +17,7 @@ use oci::{Descriptor, Digest, PlatformFilter, Reference, RepositoryName, Tag, me
 use registry_client::{Client, ClientOptions};
 use registry_server::FullAccess;
 use satellite::config::{Effective, IdentitySettings, Layer, LiveConfig, Runtimes, Site};
+use satellite::delivery::Offers;
 use satellite::device::DeviceFacts;
 use satellite::events::Events;
 use satellite::schedulers::{Core, Parts};
@@ -315,6 +316,7 @@ impl Edge {
             store: self.store.clone(),
             state_dir: self.dir.path().join("state"),
             events: Events::new(self.board.clone()),
+            offers: Offers::default(),
         }));
         self
     }

@@ -4,6 +4,7 @@ use clap::CommandFactory as _;
 use fleet_protocol::schedule::Schedule;
 use secrecy::ExposeSecret as _;
 
+use super::super::ImagePlatforms;
 use super::*;
 use crate::config::{ExpectedServer, IdentitySettings, IdentitySource, LogLevel};
 
@@ -104,7 +105,9 @@ const VALID: &[(&str, &str)] = &[
     ("fallback-only", "false"),
     ("host-root", "/host"),
     ("restart-command", "sv $2 $1"),
-    ("direct-delivery", "false"),
+    ("direct-delivery", "true"),
+    ("image-dir", "/srv/images"),
+    ("image-platforms", "own"),
     ("parsec-enabled", "false"),
     ("parsec-socket", "/run/parsec"),
 ];
@@ -153,11 +156,13 @@ const INVALID: &[(&str, &str)] = &[
     ("no-registry-fallback", "x"),
     ("fallback-only", "x"),
     ("direct-delivery", "x"),
+    ("image-dir", "images"),
+    ("image-dir", "/srv/../etc"),
+    ("image-platforms", "arm64"),
     ("parsec-enabled", "x"),
 ];
 
-const LATER: &[(&str, &str)] =
-    &[("direct-delivery", "true"), ("image-dir", "/images"), ("parsec-enabled", "true")];
+const LATER: &[(&str, &str)] = &[("parsec-enabled", "true")];
 
 #[test]
 fn the_command_line_is_well_formed_and_wholly_covered_here() {
@@ -269,13 +274,24 @@ fn what_is_not_built_yet_ends_the_start() {
         }
         Case::new(&[(&name, "")]).site(&[]);
     }
-    for asked in [
-        r#"{"app_config":{"audit":{"enabled":true}}}"#,
-        r#"{"app_config":{"direct_delivery":{"enabled":true}}}"#,
-    ] {
-        let text = Case::new(&[]).file(asked).usage(&[]);
-        assert!(text.contains("config.json") && text.contains("not supported yet"), "{text}");
-    }
+    let text = Case::new(&[]).file(r#"{"app_config":{"audit":{"enabled":true}}}"#).usage(&[]);
+    assert!(text.contains("config.json") && text.contains("not supported yet"), "{text}");
+}
+
+#[test]
+fn an_image_folder_is_the_sites_word_or_one_of_ranchers() {
+    let site = Case::new(&[("DIRECT_DELIVERY", "true")]).site(&["--image-dir=/srv/images/"]);
+    let folder = Effective::of(&site, &Layer::default()).image_folder.unwrap();
+    assert_eq!(folder.dir.as_deref(), Some(Path::new("/srv/images")));
+    let asked =
+        r#"{"app_config":{"direct_delivery":{"enabled":true,"image_dir":"/srv/i","platforms":"own"}}}"#;
+    let site = Case::new(&[("IMAGE_DIR", "/srv/images")]).file(asked).site(&[]);
+    let folder = Effective::of(&site, &Layer::default()).image_folder.unwrap();
+    assert_eq!(folder.dir.as_deref(), Some(Path::new("/srv/images")), "a variable outranks the file");
+    assert_eq!(folder.platforms, ImagePlatforms::Own);
+    let byo =
+        [("DIRECT_DELIVERY", "true"), ("BYO_REGISTRY", "true"), ("REGISTRY_URL", "https://byo.example")];
+    assert!(Case::new(&byo).usage(&[]).contains("DIRECT_DELIVERY"));
 }
 
 #[test]

@@ -56,6 +56,7 @@ fn what_changes_at_once() {
         (json!({"app_config": {"harbor_registry_url": "https://h.example.com"}}), "harbor_registry_url"),
         (json!({"app_config": {"registry_fallback": {"enabled": true}}}), "registry_fallback"),
         (json!({"app_config": {"registry_fallback": {"paths": {"quay.io": "q"}}}}), "registry_fallback"),
+        (json!({"app_config": {"direct_delivery": {"enabled": true}}}), "direct_delivery"),
         (json!({"zot_config": {"storage": {"gc": false}}}), "zot_config.storage.gc"),
         (json!({"zot_config": {"storage": {"gcInterval": "1h"}}}), "zot_config.storage.gcInterval"),
     ] {
@@ -118,7 +119,14 @@ fn what_is_refused() {
             json!({"app_config": {"registry_fallback": {"host_root": "/"}}}),
             "app_config.registry_fallback.host_root",
         ),
-        (json!({"app_config": {"direct_delivery": {"enabled": true}}}), "app_config.direct_delivery.enabled"),
+        (
+            json!({"app_config": {"direct_delivery": {"enabled": true, "image_dir": "/etc/cron.d"}}}),
+            "app_config.direct_delivery.image_dir",
+        ),
+        (
+            json!({"app_config": {"direct_delivery": {"enabled": true, "platforms": "arm64"}}}),
+            "app_config.direct_delivery.platforms",
+        ),
         (json!({"app_config": {"tls": {"cert_file": "/c.pem"}}}), "app_config.tls.cert_file"),
         (json!({"app_config": {"ground_control_url": "http://gc.example.com"}}), "USE_UNSECURE"),
         (
