@@ -255,8 +255,8 @@ impl Destination for ImageFolder {
                 if references.is_empty() {
                     references.push(Reference::Digest(digest));
                 }
-                let each = references.iter();
-                each.map(|reference| folder.deliver(&pull.artifact, reference, &pull.names, &stop)).collect()
+                let mut each = references.iter();
+                each.try_for_each(|reference| folder.deliver(&pull.artifact, reference, &pull.names, &stop))
             });
             let written: Result<(), PullError> = written
                 .await
