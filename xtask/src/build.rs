@@ -60,17 +60,25 @@ pub(crate) fn tests() -> Result<(PathBuf, Vec<TestProgram>)> {
 /// Runs cargo with its own progress on the terminal and gives its messages.
 fn build(arguments: &[&str]) -> Result<Vec<Value>> {
     let mut command = cargo();
-    command.args(arguments).arg("--message-format=json-render-diagnostics").stdout(Stdio::piped());
+    command.args(arguments);
+    messages(command)
+}
+
+/// The same for a cargo that is prepared otherwise.
+pub(crate) fn messages(mut command: Command) -> Result<Vec<Value>> {
+    command.arg("--message-format=json-render-diagnostics").stdout(Stdio::piped());
+    let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
     let child = command.spawn().map_err(|error| Error::Build(format!("cannot start cargo: {error}")))?;
     let output = child.wait_with_output().map_err(|error| Error::Build(error.to_string()))?;
     if !output.status.success() {
-        return Err(Error::Build(format!("cargo {} ({})", arguments.join(" "), output.status)));
+        return Err(Error::Build(format!("cargo {} ({})", words.join(" "), output.status)));
     }
     let text = String::from_utf8_lossy(&output.stdout);
     Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
 }
 
-fn program_folder(messages: &[Value]) -> Result<PathBuf> {
+/// The folder of the programs that a build made.
+pub(crate) fn program_folder(messages: &[Value]) -> Result<PathBuf> {
     messages
         .iter()
         .filter(|message| {

@@ -1,4 +1,5 @@
-//! What people and continuous integration run: `cargo xtask demo`, `cargo xtask test`, `cargo xtask bench`, `cargo xtask fleet`.
+//! What people and continuous integration run: `cargo xtask demo`, `cargo xtask test`, `cargo xtask bench`, `cargo xtask fleet`,
+//! `cargo xtask dist`.
 //!
 //! Every task starts real processes; none of them outlives the task, however it ends.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line talks to its terminal")]
@@ -6,12 +7,14 @@
 mod bench;
 mod build;
 mod demo;
+mod dist;
 mod error;
 mod fleet;
 mod machine;
 mod orphans;
 mod packages;
 mod progress;
+mod shipped;
 mod suites;
 mod test;
 
@@ -37,6 +40,8 @@ enum Task {
     Bench(bench::Options),
     /// Run a simulated fleet against Ground Control, and measure what it costs.
     Fleet(fleet::Options),
+    /// Make what is shipped: static programs, container images, Debian packages.
+    Dist(dist::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -47,7 +52,7 @@ fn main() -> ExitCode {
     // The benchmarks' clients need more than one thread to keep a server busy.
     let mut builder = match &cli.task {
         Task::Bench(_) | Task::Fleet(_) => tokio::runtime::Builder::new_multi_thread(),
-        Task::Demo(_) | Task::Test(_) => tokio::runtime::Builder::new_current_thread(),
+        Task::Demo(_) | Task::Test(_) | Task::Dist(_) => tokio::runtime::Builder::new_current_thread(),
     };
     let runtime = match builder.enable_all().build() {
         Ok(runtime) => runtime,
@@ -61,6 +66,7 @@ fn main() -> ExitCode {
             match cli.task {
                 Task::Demo(arguments) => Box::pin(demo::run(arguments)).await.map(|()| ExitCode::SUCCESS),
                 Task::Test(arguments) => Box::pin(test::run(arguments)).await,
+                Task::Dist(arguments) => dist::run(&arguments),
                 Task::Bench(options) => {
                     bench::run(&options).await.map(|()| ExitCode::SUCCESS).map_err(error::Error::from)
                 }

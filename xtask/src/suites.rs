@@ -72,6 +72,16 @@ const COMPONENTS: [Needed; 10] = [
     RSYSLOG,
     RSYSLOG_TLS,
 ];
+/// What makes packages, and what runs them.
+const SHIPPING: [Needed; 7] = [
+    Needed { program: "musl-gcc", package: "musl-tools" },
+    ENGINES[0],
+    ENGINES[1],
+    ENGINES[2],
+    ENGINES[3],
+    BUSYBOX,
+    SKOPEO,
+];
 /// A browser, and what the identity provider runs on.
 const BROWSER: [Needed; 4] = [
     Needed { program: "chromium", package: "chromium" },
@@ -88,7 +98,7 @@ const EXAMPLES: [Needed; 4] = [
 ];
 
 /// All suites, in the order in which they run.
-pub(crate) const SUITES: [Suite; 13] = [
+pub(crate) const SUITES: [Suite; 14] = [
     Suite {
         name: "unit",
         about: "every crate by itself, and the examples in the documentation",
@@ -200,6 +210,16 @@ pub(crate) const SUITES: [Suite; 13] = [
         limit: Duration::from_secs(8 * MINUTE),
     },
     Suite {
+        name: "packages",
+        about: "what is shipped: Debian packages installed, run and purged; images pulled and run; charts",
+        needs: "root; amd64; the Rust target x86_64-unknown-linux-musl (rustup adds it); Go 1.24 or later in PATH; Debian: musl-tools docker.io containerd runc podman skopeo busybox-static",
+        packages: &SHIPPING,
+        root: true,
+        postgres: false,
+        live: Live::Nothing,
+        limit: Duration::from_secs(10 * MINUTE),
+    },
+    Suite {
         name: "spire",
         about: "a real SPIRE: the examples from nothing to a replicated image, rotation, refusals, a stock agent of ours",
         needs: "live: spire-server and spire-agent in PATH or SPIRE_BIN_DIR; Debian: curl jq openssh-client openssl",
@@ -242,6 +262,7 @@ fn suite_of(package: &str, target: &str, kind: &str) -> &'static str {
         ("ground-control", "oci_registry") => "end-to-end",
         ("testbed", "crash") => "crash",
         ("testbed", "replicas") => "replicas",
+        ("testbed", "packages") if kind == "test" => "packages",
         ("testbed", "browser") if kind == "test" => "browser",
         ("testbed", target) if kind == "test" && target.starts_with("identity") => "identity",
         // The client of SPIRE's server against a stand-in needs no SPIRE.
@@ -271,6 +292,8 @@ mod tests {
             ("testbed", "testbed", "lib"),
             ("testbed", "identity_flow", "test"),
             ("testbed", "spire_flow", "test"),
+            ("testbed", "packages", "test"),
+            ("testbed", "packages", "lib"),
             ("testbed", "harbor_live", "test"),
             ("testbed", "harbor_stand_in", "test"),
             ("registry-server", "conformance", "test"),

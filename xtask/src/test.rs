@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
@@ -10,6 +9,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::build::{self, TestProgram};
 use crate::error::{Error, Result};
+use crate::shipped::{self, Built};
 use crate::suites::{Live, POSTGRES_URL, SUITES, Suite};
 use crate::{machine, orphans, packages};
 
@@ -60,16 +60,17 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let selected = select(&arguments.suites)?;
-    let (folder, programs) = build::tests()?;
+    let (host, programs) = build::tests()?;
+    let built = shipped::build(host, &selected);
     let mut total = Counts::default();
     for suite in selected {
         println!("\n── {}: {}", suite.name, suite.about);
-        let counts = match lacks(suite).map_or_else(|| prepare(suite).map_err(Unfit::Here), Err) {
+        let counts = match lacks(suite).map_or_else(|| prepare(suite, &built).map_err(Unfit::Here), Err) {
             Ok(()) => {
                 if let Some(version) = version(suite).await {
                     println!("   {version}");
                 }
-                run_suite(suite, &programs, &folder, &arguments).await
+                run_suite(suite, &programs, &built, &arguments).await
             }
             Err(Unfit::Here(reason)) => skip(suite.name, &reason),
             Err(Unfit::Anywhere(reason)) => {
@@ -129,11 +130,12 @@ async fn version(suite: &Suite) -> Option<String> {
     }
 }
 
-fn prepare(suite: &Suite) -> Result<(), String> {
+fn prepare(suite: &Suite, built: &Built) -> Result<(), String> {
     if suite.root && !testbed::command::is_root() {
         return Err("it needs root".into());
     }
-    packages::ensure(suite.packages)
+    packages::ensure(suite.packages)?;
+    if suite.name == shipped::SUITE { built.pack() } else { Ok(()) }
 }
 
 /// A suite that cannot run here: one skip, which continuous integration counts as a failure.
@@ -147,7 +149,7 @@ fn skip(name: &str, reason: &str) -> Counts {
     }
 }
 
-async fn run_suite(suite: &Suite, programs: &[TestProgram], folder: &Path, arguments: &Arguments) -> Counts {
+async fn run_suite(suite: &Suite, programs: &[TestProgram], built: &Built, arguments: &Arguments) -> Counts {
     let mut counts = Counts::default();
     let postgres = if suite.postgres {
         match testbed::postgres::Postgres::start().await {
@@ -157,10 +159,8 @@ async fn run_suite(suite: &Suite, programs: &[TestProgram], folder: &Path, argum
     } else {
         None
     };
-    let mut environment = vec![
-        (testbed::binaries::BIN_DIR.to_owned(), folder.display().to_string()),
-        ("RUST_BACKTRACE".to_owned(), "0".to_owned()),
-    ];
+    let mut environment = built.environment();
+    environment.push(("RUST_BACKTRACE".to_owned(), "0".to_owned()));
     if let Some(postgres) = &postgres {
         environment.push((POSTGRES_URL.to_owned(), postgres.url("postgres")));
     }

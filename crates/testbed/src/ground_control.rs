@@ -121,7 +121,9 @@ impl Place {
 
     /// The command line of this place, for another command of the program.
     pub fn command(&self) -> Result<Command> {
-        let mut command = Command::new(binaries::find("ground-control", self.options.programs.as_deref())?);
+        // The clock is a library that is loaded into the program.
+        let find = if self.options.clock.is_some() { binaries::find_dynamic } else { binaries::find };
+        let mut command = Command::new(find("ground-control", self.options.programs.as_deref())?);
         // Nothing of the caller's environment changes how it runs, and no `.env` of the working directory.
         command
             .env_clear()

@@ -30,6 +30,7 @@ pub mod layout;
 pub mod link;
 pub mod nginx;
 pub mod openid_provider;
+pub mod packages;
 pub mod podman;
 pub mod ports;
 pub mod postgres;
@@ -42,6 +43,7 @@ pub mod secrets;
 pub mod skopeo;
 pub mod spire;
 pub mod spire_stand_in;
+pub mod throwaway;
 pub mod workload_api;
 pub mod world;
 

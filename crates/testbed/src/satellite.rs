@@ -157,7 +157,9 @@ impl Site {
     }
 
     fn command(&self) -> Result<Command> {
-        let mut command = Command::new(binaries::find("satellite", self.options.programs.as_deref())?);
+        // The clock is a library that is loaded into the program.
+        let find = if self.options.clock.is_some() { binaries::find_dynamic } else { binaries::find };
+        let mut command = Command::new(find("satellite", self.options.programs.as_deref())?);
         command
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
