@@ -330,6 +330,14 @@ fn runs(child: &Descriptor) -> bool {
     child.platform.as_ref().is_none_or(|platform| platform.os != "unknown")
 }
 
+/// All of a blob. Blocks; inside a tokio runtime.
+pub(crate) fn read_blob(blob: blob_store::BlobReader) -> io::Result<Vec<u8>> {
+    let size = blob.size();
+    let mut bytes = Vec::new();
+    BlobBytes { stream: blob.stream(0..size), chunk: Bytes::new() }.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// A manifest with everything below it that is here. What is missing of an index was left out by the choice of platforms;
 /// what is missing of an image is damage, but for layers that registries need not hold.
 fn gather(

@@ -1,5 +1,5 @@
-//! The commands that ask a running satellite, `status`, `images`, `sync`, `token`; and `mirrors`, `ca` and `accounts`, which
-//! ask none.
+//! The commands that ask a running satellite, `status`, `images`, `sync`, `token`; `export`, which does so where one runs; and
+//! `mirrors`, `ca` and `accounts`, which ask none.
 //!
 //! Exit codes: 0 all is well, 1 the satellite runs and something needs a person (or it refused), 2 the command line is
 //! wrong, 3 no satellite runs there.
@@ -11,12 +11,14 @@ use std::process::ExitCode;
 use crate::config::flags::{Output, Question};
 use crate::control::client::{self, AskError};
 
+mod export;
 mod images;
 mod lan;
 mod mirrors;
 mod status;
 mod text;
 
+pub use export::export;
 pub use lan::{accounts, ca};
 pub use mirrors::{mirrors, only_mirrors};
 

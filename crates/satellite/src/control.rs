@@ -1,7 +1,7 @@
 //! The local status socket: HTTP over a Unix socket that only the satellite's own account can open.
 //!
 //! `GET /v1/status` answers a [`StatusDocument`]; `POST /v1/sync` wakes the replication; `POST /v1/token` takes a new
-//! one-time token. The documents carry their version, fields are only ever added, and readers ignore what they do not
+//! one-time token; `POST /v1/export` answers an image archive. The documents carry their version, fields are only ever added, and readers ignore what they do not
 //! know, so that a command of one release understands a process of another.
 
 use std::fs::File;
@@ -17,6 +17,7 @@ use crate::status::Status;
 use crate::transfers::TransferStatus;
 
 pub mod client;
+mod export;
 pub mod server;
 
 /// Version of the documents on the socket.

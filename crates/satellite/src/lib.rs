@@ -19,6 +19,7 @@ pub mod desired;
 pub mod destination;
 pub mod device;
 pub mod events;
+pub mod export;
 mod follow;
 pub mod ground_control;
 pub mod heartbeat;

@@ -21,6 +21,7 @@ fn main() -> ExitCode {
         Ok(Invocation::Mirrors(action)) => commands::mirrors(&action),
         Ok(Invocation::Ca { action, config_dir }) => commands::ca(&action, &config_dir),
         Ok(Invocation::Accounts(action)) => commands::accounts(&action),
+        Ok(Invocation::Export(job)) => commands::export(&job),
         Ok(Invocation::Ask { command, control_socket }) => commands::ask(&command, &control_socket),
         Err(ConfigError::Answer(text)) => {
             commands::print(&text);

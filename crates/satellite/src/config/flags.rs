@@ -15,6 +15,7 @@ use url::Url;
 
 use super::{ExpectedServer, ImagePlatforms, LogLevel};
 
+pub mod export;
 pub mod lan;
 pub mod mirrors;
 
@@ -51,6 +52,11 @@ pub enum Command {
         #[command(subcommand)]
         action: lan::CaAction,
     },
+    /// Write images that the satellite holds into one file, from which a container runtime takes them.
+    ///
+    /// The running satellite is asked; where none runs, its store is opened. Exit code 0: the file is complete; 1: an image
+    /// is not here, or the file cannot be written; 2: the command line is wrong; 3: there is neither a satellite nor a store.
+    Export(Box<export::Export>),
     /// Accounts for the LAN.
     Accounts {
         /// What to do.

@@ -15,6 +15,7 @@ use fleet_protocol::config::ConfigDocument;
 use oci::PlatformFilter;
 use url::Url;
 
+use super::flags::export::Export;
 use super::flags::lan::{AccountsAction, CaAction};
 use super::flags::mirrors::MirrorsAction;
 use super::flags::{Cli, Command, Flags, Question, variable};
@@ -99,6 +100,8 @@ pub enum Invocation {
     },
     /// Do something with accounts.
     Accounts(AccountsAction),
+    /// Write images into a file.
+    Export(Box<ExportJob>),
     /// Ask the one that runs.
     Ask {
         /// What.
@@ -106,6 +109,21 @@ pub enum Invocation {
         /// Where it answers.
         control_socket: PathBuf,
     },
+}
+
+/// `satellite export`, with what it needs to know.
+#[derive(Debug)]
+pub struct ExportJob {
+    /// What is exported, and where to.
+    pub asked: Export,
+    /// Where a running satellite answers.
+    pub control_socket: PathBuf,
+    /// Its configuration directory.
+    pub config_dir: PathBuf,
+    /// Where its store is.
+    pub registry_data_dir: PathBuf,
+    /// Places of upstream hosts.
+    pub mirror_paths: BTreeMap<String, String>,
 }
 
 /// Why there is nothing to run.
@@ -144,6 +162,7 @@ where
                 return Ok(Invocation::Ca { action, config_dir });
             }
             Some(Command::Accounts { action }) => return Ok(Invocation::Accounts(action)),
+            Some(Command::Export(asked)) => return export(*asked, &cli.flags, environment),
             Some(Command::Ask(_)) | None => {}
         }
     }
@@ -157,8 +176,34 @@ where
     site(cli.flags, &origins, config_dir, control_socket).map(|site| Invocation::Run(Box::new(site)))
 }
 
+/// What `satellite export` needs to know of the satellite's settings: where it answers, and where its store is.
+fn export(asked: Export, flags: &Flags, environment: &Environment) -> Result<Invocation, ConfigError> {
+    let path = |name| environment.get(name).map(|(value, _)| PathBuf::from(value));
+    let config_dir = flags.config_dir.clone().or_else(|| path("CONFIG_DIR"));
+    let config_dir = config_dir.map_or_else(|| self::config_dir(flags, environment), Ok)?;
+    let control_socket = flags.control_socket.clone().or_else(|| path("CONTROL_SOCKET"));
+    let file = config_file(&config_dir.join(field::CONFIG_FILE))?;
+    let (root_directory, file_paths) =
+        file.map_or((None, None), |read| (read.root_directory, read.layer.mirror_paths));
+    let said = environment.get("MIRROR_PATH").map(|(value, _)| value.to_owned());
+    let said = mirrors::places(said.as_slice()).map_err(|why| ConfigError::of("MIRROR_PATH", why))?;
+    let job = ExportJob {
+        registry_data_dir: asked
+            .registry_data_dir
+            .clone()
+            .or_else(|| path("REGISTRY_DATA_DIR"))
+            .or(root_directory)
+            .unwrap_or_else(|| config_dir.join("registry")),
+        control_socket: control_socket.unwrap_or_else(|| config_dir.join("satellite.sock")),
+        mirror_paths: if said.is_empty() { file_paths.unwrap_or_default() } else { said },
+        config_dir,
+        asked,
+    };
+    Ok(Invocation::Export(Box::new(job)))
+}
+
 /// The commands that a person calls without a satellite.
-const BY_HAND: [&str; 3] = ["mirrors", "ca", "accounts"];
+const BY_HAND: [&str; 4] = ["mirrors", "ca", "accounts", "export"];
 
 /// What such a command is to do, if that is what is called. It has flags of its own and no variables, so that the
 /// satellite's settings, if there are any, mean nothing to it.

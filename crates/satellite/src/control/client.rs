@@ -7,10 +7,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Method, Request, header};
 use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::{Body as _, Incoming};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
+
+use crate::export::ExportRequest;
 
 use super::{Message, NewToken, SocketPath, StatusDocument};
 
@@ -76,6 +79,44 @@ pub async fn sync(path: &Path) -> Result<Message, AskError> {
 /// [`AskError`].
 pub async fn token(path: &Path, token: String) -> Result<Message, AskError> {
     ask(path, Method::POST, "/v1/token", Some(NewToken { token })).await
+}
+
+/// An archive on its way.
+#[derive(Debug)]
+pub struct Download {
+    /// Its length.
+    pub size: Option<u64>,
+    /// Its bytes; an error where they end too early.
+    pub body: Incoming,
+    _connection: tokio::task::JoinHandle<Result<(), hyper::Error>>,
+}
+
+/// Asks for an archive of images.
+///
+/// # Errors
+/// [`AskError`]; `Refused` says what is not there.
+pub async fn export(path: &Path, request: &ExportRequest) -> Result<Download, AskError> {
+    let failed = |why: String| AskError::Answer { path: path.to_owned(), why };
+    let stream = connect(path).await?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| failed(error.to_string()))?;
+    let connection = tokio::spawn(connection);
+    let body = serde_json::to_vec(request).map_err(|error| failed(error.to_string()))?;
+    let request = Request::post("/v1/export")
+        .header(header::HOST, "satellite")
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Full::new(Bytes::from(body)))
+        .map_err(|error| failed(error.to_string()))?;
+    let answer = sender.send_request(request).await.map_err(|error| failed(error.to_string()))?;
+    let (parts, body) = answer.into_parts();
+    if !parts.status.is_success() {
+        let bytes = Limited::new(body, LARGEST_ANSWER).collect().await;
+        let bytes = bytes.map_err(|error| failed(error.to_string()))?.to_bytes();
+        let message = serde_json::from_slice::<Message>(&bytes).map(|message| message.message);
+        return Err(AskError::Refused(message.unwrap_or_else(|_| parts.status.to_string())));
+    }
+    Ok(Download { size: body.size_hint().exact(), body, _connection: connection })
 }
 
 async fn ask<T: DeserializeOwned>(

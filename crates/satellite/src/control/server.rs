@@ -169,6 +169,7 @@ fn router(subject: Arc<Subject>) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/sync", post(sync))
         .route("/v1/token", post(token))
+        .route("/v1/export", post(super::export::export))
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
         .with_state(subject)
 }

@@ -141,7 +141,8 @@ impl Site {
         digest
     }
 
-    fn fill(&self, fill: impl AsyncFnOnce(&Store)) {
+    /// Works on the store of a satellite that does not run.
+    pub(crate) fn fill(&self, fill: impl AsyncFnOnce(&Store)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let _no_children = CHILDREN.write().unwrap_or_else(PoisonError::into_inner);
         runtime.block_on(async {
