@@ -151,7 +151,7 @@ pub(crate) const SUITES: [Suite; 14] = [
     },
     Suite {
         name: "clients",
-        about: "skopeo, Docker, Podman and containerd pull from the Satellite with the cloud gone, and run the image",
+        about: "skopeo, Docker, Podman and containerd pull from the Satellite with the cloud gone, run the image, and push where they may",
         needs: "root; Debian: docker.io containerd runc podman skopeo busybox-static",
         packages: &ENGINES,
         root: true,
@@ -250,7 +250,7 @@ impl Suite {
 
 fn suite_of(package: &str, target: &str, kind: &str) -> &'static str {
     match (package, target) {
-        ("testbed", "clients") => "clients",
+        ("testbed", "clients" | "clients_push") => "clients",
         ("testbed", "end_to_end" | "end_to_end_following" | "end_to_end_oci" | "groundctl" | "backup") => {
             "end-to-end"
         }

@@ -270,6 +270,10 @@ fn docker_files(found: &Detected, endpoint: &Endpoint) -> Files {
             "it is started with --registry-mirror {flag}; with the same setting in daemon.json its next start would fail: move the flag into that file"
         ));
     }
+    if let Some(own) = &endpoint.docker {
+        let edit = FileEdit::Docker { urls: vec![own.clone()] };
+        return Ok(vec![(found.config.clone(), edit, Group::Docker)]);
+    }
     // It asks for library/app, whatever that is there.
     if let Some(prefix) = endpoint.paths.get("docker.io").filter(|prefix| !prefix.is_empty()) {
         return Err(format!("the mirror keeps docker.io below {prefix}, and Docker cannot ask for that"));

@@ -185,6 +185,8 @@ pub struct Site {
     pub lan: Option<LanSettings>,
     /// What of the registry is the site's own.
     pub local_namespaces: LocalNamespaces,
+    /// The same, with those of earlier runs that something is still in: nothing is replicated into them or removed.
+    pub kept_namespaces: LocalNamespaces,
     /// Where Docker finds docker.io and nothing else, where the site says so.
     pub docker_mirror_listen: Option<SocketAddr>,
     /// How the container runtimes are reached.
@@ -234,6 +236,8 @@ pub struct Effective {
     pub gc_interval: Duration,
     /// Platforms to replicate.
     pub platforms: PlatformFilter,
+    /// What of the local registry is the site's own; the site's word alone.
+    pub kept_namespaces: LocalNamespaces,
     /// Mirrors for the container runtimes of this machine; none where they are left alone.
     pub mirrors: Option<Vec<MirrorRequest>>,
     /// Where the local registry keeps the repositories of upstream hosts, for those that are named.

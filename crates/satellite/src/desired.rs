@@ -19,6 +19,7 @@ use futures_util::StreamExt as _;
 use jiff::Timestamp;
 use oci::{Digest, RepositoryName};
 
+use crate::config::LocalNamespaces;
 use crate::follow::{Position, Source};
 use crate::plan::Entry;
 
@@ -70,6 +71,32 @@ pub struct Desired {
     pub groups: Vec<GroupRead>,
     /// The config document.
     pub config: ConfigRead,
+}
+
+impl Desired {
+    /// Takes out what would have to go where only the site's own people write, each with its reason.
+    pub(crate) fn refuse(&mut self, site: &LocalNamespaces) {
+        if site.is_empty() {
+            return;
+        }
+        let (refused, taken) =
+            std::mem::take(&mut self.entries).into_iter().partition(|entry| site.holds(&entry.repository));
+        self.entries = taken;
+        let refused: Vec<Entry> = refused;
+        self.bad_entries.extend(refused.into_iter().filter(|entry| !entry.deleted).map(|entry| {
+            let tag = entry.tags.first().map(|tag| format!(":{tag}")).unwrap_or_default();
+            BadEntry {
+                group: entry.group,
+                reference: format!("{}{tag}", entry.repository),
+                reason: format!(
+                    "`{}` is in a namespace of the site's own (LOCAL_NAMESPACES), where nothing is replicated: give it another \
+                     project, or the site another namespace",
+                    entry.repository
+                ),
+                repository: Some(entry.repository),
+            }
+        }));
+    }
 }
 
 /// One group's document.

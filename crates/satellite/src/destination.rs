@@ -215,7 +215,7 @@ pub fn open(
         None if config.byo_wanted => {
             Err(PlaceError::new("a registry of the site's own is asked for and not named: set REGISTRY_URL"))
         }
-        None => Ok(Box::new(LocalRegistry::new(store, observer))),
+        None => Ok(Box::new(LocalRegistry::new(store, observer, config.kept_namespaces.clone()))),
         Some(site) => Ok(Box::new(SiteRegistry::new(site, config, observer)?)),
     }
 }

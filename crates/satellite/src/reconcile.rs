@@ -16,7 +16,7 @@ use oci::Digest;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use crate::config::{LiveConfig, Shared};
+use crate::config::{Effective, LiveConfig, Shared};
 use crate::credentials::{Accepted, Refusals};
 use crate::delivery::{Offer, Offers};
 use crate::desired::{ConfigRead, Desired, Reader, Upstream};
@@ -163,7 +163,8 @@ impl Reconciler {
             self.show_last_known(&upstream, &registration.state, &config).await;
         }
         let position = self.parts.follow.position();
-        let desired = self.reader.read(&upstream, &registration.state, &position).await;
+        let mut desired = self.reader.read(&upstream, &registration.state, &position).await;
+        refuse(&mut desired, &config);
         self.hear_of_account(&upstream, &desired, &position).await;
         show::desired(&self.parts.events, &desired);
         self.take_config(&desired).await;
@@ -215,7 +216,8 @@ impl Reconciler {
 
     /// Without a network the first read can take long to fail: what is held from before is shown meanwhile.
     async fn show_last_known(&mut self, upstream: &Upstream, state_url: &str, config: &Shared) {
-        let known = self.reader.last_known(upstream, state_url);
+        let mut known = self.reader.last_known(upstream, state_url);
+        refuse(&mut known, config);
         if known.groups.is_empty() {
             return;
         }
@@ -463,5 +465,12 @@ impl Reconciler {
         let reference = show::reference(make);
         let PullError { reason, temporary, retry_after, .. } = failure;
         self.failures.fail(Failing::Get(make.artifact.clone()), reference, reason, temporary, retry_after);
+    }
+}
+
+/// In the local registry there is what is not ours to write; a registry of the site's own has rules of its own.
+fn refuse(desired: &mut Desired, config: &Effective) {
+    if !config.byo_wanted {
+        desired.refuse(&config.kept_namespaces);
     }
 }

@@ -32,7 +32,7 @@ use crate::schedulers::{Core, Parts};
 use crate::sealed::{Notice, Vault};
 use crate::serve::accounts::Accounts;
 use crate::serve::lan::{self, LanListener};
-use crate::serve::{LocalRegistry, ServeError, namespaces};
+use crate::serve::{LocalRegistry, ServeError, docker, kept_namespaces, namespaces};
 use crate::status::StatusBoard;
 
 /// Two threads serve and replicate; an edge machine has other work.
@@ -117,12 +117,11 @@ fn start(site: Site, boot: Effective, log: &LogControl, spans: Option<SpanExport
 }
 
 async fn live(
-    site: Site,
-    boot: Effective,
+    mut site: Site,
+    mut boot: Effective,
     log: &LogControl,
     spans: Option<SpanExport>,
 ) -> Result<(), RunError> {
-    let site = Arc::new(site);
     let shutdown_timeout = site.shutdown_timeout;
     let mut end = Signals::new().map_err(RunError::Runtime)?;
 
@@ -131,6 +130,9 @@ async fn live(
         path: site.registry_data_dir.clone(),
         source: Box::new(source),
     })?;
+    site.kept_namespaces = kept_namespaces::remember(&site.config_dir, &site.local_namespaces, &store);
+    boot.kept_namespaces = site.kept_namespaces.clone();
+    let site = Arc::new(site);
     let mut registry = if boot.byo_wanted {
         None
     } else {
@@ -140,7 +142,7 @@ async fn live(
             namespaces::answered(
                 &namespaces::kept(&site.config_dir),
                 &boot.mirror_paths,
-                &site.local_namespaces,
+                &site.kept_namespaces,
             ),
             &site.local_namespaces,
             shutdown_timeout,
@@ -156,6 +158,7 @@ async fn live(
         store: store.clone(),
         board: StatusBoard::default(),
         registry_address: registry.as_ref().map(LocalRegistry::address),
+        docker_mirror: watch::Sender::new(None),
         opened: OnceLock::new(),
         token: watch::Sender::new(site.token.clone().filter(|_| !site.identity.is_spiffe())),
         sync: Arc::new(Notify::new()),
@@ -276,11 +279,19 @@ async fn replicate(
         stop.clone().run_until_cancelled_owned(mirrors::follow::follow(Arc::clone(&subject), config.clone())),
     );
     if let Some(hosts) = hosts {
+        let parts = docker::Parts {
+            site: Arc::clone(&subject.site),
+            store: subject.store.clone(),
+            namespaces: hosts.clone(),
+            board: subject.board.clone(),
+            address: subject.docker_mirror.clone(),
+        };
+        tasks.spawn(docker::keep(parts, config.clone(), stop.clone()));
         tasks.spawn(stop.clone().run_until_cancelled_owned(namespaces::follow(
             config.clone(),
             vault.clone(),
             hosts,
-            subject.site.local_namespaces.clone(),
+            subject.site.kept_namespaces.clone(),
         )));
     }
     tasks.spawn(

@@ -19,6 +19,8 @@ pub mod access;
 pub mod accounts;
 pub mod addresses;
 mod certificate;
+pub mod docker;
+pub mod kept_namespaces;
 pub mod lan;
 pub mod local_ca;
 pub mod namespaces;

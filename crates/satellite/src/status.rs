@@ -47,6 +47,8 @@ pub struct Status {
     pub lan: Option<LanStatus>,
     /// By destination: what is brought from here to image folders and nodes.
     pub deliveries: BTreeMap<String, DeliveryStatus>,
+    /// Docker's own listener, where it needs one.
+    pub docker_mirror: Option<DockerMirrorStatus>,
     /// The last reconcile.
     pub last_sync: Option<LastSync>,
     /// Things that a person should look at and that belong to no artifact.
@@ -72,6 +74,7 @@ impl Default for Status {
             mirrors: MirrorsStatus::default(),
             lan: None,
             deliveries: BTreeMap::new(),
+            docker_mirror: None,
             last_sync: None,
             warnings: Vec::new(),
         }
@@ -364,6 +367,16 @@ pub struct DeliveredImage {
     pub tags: Vec<String>,
     /// Its digest.
     pub digest: String,
+}
+
+/// Docker's own listener.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DockerMirrorStatus {
+    /// Where it listens; `None` while it does not.
+    pub address: Option<String>,
+    /// Why it does not.
+    pub problem: Option<String>,
 }
 
 /// What the last reconcile did.

@@ -11,6 +11,8 @@ use crate::secret::Hidden;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     pub(crate) url: String,
+    /// Where Docker finds docker.io and nothing else, where that is another address of the same machine.
+    pub docker: Option<String>,
     /// CA certificates that it is checked by, in PEM; where none are given, those of the system.
     pub ca: Option<String>,
     /// The account there.
@@ -99,6 +101,7 @@ impl Endpoint {
         }
         Ok(Self {
             url: format!("{scheme}://{authority}"),
+            docker: None,
             ca: None,
             login: None,
             client: None,

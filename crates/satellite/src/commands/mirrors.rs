@@ -24,7 +24,7 @@ use super::{complain, print, text};
 use crate::config::flags::mirrors::{MirrorsAction, Place, Restarts, Wish};
 use crate::config::{Site, live};
 use crate::mirrors::{LocalMachine, follow, paths};
-use crate::serve::namespaces;
+use crate::serve::{docker, namespaces};
 
 /// A certificate, a key or a password in a file larger than this is none.
 const LARGEST_FILE: u64 = 1024 * 1024;
@@ -70,7 +70,8 @@ pub fn mirrors(action: &MirrorsAction) -> ExitCode {
 pub fn only_mirrors(site: &Site) -> ExitCode {
     let effective = live::at_boot(site);
     let central = namespaces::kept(&site.config_dir);
-    match follow::run(&site.runtimes, &effective, Some(effective.listen.address), &central) {
+    let docker = docker::wanted(site, &effective);
+    match follow::run(&site.runtimes, &effective, Some(effective.listen.address), docker, &central) {
         Ok(report) => {
             print(&render_report(&report));
             if report.is_done() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -146,6 +147,7 @@ fn wanted(wish: &Wish, restart: bool) -> Result<Wanted, MirrorsError> {
     }
     endpoint.paths = paths(&requests, &[], &wish.paths.iter().cloned().collect());
     endpoint.may_block = wish.allow_slow_fallback;
+    endpoint.docker.clone_from(&wish.docker_endpoint);
     Ok(Wanted {
         requests,
         endpoint: Some(endpoint.check()?),

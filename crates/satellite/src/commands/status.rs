@@ -49,6 +49,9 @@ pub(super) fn render(document: &StatusDocument) -> String {
     if let Some(lan) = &satellite.lan {
         line("lan", &self::lan(lan, now));
     }
+    if let Some(address) = satellite.docker_mirror.as_ref().and_then(|there| there.address.as_ref()) {
+        line("docker's mirror", &format!("http://{address}"));
+    }
     if !registry.local_namespaces.is_empty() {
         line("site's own", &registry.local_namespaces.join(", "));
     }

@@ -54,6 +54,15 @@ impl LocalNamespaces {
         self.0.is_empty()
     }
 
+    /// Those of both.
+    #[must_use]
+    pub fn with(&self, others: impl IntoIterator<Item = RepositoryName>) -> Self {
+        let mut names: Vec<RepositoryName> = self.0.iter().cloned().chain(others).collect();
+        names.sort();
+        names.dedup();
+        Self(names.into())
+    }
+
     /// Their names.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(RepositoryName::as_str)

@@ -135,6 +135,7 @@ pub(super) fn merge(site: &Site, remote: &Layer) -> Effective {
         gc_grace: all.gc_grace.unwrap_or_else(|| minutes(10)),
         gc_interval: all.gc_interval.unwrap_or_else(|| minutes(10)),
         platforms: site.platforms.clone(),
+        kept_namespaces: site.kept_namespaces.clone(),
         mirrors: (!site.runtimes.leave_alone).then(|| all.mirrors.unwrap_or_default()),
         mirror_paths: all.mirror_paths.unwrap_or_default(),
         image_folder,

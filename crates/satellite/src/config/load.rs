@@ -444,6 +444,7 @@ fn site(
         scrub_interval: flags.scrub_interval.unwrap_or(DEFAULT_SCRUB_INTERVAL),
         listen_unsecure,
         lan,
+        kept_namespaces: local_namespaces.clone(),
         local_namespaces,
         docker_mirror_listen,
         runtimes: Runtimes {

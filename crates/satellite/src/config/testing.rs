@@ -28,6 +28,7 @@ pub(crate) fn site_with(config_dir: &Path, layer: Layer) -> Site {
         listen_unsecure: true,
         lan: None,
         local_namespaces: super::LocalNamespaces::default(),
+        kept_namespaces: super::LocalNamespaces::default(),
         docker_mirror_listen: None,
         runtimes: Runtimes::default(),
         layer,

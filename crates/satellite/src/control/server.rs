@@ -44,6 +44,8 @@ pub struct Subject {
     pub board: StatusBoard,
     /// Where the local registry listens.
     pub registry_address: Option<std::net::SocketAddr>,
+    /// Where Docker's own listener is.
+    pub docker_mirror: watch::Sender<Option<std::net::SocketAddr>>,
     /// What is known only once the sealed state is open.
     pub opened: OnceLock<Opened>,
     /// Takes a new one-time token.
@@ -300,6 +302,9 @@ fn problems(status: &Status) -> Vec<String> {
         for failed in &delivery.failed {
             found.push(format!("delivery to {}: {}", failed.reference, failed.reason));
         }
+    }
+    if let Some(problem) = status.docker_mirror.as_ref().and_then(|there| there.problem.as_ref()) {
+        found.push(format!("docker's own listener: {problem}"));
     }
     // How a machine is built is worth knowing, and nothing that anybody could put right today.
     let lasting = Notice::NoHardware.to_string();

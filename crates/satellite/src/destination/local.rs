@@ -10,6 +10,7 @@ use transfer::{LocalDestination, Observer};
 use super::copying::Copying;
 use super::facts::{self, Facts, KnownFacts};
 use super::{Answer, Destination, Look, PlaceError, Pull, Pulling, Takes};
+use crate::config::LocalNamespaces;
 use crate::plan::{Artifact, Asked, Held, Node, Present, Removal};
 
 /// Rows of a list read at once.
@@ -20,12 +21,14 @@ pub(super) struct LocalRegistry {
     store: Store,
     copying: Copying,
     facts: KnownFacts,
+    /// What is in them is other people's.
+    site: LocalNamespaces,
 }
 
 impl LocalRegistry {
-    pub(super) fn new(store: &Store, observer: Arc<dyn Observer>) -> Self {
+    pub(super) fn new(store: &Store, observer: Arc<dyn Observer>, site: LocalNamespaces) -> Self {
         let copying = Copying::new(Arc::new(LocalDestination::new(store.clone())), observer);
-        Self { store: store.clone(), copying, facts: KnownFacts::new() }
+        Self { store: store.clone(), copying, facts: KnownFacts::new(), site }
     }
 }
 
@@ -47,7 +50,8 @@ impl Destination for LocalRegistry {
 
     fn observe<'a>(&'a mut self, look: Look<'a>) -> Answer<'a, Present> {
         Box::pin(async move {
-            let present = observe(&self.store, &mut self.facts, look.asked, look.platforms).await?;
+            let present =
+                observe(&self.store, &mut self.facts, &self.site, look.asked, look.platforms).await?;
             facts::keep_only(&mut self.facts, &present);
             Ok(present)
         })
@@ -84,6 +88,7 @@ impl Destination for LocalRegistry {
 async fn observe(
     store: &Store,
     facts: &mut KnownFacts,
+    site: &LocalNamespaces,
     asked: &Asked,
     platforms: &PlatformFilter,
 ) -> Result<Present, PlaceError> {
@@ -91,7 +96,7 @@ async fn observe(
     let mut last: Option<RepositoryName> = None;
     loop {
         let page = store.repositories(last.as_ref().map(RepositoryName::as_str), PAGE)?;
-        for repository in &page.items {
+        for repository in page.items.iter().filter(|repository| !site.holds(repository)) {
             let held = repository_of(store, facts, asked, platforms, repository).await?;
             present.repositories.insert(repository.clone(), held);
         }

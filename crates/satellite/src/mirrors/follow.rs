@@ -12,28 +12,33 @@ use container_runtimes::containerd::config::Legacy;
 use container_runtimes::plan::Endpoint;
 use container_runtimes::state::Owner;
 use jiff::Timestamp;
+use tokio::sync::watch;
 
 use super::{LocalMachine, paths};
 use crate::config::{Effective, LiveConfig, Runtimes, Site};
 use crate::control::server::Subject;
-use crate::serve::namespaces;
+use crate::serve::{docker, namespaces};
 use crate::status::{MirrorsStatus, RuntimeMirrors};
 
 /// How often files and runtimes are looked at although nothing is known to have changed.
 const LOOK: Duration = Duration::from_secs(10 * 60);
 /// The same while something is not as it should be.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
+/// How long Docker's own listener is waited for.
+const LISTENS_WITHIN: Duration = Duration::from_secs(2);
 
 /// Keeps the mirrors in step with the configuration, for as long as it is polled.
 pub(crate) async fn follow(subject: Arc<Subject>, config: LiveConfig) {
     let mut changes = config.subscribe();
+    let mut docker = subject.docker_mirror.subscribe();
     loop {
         let effective = changes.borrow_and_update().clone();
         let status = match &effective.mirrors {
             None => MirrorsStatus::default(),
             Some(_) => {
                 let central = central(&subject, &effective);
-                look(&subject.site, Arc::clone(&effective), subject.registry_address, central).await
+                let docker = docker_mirror(&subject, &effective, &mut docker).await;
+                look(&subject.site, Arc::clone(&effective), subject.registry_address, docker, central).await
             }
         };
         let well = status.problem.is_none()
@@ -57,6 +62,7 @@ pub(crate) async fn follow(subject: Arc<Subject>, config: LiveConfig) {
         };
         tokio::select! {
             () = pause => {}
+            Ok(()) = docker.changed() => {}
             changed = changes.changed() => {
                 if changed.is_err() {
                     return;
@@ -64,6 +70,18 @@ pub(crate) async fn follow(subject: Arc<Subject>, config: LiveConfig) {
             }
         }
     }
+}
+
+/// Where Docker's own listener is, if there shall be one. It is up in a moment, as a rule.
+async fn docker_mirror(
+    subject: &Subject,
+    effective: &Effective,
+    address: &mut watch::Receiver<Option<SocketAddr>>,
+) -> Option<SocketAddr> {
+    docker::wanted(&subject.site, effective)?;
+    let up = tokio::time::timeout(LISTENS_WITHIN, address.wait_for(Option::is_some)).await;
+    drop(up);
+    *address.borrow_and_update()
 }
 
 fn central(subject: &Subject, effective: &Effective) -> Vec<String> {
@@ -92,10 +110,12 @@ async fn look(
     site: &Site,
     effective: Arc<Effective>,
     address: Option<SocketAddr>,
+    docker: Option<SocketAddr>,
     central: Vec<String>,
 ) -> MirrorsStatus {
     let runtimes = site.runtimes.clone();
-    let done = tokio::task::spawn_blocking(move || run(&runtimes, &effective, address, &central)).await;
+    let work = move || run(&runtimes, &effective, address, docker, &central);
+    let done = tokio::task::spawn_blocking(work).await;
     let done = done.unwrap_or_else(|error| Err(format!("it ended abnormally: {error}")));
     let looked_at = Some(Timestamp::now());
     match done {
@@ -125,6 +145,7 @@ pub(crate) fn run(
     runtimes: &Runtimes,
     effective: &Effective,
     address: Option<SocketAddr>,
+    docker: Option<SocketAddr>,
     central: &[String],
 ) -> Result<Report, String> {
     let requests = effective.mirrors.clone().unwrap_or_default();
@@ -139,6 +160,7 @@ pub(crate) fn run(
     } else {
         let mut endpoint = endpoint(effective, address)?;
         endpoint.paths = paths(&requests, central, &effective.mirror_paths);
+        endpoint.docker = docker.map(|address| format!("http://{}", reachable(address)));
         Some(endpoint)
     };
     let machine = LocalMachine::new(&runtimes.host_root, runtimes.restart_command.as_deref());
@@ -163,16 +185,21 @@ fn endpoint(effective: &Effective, address: Option<SocketAddr>) -> Result<Endpoi
         return Ok(endpoint);
     }
     let address = address.ok_or("there is no local registry to name as a mirror")?;
+    let mut endpoint =
+        Endpoint::new(&format!("http://{}", reachable(address))).map_err(|error| error.to_string())?;
+    // It is this machine's own address: it refuses where nobody listens, it is never silent.
+    endpoint.may_block = true;
+    Ok(endpoint)
+}
+
+/// What listens everywhere is reached on loopback.
+fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
         ip => ip,
     };
-    let mut endpoint = Endpoint::new(&format!("http://{}", SocketAddr::new(ip, address.port())))
-        .map_err(|error| error.to_string())?;
-    // It is this machine's own address: it refuses where nobody listens, it is never silent.
-    endpoint.may_block = true;
-    Ok(endpoint)
+    SocketAddr::new(ip, address.port())
 }
 
 #[cfg(test)]
@@ -225,7 +252,13 @@ mod tests {
         let run = |mirrors: &[&str]| {
             let mirrors = Some(container_runtimes::parse_mirrors(mirrors).unwrap());
             let effective = Effective { mirrors, ..effective(Layer::default()) };
-            run(&runtimes, &effective, Some("127.0.0.1:8585".parse().unwrap()), &["h.example".to_owned()])
+            run(
+                &runtimes,
+                &effective,
+                Some("127.0.0.1:8585".parse().unwrap()),
+                None,
+                &["h.example".to_owned()],
+            )
         };
         assert_eq!(run(&[]).unwrap(), Report::default());
         assert!(!LocalMachine::record(root.path()).try_exists().unwrap(), "not even looked at");

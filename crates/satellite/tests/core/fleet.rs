@@ -404,6 +404,7 @@ pub(crate) fn machine(id: &str) -> DeviceFacts {
 }
 
 pub(crate) fn site(config_dir: &Path, layer: Layer) -> Site {
+    let local: satellite::config::LocalNamespaces = "site-own".parse().unwrap();
     Site {
         token: None,
         identity: IdentitySettings::default(),
@@ -418,7 +419,8 @@ pub(crate) fn site(config_dir: &Path, layer: Layer) -> Site {
         scrub_interval: Duration::from_secs(3600),
         listen_unsecure: false,
         lan: None,
-        local_namespaces: satellite::config::LocalNamespaces::default(),
+        local_namespaces: local.clone(),
+        kept_namespaces: local,
         docker_mirror_listen: None,
         layer,
         warnings: Vec::new(),

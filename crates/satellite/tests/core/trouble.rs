@@ -240,3 +240,46 @@ async fn a_good_remote_config_is_taken_and_a_bad_one_refused() {
     assert_eq!(edge.config.current().heartbeat_interval.as_str(), "@every 00h01m00s");
     edge.until("the refusal", |status| status.config.refused.is_some()).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_the_sites_own_is_neither_overwritten_nor_removed() {
+    let registry = Registry::start().await;
+    let ours = registry.image("library/app", Some("1"), "ours").await;
+    let theirs = registry.image("site-own/app", Some("1"), "theirs").await;
+    let list = json!([entry("site-own/app", &["1"], &theirs), entry("library/app", &["1"], &ours)]);
+    registry.publish_group("g", list).await;
+    registry.publish_satellite(&["g"], None).await;
+    let edge = Edge::registered(&registry).await;
+    // What a person of the site pushed, and what was pushed without a tag.
+    let pushed = |manifests: &str| {
+        let index = json!({"schemaVersion": 2, "mediaType": oci::media_type::OCI_INDEX, "manifests": [], "annotations": {"x": manifests}});
+        serde_json::to_vec(&index).unwrap()
+    };
+    let mut digests = Vec::new();
+    for (bytes, tags) in [(pushed("a"), vec![crate::fleet::tag("1")]), (pushed("b"), Vec::new())] {
+        let digest = oci::Digest::sha256(&bytes);
+        let put = blob_store::PutManifest {
+            repository: repository("site-own/app"),
+            digest,
+            media_type: None,
+            bytes: bytes.into(),
+            tags,
+            completeness: blob_store::Completeness::VisibleHere,
+        };
+        edge.store.put_manifest(put).await.unwrap();
+        digests.push(digest);
+    }
+    let status =
+        edge.until("one of two", |status| status.images.len() == 1 && status.failed.len() == 1).await;
+    let failure = &status.failed[0];
+    assert_eq!(failure.reference, "site-own/app:1");
+    assert!(failure.reason.contains("LOCAL_NAMESPACES") && failure.reason.contains("group g"), "{failure:?}");
+
+    registry.publish_satellite(&[], None).await;
+    edge.converged(0).await;
+    edge.turn().await;
+    edge.store.collect_garbage().await.unwrap();
+    assert_eq!(edge.tag_of("site-own/app", "1"), Some(digests[0]));
+    assert!(digests.iter().all(|digest| edge.has("site-own/app", digest)));
+    assert!(!edge.has("library/app", &ours.digest) && !edge.has("site-own/app", &theirs.digest));
+}

@@ -131,7 +131,6 @@ fn other_machines_get_in_with_an_account_or_a_certificate_and_nobody_else() {
     assert!(wait(async { stranger.get(&manifest).send().await }).is_err());
     let deceived = machine(&read("ca.crt"), None, address);
     assert!(wait(async { deceived.get(&manifest).send().await }).is_err(), "nor is its registry this one");
-    assert_eq!(request(address, "GET", "/v2/").0, 400, "it speaks TLS only");
 
     let told = site.ask("status");
     let lan = &told["satellite"]["lan"];
@@ -298,4 +297,47 @@ fn what_cannot_be_done_by_hand_is_said() {
     assert!(broken.code == Some(1) && broken.stderr.contains("lan-ca.pem"), "{broken:?}");
     let ended = Site::new().set("REGISTRY_LISTEN", "0.0.0.0:0").run(&[]);
     assert!(ended.code == Some(2) && ended.stderr.contains("LAN_LISTEN"), "{ended:?}");
+}
+
+#[test]
+fn docker_finds_docker_io_and_nothing_else_on_a_listener_of_its_own() {
+    let site = Site::new().set("MIRROR_PATH", "docker.io=hub").set("DOCKER_MIRROR_LISTEN", "127.0.0.1:0");
+    site.put_index("hub/library/app", "v1");
+    site.put_index("library/other", "v1");
+    let mut satellite = site.start();
+    let listens = |status: &serde_json::Value| status["satellite"]["docker_mirror"]["address"].is_string();
+    let status = site.status_when(listens);
+    let address = status["satellite"]["docker_mirror"]["address"].as_str().unwrap().parse().unwrap();
+    let digest = Digest::sha256(INDEX);
+    for (path, code) in [
+        ("/v2/".to_owned(), 200),
+        ("/v2/library/app/manifests/v1".to_owned(), 200),
+        (format!("/v2/library/app/manifests/{digest}"), 200),
+        ("/v2/library/app/manifests/v1?ns=docker.io".to_owned(), 200),
+        ("/v2/library/app/manifests/v1?ns=quay.io".to_owned(), 404),
+        ("/v2/hub/library/app/manifests/v1".to_owned(), 404),
+        ("/v2/library/other/manifests/v1".to_owned(), 404),
+    ] {
+        assert_eq!(request(address, "GET", &path).0, code, "{path}");
+    }
+    assert_eq!(request(address, "DELETE", "/v2/library/app/manifests/v1").0, 405);
+    assert!(site.run(&["status"]).stdout.contains(&format!("http://{address}")));
+    assert_eq!(satellite.stop(), Some(0));
+}
+
+#[test]
+fn what_was_pushed_stays_when_its_namespace_is_forgotten() {
+    let site = Site::new().set("LOCAL_NAMESPACES", "dev");
+    let mut satellite = site.start();
+    assert_eq!(push(&satellite, "dev/app", "v1", &[]), 201);
+    assert_eq!(satellite.stop(), Some(0));
+    let site = site.set("LOCAL_NAMESPACES", "");
+    let satellite = site.start();
+    assert_eq!(satellite.request("GET", "/v2/dev/app/manifests/v1").0, 200);
+    assert_eq!(
+        satellite.request("GET", "/v2/dev/app/manifests/v1?ns=docker.io").0,
+        404,
+        "nor is it Docker Hub's"
+    );
+    assert_eq!(push(&satellite, "dev/app", "v2", &[]), 405);
 }

@@ -81,6 +81,10 @@ pub struct Wish {
     /// The mirror: a satellite's registry as this machine reaches it.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8585", value_parser = endpoint)]
     pub endpoint: String,
+    /// The mirror for Docker, where it has an address of its own: the satellite's listener for docker.io alone, as
+    /// http://127.0.0.1:8586.
+    #[arg(long, value_name = "URL", value_parser = own_endpoint)]
+    pub docker_endpoint: Option<String>,
     /// PEM file of the authority that the mirror's certificate is checked by.
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
@@ -128,6 +132,14 @@ pub struct Place {
     /// Where the machine's root is mounted, as seen from here: /host in a container.
     #[arg(long, value_name = "DIR", default_value = "/")]
     pub host_root: PathBuf,
+}
+
+fn own_endpoint(text: &str) -> Result<String, String> {
+    let endpoint = Endpoint::new(text).map_err(|error| error.to_string())?;
+    if !endpoint.is_loopback() || !endpoint.is_plain() {
+        return Err("must be http:// on loopback: it is a listener of this machine's satellite".to_owned());
+    }
+    Ok(endpoint.url().to_owned())
 }
 
 fn endpoint(text: &str) -> Result<String, String> {
