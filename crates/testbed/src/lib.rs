@@ -25,6 +25,7 @@ pub mod go_peer;
 pub mod ground_control;
 pub mod harbor;
 pub mod hardware;
+pub mod helm;
 pub mod image;
 pub mod layout;
 pub mod link;

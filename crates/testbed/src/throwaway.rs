@@ -69,15 +69,8 @@ impl Throwaway {
     /// A command in the copy, with the environment of a person who administers it.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
-        command.args([
-            "--mount",
-            "--root",
-            "--wd=/",
-            "--target",
-            &self.holder.id().to_string(),
-            "--",
-            program,
-        ]);
+        // `--wd` without a folder is the holder's own: a folder would be one of this machine's.
+        command.args(["--mount", "--root", "--wd", "--target", &self.holder.id().to_string(), "--", program]);
         command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
         command.env("HOME", "/root").env("LC_ALL", "C.UTF-8").env("DEBIAN_FRONTEND", "noninteractive");
         command
