@@ -14,6 +14,7 @@ use crate::command::Commands;
 use crate::containerd::config::Legacy;
 use crate::cri::Cri;
 use crate::detect::{Detected, Running, detect, instance};
+use crate::docker::engine::Engine;
 use crate::host::Host;
 use crate::plan::{Endpoint, Plan, plan};
 use crate::reconcile::{Change, Difference, Outcome, Shell, group_of};
@@ -22,6 +23,7 @@ use crate::runtime::{MirrorRequest, Runtime};
 use crate::service::{Carried, Manager, Services};
 use crate::state::{Owner, StateFolder};
 
+mod docker;
 mod status;
 
 pub use status::{Condition, RuntimeStatus, Status, status};
@@ -41,6 +43,8 @@ pub struct Machine<'a> {
     pub restarts: &'a dyn Commands,
     /// Its runtimes' CRI.
     pub cri: &'a dyn Cri,
+    /// Its Docker Engine.
+    pub engine: &'a dyn Engine,
     /// What restarts its services.
     pub manager: Manager,
     /// How long a CRI may take to come back.
@@ -159,7 +163,14 @@ pub fn apply(machine: &Machine<'_>, wanted: &Wanted) -> Result<Report, ApplyErro
         leave_out_what_failed(&mut plan, &shell)?;
     }
     let had = owners(&shell);
-    let outcome = shell.apply(&plan)?;
+    let left = docker::leave(machine, wanted, &detected, &plan, &mut shell)?;
+    let mut outcome = shell.apply(&plan)?;
+    // Our own step in between does not hide what a person has done.
+    if let Some(change) = left.edited.as_ref().and_then(|path| outcome.files.get_mut(path))
+        && *change == Change::Restored
+    {
+        *change = Change::Stripped;
+    }
     let mut report = Report { unchecked: outcome.unchecked.clone(), ..Report::default() };
     judge(&mut report, &plan, &outcome, &had, &shell);
     report.files = outcome.files;
@@ -169,7 +180,7 @@ pub fn apply(machine: &Machine<'_>, wanted: &Wanted) -> Result<Report, ApplyErro
             shell.forgive(runtime)?;
         }
     }
-    settle(machine, wanted, &detected, &plan, &mut shell, &mut report)?;
+    settle(machine, wanted, &detected, &plan, &left, &mut shell, &mut report)?;
     shell.own(wanted.owner)?;
     Ok(report)
 }
@@ -255,6 +266,7 @@ fn settle(
     wanted: &Wanted,
     detected: &[Detected],
     plan: &Plan,
+    left: &docker::Left,
     shell: &mut Shell<'_>,
     report: &mut Report,
 ) -> io::Result<()> {
@@ -266,12 +278,23 @@ fn settle(
             shell.settled(runtime)?;
             continue;
         };
+        let engine = found.filter(|_| runtime == Runtime::Docker);
+        if engine.is_some_and(|found| docker::has_seen(machine, found) == Some(true)) {
+            shell.settled(runtime)?;
+            continue;
+        }
+        if engine.is_some() && pending.means == Means::Restart {
+            let why = left.why.as_deref().unwrap_or("a reload leaves it the mirrors that it has");
+            let words = format!("{why}; a restart ends the containers that run, so it is left to you");
+            needed(report, runtime, pending.means, &words);
+            continue;
+        }
         if !wanted.restart {
             needed(report, runtime, pending.means, "it was not to be done now");
             continue;
         }
         let due = Due { runtime, means: pending.means, services: services(runtime) };
-        let socket = found.and_then(|found| found.cri_socket.as_deref());
+        let socket = found.and_then(|found| found.socket.as_deref());
         let socket = socket.filter(|_| pending.means == Means::Restart);
         let answers = || {
             socket
@@ -303,6 +326,13 @@ fn settle(
                 continue;
             }
             Carried::Failed(why) => Some(why),
+            Carried::Done(how)
+                if engine.is_some_and(|found| docker::will_have_seen(machine, found) == Some(false)) =>
+            {
+                let why = format!("{how} was done, and it goes on with other mirrors; look at its log");
+                needed(report, runtime, pending.means, &why);
+                continue;
+            }
             Carried::Done(how) if !answered => {
                 done(report, runtime, how);
                 None

@@ -45,8 +45,8 @@ pub struct Detected {
     pub config: String,
     /// Its process, if it runs now.
     pub process: Option<Running>,
-    /// Where its CRI answers, if it has one.
-    pub cri_socket: Option<String>,
+    /// Where its CRI answers, if it has one; of Docker, where its API does.
+    pub socket: Option<String>,
     /// Mirrors given as flags, of the running process or in a unit: they exclude the same setting in a file (Docker).
     pub mirror_flags: Vec<String>,
 }
@@ -114,8 +114,8 @@ fn own_folder(runtime: Runtime) -> Option<&'static str> {
     }
 }
 
-/// Where a runtime's CRI answers.
-fn cri_socket(host: &Host, runtime: Runtime, process: Option<&Process>, config: &str) -> Option<String> {
+/// Where a runtime's CRI, or Docker's API, answers.
+fn socket(host: &Host, runtime: Runtime, process: Option<&Process>, config: &str) -> Option<String> {
     match runtime {
         Runtime::Containerd => {
             let flag =
@@ -125,7 +125,14 @@ fn cri_socket(host: &Host, runtime: Runtime, process: Option<&Process>, config: 
         }
         Runtime::K3s | Runtime::Rke2 => Some("/run/k3s/containerd/containerd.sock".to_owned()),
         Runtime::Crio => Some("/var/run/crio/crio.sock".to_owned()),
-        Runtime::Docker | Runtime::Podman => None,
+        Runtime::Docker => {
+            let flags = process.map(|process| flag_values(&process.arguments, &["--host", "-H"]));
+            let flag =
+                flags.into_iter().flatten().find_map(|host| host.strip_prefix("unix://").map(str::to_owned));
+            let set = || crate::docker::socket(&host.read(config).ok().flatten()?);
+            Some(flag.or_else(set).unwrap_or_else(|| crate::docker::SOCKET.to_owned()))
+        }
+        Runtime::Podman => None,
     }
 }
 
@@ -189,7 +196,7 @@ fn detect_one(
             None if running.is_empty() => Some(Running::unseen()),
             None => None,
         },
-        cri_socket: cri_socket(host, runtime, process, &config),
+        socket: socket(host, runtime, process, &config),
         config,
         mirror_flags,
     })

@@ -1,7 +1,9 @@
 //! Docker Engine: `registry-mirrors` in `daemon.json`, for docker.io alone. An insertion; every other byte stays.
 
-use crate::edit::{Edit, Refusal, cut, insert, newline, replace};
+use crate::edit::{Edit, Refusal, Splice, cut, insert, newline, replace};
 use crate::json_text::{self, Member, array_items, members};
+
+pub mod engine;
 
 /// Where Docker Engine is configured.
 pub const DAEMON_JSON: &str = "/etc/docker/daemon.json";
@@ -46,6 +48,9 @@ fn quoted(value: &str) -> String {
     serde_json::Value::from(value).to_string()
 }
 
+/// Where an engine listens for its clients unless it is told otherwise.
+pub(crate) const SOCKET: &str = "/var/run/docker.sock";
+
 /// Puts mirrors before those that a file names.
 pub fn apply(text: Option<&str>, wanted: &[String]) -> Result<Edit, Refusal> {
     let text = text.unwrap_or_default();
@@ -55,10 +60,8 @@ pub fn apply(text: Option<&str>, wanted: &[String]) -> Result<Edit, Refusal> {
         return Ok(Edit::unchanged(text));
     }
     let list = new.iter().map(|url| quoted(url)).collect::<Vec<_>>();
-    let nl = newline(text);
-    let splice = if text.trim().is_empty() {
-        insert(text.len(), format!("{{{nl}  \"{KEY}\": [{}]{nl}}}{nl}", list.join(", ")))
-    } else if let Some(member) = member(text)? {
+    let standing = if text.trim().is_empty() { None } else { member(text)? };
+    let splice = if let Some(member) = standing {
         let value = text.get(member.value.clone()).unwrap_or_default();
         if value == "null" {
             replace(text, member.value, format!("[{}]", list.join(", ")))
@@ -74,23 +77,56 @@ pub fn apply(text: Option<&str>, wanted: &[String]) -> Result<Edit, Refusal> {
             }
         }
     } else {
-        let open = text.find('{').map_or(0, |at| at + 1);
-        match members(text).first() {
-            Some(first) => {
-                let gap = text.get(open..first.whole.start).unwrap_or_default();
-                let colon = if gap.is_empty() { ":" } else { ": " };
-                insert(first.whole.start, format!("\"{KEY}\"{colon}[{}],{gap}", list.join(", ")))
-            }
-            None => {
-                let close = text.rfind('}').unwrap_or(open);
-                replace(text, open..close, format!("{nl}  \"{KEY}\": [{}]{nl}", list.join(", ")))
-            }
-        }
+        key(text, &list.join(", "))
     };
     let edit = Edit::make(text, vec![splice]);
     let mut expected = if text.trim().is_empty() { serde_json::json!({}) } else { parse(text)? };
     expected[KEY] = new.iter().map(|url| url.as_str()).chain(there.iter().map(String::as_str)).collect();
     if parse(&edit.text)? == expected { Ok(edit) } else { Err(Refusal::ReadBack(KEY.to_owned())) }
+}
+
+/// Puts the key, which is not there, with these elements into a text: an object, or nothing yet.
+fn key(text: &str, list: &str) -> Splice {
+    let nl = newline(text);
+    if text.trim().is_empty() {
+        return insert(text.len(), format!("{{{nl}  \"{KEY}\": [{list}]{nl}}}{nl}"));
+    }
+    let open = text.find('{').map_or(0, |at| at + 1);
+    match members(text).first() {
+        Some(first) => {
+            let gap = text.get(open..first.whole.start).unwrap_or_default();
+            let colon = if gap.is_empty() { ":" } else { ": " };
+            insert(first.whole.start, format!("\"{KEY}\"{colon}[{list}],{gap}"))
+        }
+        None => {
+            let close = text.rfind('}').unwrap_or(open);
+            replace(text, open..close, format!("{nl}  \"{KEY}\": [{list}]{nl}"))
+        }
+    }
+}
+
+/// A text with an empty list, where it has no list: a reload takes over only the keys that are there, so that an engine
+/// keeps its mirrors when their key goes.
+pub fn with_empty_list(text: Option<&str>) -> Result<Edit, Refusal> {
+    let text = text.unwrap_or_default();
+    if !text.trim().is_empty() && member(text)?.is_some() {
+        return Ok(Edit::unchanged(text));
+    }
+    let edit = Edit::make(text, vec![key(text, "")]);
+    if mirrors(&edit.text)?.is_empty() { Ok(edit) } else { Err(Refusal::ReadBack(KEY.to_owned())) }
+}
+
+/// Whether two lists name the same mirrors.
+pub(crate) fn same_mirrors(a: &[String], b: &[String]) -> bool {
+    let all_in = |a: &[String], b: &[String]| a.iter().all(|one| b.iter().any(|other| same(one, other)));
+    all_in(a, b) && all_in(b, a)
+}
+
+/// Where the engine listens for its clients, as its file says (`hosts`); the first Unix socket.
+pub(crate) fn socket(text: &str) -> Option<String> {
+    let value: serde_json::Value = serde_json::from_str(text).ok()?;
+    let hosts = value.get("hosts")?.as_array()?;
+    hosts.iter().find_map(|host| host.as_str()?.strip_prefix("unix://").map(str::to_owned))
 }
 
 fn parse(text: &str) -> Result<serde_json::Value, Refusal> {
@@ -108,7 +144,7 @@ pub fn strip(text: &str, urls: &[String], key_was_ours: bool) -> Result<Edit, Re
     let items = array_items(text, member.value.start);
     let ours = |index: &usize| there.get(*index).is_some_and(|have| urls.iter().any(|url| same(have, url)));
     let going: Vec<usize> = (0..items.len()).filter(ours).collect();
-    if going.is_empty() {
+    if going.is_empty() && !(items.is_empty() && key_was_ours) {
         return Ok(Edit::unchanged(text));
     }
     let edit = if going.len() == items.len() && key_was_ours {

@@ -17,6 +17,7 @@ use crate::runtime::Runtime;
 use crate::state::{Record, State, StateFolder, digest};
 
 mod judge;
+mod leaving;
 mod preview;
 mod standing;
 
@@ -113,7 +114,7 @@ impl<'a> Shell<'a> {
         let Some(record) = self.state.files.get(path) else { return Ok((current.clone(), current, false)) };
         let before = self.folder.before(record)?;
         match &current {
-            Some(text) if digest(text) == record.written || current == before => Ok((current, before, false)),
+            Some(text) if record.is_ours(text) || current == before => Ok((current, before, false)),
             None => Ok((None, None, before.is_some())),
             Some(text) => {
                 let rest = record.edit.strip(before.as_deref(), text).map(|edit| edit.text);
@@ -197,13 +198,17 @@ impl<'a> Shell<'a> {
                 }
             };
             let record = match (planned, &target) {
-                (Some(file), Some(text)) if base.as_ref() != Some(text) => Some(Record {
-                    before: base.as_deref().map(digest),
-                    written: digest(text),
-                    edit: file.edit.clone(),
-                    group,
-                    runtimes: file.runtimes.clone(),
-                }),
+                (Some(file), Some(text)) if base.as_ref() != Some(text) => {
+                    let record = Record {
+                        before: base.as_deref().map(digest),
+                        written: String::new(),
+                        previous: None,
+                        edit: file.edit.clone(),
+                        group,
+                        runtimes: file.runtimes.clone(),
+                    };
+                    Some(record.rewritten(digest(text), self.state.files.get(path)))
+                }
                 _ => None,
             };
             let change = match (&record, &target) {

@@ -26,6 +26,9 @@ pub struct Record {
     pub before: Option<String>,
     /// Digest of the text that we wrote.
     pub written: String,
+    /// Digest of the text that we wrote before that, and that the file still holds after a crash between the two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<String>,
     /// What we meant.
     pub edit: FileEdit,
     /// The runtimes whose parser judges it.
@@ -33,6 +36,24 @@ pub struct Record {
     /// The runtimes that it was written for.
     #[serde(default)]
     pub runtimes: Vec<Runtime>,
+}
+
+impl Record {
+    /// The record of a file of which this text is about to be written.
+    pub(crate) fn rewritten(self, written: String, old: Option<&Self>) -> Self {
+        let previous = match old {
+            Some(old) if old.written == written => old.previous.clone(),
+            Some(old) => Some(old.written.clone()),
+            None => None,
+        };
+        Self { written, previous, ..self }
+    }
+
+    /// Whether a text is ours, byte for byte.
+    pub(crate) fn is_ours(&self, text: &str) -> bool {
+        let digest = digest(text);
+        digest == self.written || Some(digest) == self.previous
+    }
 }
 
 /// A runtime that has not seen its changed files yet.

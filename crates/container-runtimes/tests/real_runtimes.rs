@@ -13,6 +13,7 @@ use container_runtimes::apply::{Machine, Report, Standing, Wanted, apply, status
 use container_runtimes::command::{Commands, HostCommands, Said};
 use container_runtimes::containerd::config::Legacy;
 use container_runtimes::cri::{Cri, CriSocket};
+use container_runtimes::docker::engine::{Engine, EngineSocket};
 use container_runtimes::host::Host;
 use container_runtimes::plan::Endpoint;
 use container_runtimes::service::Manager;
@@ -144,6 +145,7 @@ impl World {
             commands: self,
             restarts: self,
             cri: self,
+            engine: self,
             manager: Manager::Command("manage".to_owned()),
             patience: Duration::from_secs(8),
         }
@@ -205,6 +207,13 @@ impl Cri for World {
     fn answers(&self, socket: &Path) -> bool {
         assert!(socket.ends_with("c.sock"), "{}", socket.display());
         CriSocket.answers(&self.path("c.sock"))
+    }
+}
+
+impl Engine for World {
+    fn mirrors(&self, socket: &Path) -> Option<Vec<String>> {
+        assert!(socket.ends_with("d.sock"), "{}", socket.display());
+        EngineSocket.mirrors(&self.path("d.sock"))
     }
 }
 

@@ -9,6 +9,7 @@ use container_runtimes::MirrorRequest;
 use container_runtimes::apply::Machine;
 use container_runtimes::command::HostCommands;
 use container_runtimes::cri::CriSocket;
+use container_runtimes::docker::engine::EngineSocket;
 use container_runtimes::host::Host;
 use container_runtimes::service::Manager;
 use container_runtimes::state::StateFolder;
@@ -56,6 +57,7 @@ impl LocalMachine {
             commands: &self.commands,
             restarts: &self.restarts,
             cri: &CriSocket,
+            engine: &EngineSocket,
             manager: self.manager.clone(),
             patience: CRI_LIMIT,
         }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::{ApplyError, Machine};
+use super::{ApplyError, Machine, docker};
 use crate::detect::detect;
 use crate::reconcile::Shell;
 use crate::reload::Means;
@@ -78,6 +78,9 @@ pub fn status(machine: &Machine<'_>) -> Result<Status, ApplyError> {
         let needs = state.pending.get(&found.runtime).filter(|pending| {
             found.process.as_ref().is_some_and(|process| process.instance == pending.instance)
         });
+        let engine_has =
+            || found.runtime == Runtime::Docker && docker::has_seen(machine, &found) == Some(true);
+        let needs = needs.filter(|_| !engine_has());
         let seen = found.process.as_ref().is_none_or(|process| process.pid.is_some());
         let runtime = RuntimeStatus {
             installed: true,

@@ -6,6 +6,7 @@ use crate::command::Said;
 use crate::runtime::parse_mirrors;
 
 const CONFIG: &str = "/etc/containerd/config.toml";
+const DAEMON: &str = "/etc/docker/daemon.json";
 const OLD: &str = "# site\nversion = 2\n";
 
 /// A machine with a containerd and a Docker Engine that run, as far as files and programs tell.
@@ -18,6 +19,10 @@ struct World {
     /// Whether the CRI answers with our folder set, and without.
     cri: Cell<(bool, bool)>,
     starts: Cell<u32>,
+    /// The mirrors that the engine uses; none where it cannot be asked.
+    engine: RefCell<Option<Vec<String>>>,
+    /// Texts of its file at each reload.
+    reloads: RefCell<Vec<String>>,
 }
 
 impl World {
@@ -30,6 +35,8 @@ impl World {
             done: RefCell::default(),
             cri: Cell::new((true, true)),
             starts: Cell::new(0),
+            engine: RefCell::new(Some(Vec::new())),
+            reloads: RefCell::default(),
         };
         for path in ["/usr/bin/containerd", "/usr/sbin/dockerd"] {
             world.host.write(path, "", 0o755).unwrap();
@@ -49,6 +56,17 @@ impl World {
         self.host.write("/proc/7/cmdline", "/usr/bin/containerd\0", 0o644).unwrap();
     }
 
+    /// Docker reads its file again: of a key that is not there it keeps what it has.
+    fn reload(&self) {
+        let text = self.host.read(DAEMON).unwrap().unwrap_or_default();
+        if text.contains("registry-mirrors")
+            && let Some(mirrors) = self.engine.borrow_mut().as_mut()
+        {
+            *mirrors = crate::docker::mirrors(&text).unwrap();
+        }
+        self.reloads.borrow_mut().push(text);
+    }
+
     fn has_ours(&self) -> bool {
         self.host.read(CONFIG).unwrap().unwrap_or_default().contains("config_path")
     }
@@ -60,6 +78,7 @@ impl World {
             commands: self,
             restarts: self,
             cri: self,
+            engine: self,
             manager,
             patience: Duration::from_millis(10),
         }
@@ -106,9 +125,13 @@ impl Commands for World {
                 self.done.borrow_mut().push(format!("{verb} {runtime}"));
                 if *runtime == "containerd" {
                     self.start();
+                } else {
+                    self.reload();
                 }
                 String::new()
             }
+            // A reload that gets lost.
+            ("systemctl", ["is-active" | "reload", ..]) => String::new(),
             other => panic!("{other:?}"),
         };
         Ok(Said { success: true, stdout, stderr: String::new() })
@@ -120,6 +143,13 @@ impl Cri for World {
         assert_eq!(socket, self.host.path("/run/containerd/containerd.sock"));
         let (with, without) = self.cri.get();
         if self.has_ours() && self.starts.get() > 1 { with } else { without }
+    }
+}
+
+impl Engine for World {
+    fn mirrors(&self, socket: &Path) -> Option<Vec<String>> {
+        assert_eq!(socket, self.host.path("/var/run/docker.sock"));
+        self.engine.borrow().clone()
     }
 }
 
@@ -148,7 +178,7 @@ fn what_changed_is_seen_and_what_did_not_is_left_running() {
 
     let report = world.apply(&[]);
     assert_eq!(state(&report, Runtime::Docker), Standing::Removed);
-    assert_eq!(world.done(), ["restart containerd", "reload docker"]);
+    assert_eq!(world.done(), ["reload docker", "restart containerd"]);
     assert_eq!(world.host.read(CONFIG).unwrap().as_deref(), Some(OLD));
     assert_eq!(world.status().owner, None);
     let left = Host::new(world.root.path()).list("/state");
@@ -256,4 +286,125 @@ fn two_at_once_do_not_mix() {
     let refused = world.apply_as(Owner::Hand, command(), &BOTH);
     assert!(matches!(refused, Err(ApplyError::State(_))), "{refused:?}");
     assert!(!world.has_ours());
+}
+
+/// A Docker Engine with its mirror, and what its file was before.
+fn docker_with(before: Option<&str>) -> World {
+    let world = World::new();
+    if let Some(text) = before {
+        world.host.write(DAEMON, text, 0o644).unwrap();
+    }
+    assert!(world.apply(&["docker:true"]).is_done());
+    assert_eq!(world.engine.borrow().as_ref().unwrap().last().unwrap(), "http://127.0.0.1:8585");
+    world.reloads.take();
+    world
+}
+
+#[test]
+fn an_engine_sees_an_empty_list_before_the_key_goes() {
+    for before in [None, Some("{}"), Some("{\"debug\":true}")] {
+        let world = docker_with(before);
+        let report = world.apply(&[]);
+        assert_eq!(state(&report, Runtime::Docker), Standing::Removed, "{report:?}");
+        assert_eq!(world.engine.borrow().as_deref(), Some(&[][..]));
+        let reloads = world.reloads.take();
+        assert_eq!(reloads.len(), 1, "{reloads:?}");
+        assert!(reloads[0].contains("\"registry-mirrors\"") && !reloads[0].contains("8585"), "{reloads:?}");
+        assert_eq!(world.host.read(DAEMON).unwrap().as_deref(), before);
+        assert!(world.status().is_well());
+    }
+    let world = docker_with(Some("{\"registry-mirrors\": [\"https://m\"]}"));
+    assert!(world.apply(&[]).is_done());
+    assert_eq!(
+        world.reloads.take(),
+        ["{\"registry-mirrors\": [\"https://m\"]}"],
+        "an operator's list goes on"
+    );
+    assert_eq!(world.engine.take().unwrap(), ["https://m"]);
+}
+
+#[test]
+fn a_kill_on_the_way_out_is_made_up_for() {
+    for (reloaded, back) in [(false, false), (true, false), (true, true)] {
+        let world = docker_with(Some("{\"debug\":true}"));
+        {
+            // As far as it came.
+            let mut shell = Shell::open(&world.host, &world.folder, &world).unwrap();
+            let leaving = shell.leaving(&Plan::default()).unwrap().unwrap();
+            shell.empty(&leaving).unwrap();
+            if reloaded {
+                world.reload();
+            }
+            if back {
+                shell.apply(&Plan::nothing(&detect(&world.host, &world))).unwrap();
+            }
+        }
+        let report = world.apply(&[]);
+        assert!(report.is_done(), "{report:?}");
+        assert_eq!(world.host.read(DAEMON).unwrap().as_deref(), Some("{\"debug\":true}"));
+        assert_eq!(world.engine.borrow().as_deref(), Some(&[][..]));
+        assert!(world.status().is_well());
+    }
+    // The record is ahead of the file.
+    let world = docker_with(None);
+    let text = world.host.read(DAEMON).unwrap().unwrap();
+    let mut shell = Shell::open(&world.host, &world.folder, &world).unwrap();
+    let leaving = shell.leaving(&Plan::default()).unwrap().unwrap();
+    shell.empty(&leaving).unwrap();
+    world.host.write(DAEMON, &text, 0o644).unwrap();
+    let report = world.apply(&[]);
+    assert_eq!(report.files[DAEMON], Change::Deleted, "{report:?}");
+    assert!(!world.host.has("/etc/docker"));
+    // Another wish is as good an end.
+    let world = docker_with(None);
+    let mut shell = Shell::open(&world.host, &world.folder, &world).unwrap();
+    let leaving = shell.leaving(&Plan::default()).unwrap().unwrap();
+    shell.empty(&leaving).unwrap();
+    world.reload();
+    assert!(world.apply(&["docker:true"]).is_done());
+    assert_eq!(world.engine.borrow().as_ref().unwrap(), &["http://127.0.0.1:8585"]);
+}
+
+#[test]
+fn where_nobody_reloads_an_engine_its_restart_is_left_to_a_person() {
+    let world = docker_with(Some("{\"debug\":true}"));
+    let report = world.apply_as(Owner::Hand, Manager::None, &[]).unwrap();
+    assert_eq!(state(&report, Runtime::Docker), Standing::RestartNeeded, "{report:?}");
+    assert!(report.runtimes[&Runtime::Docker].message.as_ref().unwrap().starts_with("restart needed"));
+    assert_eq!(world.host.read(DAEMON).unwrap().as_deref(), Some("{\"debug\":true}"), "back all the same");
+    assert_eq!(world.status().runtimes[&Runtime::Docker].needs, Some(Means::Restart));
+    assert_eq!(
+        state(&world.apply(&[]), Runtime::Docker),
+        Standing::RestartNeeded,
+        "not forgotten, and not done"
+    );
+    assert!(!world.done().iter().any(|line| line.starts_with("restart")), "containers go on");
+    world.engine.replace(Some(Vec::new()));
+    assert!(world.status().is_well(), "it was restarted");
+
+    let world = docker_with(None);
+    world.engine.replace(None);
+    let report = world.apply(&[]);
+    assert_eq!(state(&report, Runtime::Docker), Standing::RestartNeeded, "nobody can see it: {report:?}");
+    assert!(world.reloads.take().is_empty());
+}
+
+#[test]
+fn what_a_person_added_to_an_engine_s_file_stays() {
+    let world = docker_with(Some("{\"debug\":true}"));
+    let text = world.host.read(DAEMON).unwrap().unwrap().replace("true", "false");
+    world.host.write(DAEMON, &text, 0o644).unwrap();
+    let report = world.apply(&[]);
+    assert!(report.is_done(), "{report:?}");
+    assert_eq!(report.files[DAEMON], Change::Stripped);
+    assert_eq!(world.host.read(DAEMON).unwrap().as_deref(), Some("{\"debug\":false}"));
+}
+
+#[test]
+fn an_engine_that_does_not_take_its_mirror_is_told_of() {
+    let world = World::new();
+    world.host.write(DAEMON, "{\"debug\":true}", 0o644).unwrap();
+    let report = world.apply_as(Owner::Hand, Manager::Systemd, &["docker:true"]).unwrap();
+    assert_eq!(state(&report, Runtime::Docker), Standing::RestartNeeded, "{report:?}");
+    assert!(report.runtimes[&Runtime::Docker].message.as_ref().unwrap().contains("other mirrors"));
 }

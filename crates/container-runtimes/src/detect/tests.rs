@@ -71,8 +71,8 @@ fn a_machine_with_several() {
     assert_eq!(found[1].mirror_flags, ["https://default", "https://running", "https://unit"]);
     assert_eq!(found[1].process.as_ref().unwrap().pid, Some(12));
     assert!(found[2].program.is_none() && found[2].process.is_none());
-    assert_eq!(found[0].cri_socket.as_deref(), Some("/run/other.sock"));
-    assert_eq!(found[2].cri_socket.as_deref(), Some("/run/k3s/containerd/containerd.sock"));
+    assert_eq!(found[0].socket.as_deref(), Some("/run/other.sock"));
+    assert_eq!(found[2].socket.as_deref(), Some("/run/k3s/containerd/containerd.sock"));
     assert_eq!(detect(&Host::new(root.path().join("empty")), &Fake), []);
 }
 

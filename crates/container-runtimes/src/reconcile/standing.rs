@@ -3,6 +3,7 @@
 use std::io;
 
 use super::{Outcome, Shell, Step, readers};
+use crate::docker;
 use crate::plan::{Group, Plan};
 use crate::reload::{Due, Means, due};
 use crate::runtime::Runtime;
@@ -16,7 +17,21 @@ pub(super) fn dues(plan: &Plan, group: Group, steps: &[Step], changed: &[String]
                 .iter()
                 .any(|step| plan.files.get(&step.path).is_none_or(|file| file.runtimes.contains(runtime)))
     };
-    readers(group).iter().filter(reads).map(|runtime| due(*runtime, changed)).collect()
+    let mut dues: Vec<Due> =
+        readers(group).iter().filter(reads).map(|runtime| due(*runtime, changed)).collect();
+    // An engine that reads the file again goes on with the mirrors of a key that is gone.
+    let keyless =
+        |text: &Option<String>| docker::with_empty_list(text.as_deref()).is_ok_and(|edit| edit.is_change());
+    let is_docker = |path: &String| !path.contains(crate::plan::CERTIFICATE);
+    if group == Group::Docker
+        && steps
+            .iter()
+            .filter(|step| is_docker(&step.path) && changed.contains(&step.path))
+            .any(|step| keyless(&step.target) && !keyless(&step.current))
+    {
+        dues.iter_mut().for_each(|due| due.means = Means::Restart);
+    }
+    dues
 }
 
 /// The files of a runtime.
@@ -40,7 +55,11 @@ impl Shell<'_> {
                 continue;
             };
             let old = self.state.pending.get(&due.runtime).filter(|old| old.instance == *instance);
-            let means = old.map_or(due.means, |old| old.means.max(due.means));
+            let means = match old {
+                // With the key in its file a reload suffices, whatever was due before.
+                Some(old) if due.runtime != Runtime::Docker => old.means.max(due.means),
+                _ => due.means,
+            };
             self.state.pending.insert(due.runtime, Pending { means, instance: instance.clone() });
         }
         if self.state.pending == before { Ok(()) } else { self.folder.save(&self.state) }

@@ -58,7 +58,7 @@ impl World {
             version: Some(version),
             config: config.to_owned(),
             process: Some(Running { pid: Some(1), instance: "first".to_owned() }),
-            cri_socket: None,
+            socket: None,
             mirror_flags: Vec::new(),
         }
     }
