@@ -24,6 +24,7 @@ pub mod kept_namespaces;
 pub mod lan;
 pub mod local_ca;
 pub mod namespaces;
+mod pulls;
 
 use crate::config::LocalNamespaces;
 
@@ -77,7 +78,11 @@ impl LocalRegistry {
         let address = listener.local_addr().unwrap_or(address);
         let namespaces = Namespaces::default();
         namespaces.map(places);
-        let options = Options { namespaces: namespaces.clone(), ..Options::default() };
+        let options = Options {
+            namespaces: namespaces.clone(),
+            observer: Some(Arc::new(pulls::PullLog)),
+            ..Options::default()
+        };
         let router = registry_server::router(store, Arc::new(access::Open::new(local)), options);
         let limits = Limits { connections: CONNECTIONS, drain, ..Limits::default() };
         let stop = CancellationToken::new();

@@ -1,0 +1,24 @@
+//! What the local registry is asked for, in the log: one line for each manifest that is pulled or missed. It is how a
+//! person sees whether a container runtime takes its images from here.
+
+use registry_server::{Event, EventKind, Observer};
+
+/// Writes pulls to the log, at `debug`: on a busy site they are many.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct PullLog;
+
+impl Observer for PullLog {
+    fn observe(&self, event: &Event<'_>) {
+        let (repository, reference) = (event.repository, event.reference);
+        match event.kind {
+            EventKind::ManifestPulled => tracing::debug!(%repository, %reference, "manifest pulled"),
+            EventKind::ManifestMissed => {
+                tracing::debug!(%repository, %reference, "manifest asked for that is not here");
+            }
+            EventKind::BlobPulled => {
+                tracing::debug!(%repository, digest = %reference, bytes = event.bytes, "blob pulled");
+            }
+            _ => {}
+        }
+    }
+}
