@@ -35,6 +35,8 @@ pub(crate) enum Live {
     Spire(&'static [&'static str]),
     /// A Harbor that the environment names.
     Harbor,
+    /// Container runtimes that no distribution has yet: built by Go where the suite is named, which takes minutes.
+    NewRuntimes,
 }
 
 /// Tells tests of the store where their PostgreSQL is.
@@ -89,6 +91,17 @@ const BROWSER: [Needed; 4] = [
     Needed { program: "node", package: "nodejs" },
     Needed { program: "npm", package: "npm" },
 ];
+/// Runtimes on a machine of their own, and the registry that stands in for the web.
+const RUNTIMES: [Needed; 8] = [
+    ENGINES[0],
+    ENGINES[1],
+    ENGINES[2],
+    ENGINES[3],
+    BUSYBOX,
+    SKOPEO,
+    REGISTRY,
+    Needed { program: "unshare", package: "util-linux" },
+];
 /// What scripts of the examples call.
 const EXAMPLES: [Needed; 4] = [
     CURL,
@@ -98,7 +111,7 @@ const EXAMPLES: [Needed; 4] = [
 ];
 
 /// All suites, in the order in which they run.
-pub(crate) const SUITES: [Suite; 14] = [
+pub(crate) const SUITES: [Suite; 16] = [
     Suite {
         name: "unit",
         about: "every crate by itself, and the examples in the documentation",
@@ -154,6 +167,16 @@ pub(crate) const SUITES: [Suite; 14] = [
         about: "skopeo, Docker, Podman and containerd pull from the Satellite with the cloud gone, run the image, and push where they may",
         needs: "root; Debian: docker.io containerd runc podman skopeo busybox-static",
         packages: &ENGINES,
+        root: true,
+        postgres: false,
+        live: Live::Nothing,
+        limit: Duration::from_secs(5 * MINUTE),
+    },
+    Suite {
+        name: "runtimes",
+        about: "untouched Docker, containerd and Podman: one command and they pull from the Satellite, fall back without it, and back",
+        needs: "root; Debian: docker.io containerd runc podman skopeo busybox-static docker-registry",
+        packages: &RUNTIMES,
         root: true,
         postgres: false,
         live: Live::Nothing,
@@ -220,6 +243,16 @@ pub(crate) const SUITES: [Suite; 14] = [
         limit: Duration::from_secs(10 * MINUTE),
     },
     Suite {
+        name: "runtimes-new",
+        about: "the same with containerd 2.2 and Docker Engine 29; a mirror that is a black hole",
+        needs: "live: its programs, which `cargo xtask test runtimes-new` builds with Go (minutes, once); root; Debian as `runtimes`",
+        packages: &RUNTIMES,
+        root: true,
+        postgres: false,
+        live: Live::NewRuntimes,
+        limit: Duration::from_secs(8 * MINUTE),
+    },
+    Suite {
         name: "spire",
         about: "a real SPIRE: the examples from nothing to a replicated image, rotation, refusals, a stock agent of ours",
         needs: "live: spire-server and spire-agent in PATH or SPIRE_BIN_DIR; Debian: curl jq openssh-client openssl",
@@ -269,6 +302,9 @@ fn suite_of(package: &str, target: &str, kind: &str) -> &'static str {
         ("testbed", "spire_client") => "identity",
         ("testbed", target) if kind == "test" && target.starts_with("spire") => "spire",
         ("testbed", "components") => "components",
+        // Their new versions before them: both begin alike.
+        ("testbed", target) if kind == "test" && target.starts_with("runtimes_new") => "runtimes-new",
+        ("testbed", target) if kind == "test" && target.starts_with("runtimes") => "runtimes",
         // It needs rsyslog.
         ("ground-control", "audit_sinks") => "components",
         ("container-runtimes", "real_parsers" | "real_runtimes") => "components",
@@ -296,6 +332,8 @@ mod tests {
             ("testbed", "packages", "lib"),
             ("testbed", "harbor_live", "test"),
             ("testbed", "harbor_stand_in", "test"),
+            ("testbed", "runtimes", "test"),
+            ("testbed", "runtimes_new", "test"),
             ("registry-server", "conformance", "test"),
             ("ground-control-postgres", "anything", "test"),
             ("some-new-crate", "anything", "test"),

@@ -5,6 +5,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
+use testbed::go_programs;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::build::{self, TestProgram};
@@ -65,6 +66,13 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     let mut total = Counts::default();
     for suite in selected {
         println!("\n── {}: {}", suite.name, suite.about);
+        let named = arguments.suites.iter().any(|name| name == suite.name);
+        if suite.live == Live::NewRuntimes
+            && named
+            && let Err(error) = go_programs::build_all().await
+        {
+            println!("   {error}");
+        }
         let counts = match lacks(suite).map_or_else(|| prepare(suite, &built).map_err(Unfit::Here), Err) {
             Ok(()) => {
                 if let Some(version) = version(suite).await {
@@ -111,6 +119,7 @@ fn lacks(suite: &Suite) -> Option<Unfit> {
         Live::Nothing => None,
         Live::Spire(programs) => programs.iter().find_map(|program| testbed::spire::find(program).err()),
         Live::Harbor => testbed::harbor::Harbor::from_environment().err(),
+        Live::NewRuntimes => go_programs::ALL.iter().find_map(|program| program.folder().err()),
     }?;
     Some(Unfit::Anywhere(missing.to_string()))
 }
@@ -122,6 +131,10 @@ async fn version(suite: &Suite) -> Option<String> {
         Live::Nothing => None,
         Live::Spire(programs) => {
             Some(format!("{} {}", programs.join(", "), told(testbed::spire::version().await)))
+        }
+        Live::NewRuntimes => {
+            let all = go_programs::ALL.iter().map(|program| format!("{} {}", program.name, program.version));
+            Some(all.collect::<Vec<_>>().join(", "))
         }
         Live::Harbor => {
             let harbor = testbed::harbor::Harbor::from_environment().ok()?;

@@ -4,8 +4,8 @@
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    SanType, SerialNumber,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, SanType, SerialNumber,
 };
 
 use crate::{Error, Result};
@@ -158,6 +158,40 @@ impl MachineCertificate {
         params.distinguished_name = name(name_of_machine);
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.not_before = (SystemTime::now() - SKEW).into();
+        params.not_after = (SystemTime::now() + LIFE).into();
+        params.serial_number = Some(serial());
+        let certificate = params.signed_by(&key, &issuer).map_err(bad)?;
+        Ok(Self {
+            authority: pem("CERTIFICATE", &authority),
+            certificate: pem("CERTIFICATE", certificate.der()),
+            key: key.serialize_pem(),
+        })
+    }
+}
+
+/// A certificate of a server in the web, and the authority's that gave it.
+#[derive(Clone, Debug)]
+pub struct ServerCertificate {
+    /// The authority (PEM).
+    pub authority: String,
+    /// The server's certificate (PEM).
+    pub certificate: String,
+    /// Its key (PEM, PKCS#8).
+    pub key: String,
+}
+
+impl ServerCertificate {
+    /// A certificate for these names and addresses.
+    pub fn new(names: &[&str]) -> Result<Self> {
+        let (issuer, authority) = certificate_authority("web.example")?;
+        let key = KeyPair::generate().map_err(bad)?;
+        let owned: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(owned).map_err(bad)?;
+        params.distinguished_name = name(names.first().unwrap_or(&"server"));
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.not_before = (SystemTime::now() - SKEW).into();
         params.not_after = (SystemTime::now() + LIFE).into();
         params.serial_number = Some(serial());

@@ -1,5 +1,6 @@
 //! A Docker engine of one's own.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
+use crate::containerd::path;
 use crate::process::Process;
 use crate::{Error, Result, command, files};
 
@@ -18,11 +20,28 @@ pub struct Docker {
     _dir: TempDir,
 }
 
+/// How it is started.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The folder with `dockerd`, `containerd`, its shim and `runc`, where they are not the machine's.
+    pub programs: Option<PathBuf>,
+    /// Further variables.
+    pub environment: BTreeMap<String, String>,
+}
+
 impl Docker {
     /// Starts an engine and waits until it answers.
     pub async fn start() -> Result<Self> {
+        Self::start_with(Options::default()).await
+    }
+
+    /// Starts an engine and waits until it answers.
+    pub async fn start_with(options: Options) -> Result<Self> {
         command::need_root("the Docker engine")?;
-        let dockerd = command::need("dockerd", "docker.io")?;
+        let dockerd = match &options.programs {
+            Some(folder) => folder.join("dockerd"),
+            None => command::need("dockerd", "docker.io")?,
+        };
         command::need("docker", "docker.io")?;
         let dir = files::scratch("docker")?;
         let socket = dir.path().join("docker.sock");
@@ -41,6 +60,9 @@ impl Docker {
         files::write(&config_file, config.to_string())?;
         let mut program = Command::new(dockerd);
         program.arg("--config-file").arg(&config_file).current_dir(dir.path());
+        program.envs(&options.environment).env("PATH", path(options.programs.as_deref()));
+        // Debian's client is older than what a newer engine takes by itself.
+        program.env("DOCKER_MIN_API_VERSION", "1.24");
         // The engine has mounts and a containerd to take down.
         let process = Process::spawn("dockerd", program, &dir.path().join("log"))?
             .patience(Signal::TERM, Duration::from_secs(15));

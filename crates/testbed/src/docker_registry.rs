@@ -44,11 +44,15 @@ pub struct Options {
     pub delete: bool,
     /// Certificate chain and key (PEM), where it is to speak TLS.
     pub tls: Option<(String, String)>,
+    /// The authority (PEM) by which every client has to show a certificate.
+    pub client_authority: Option<String>,
+    /// The folder of another one, whose content it serves, too.
+    pub data: Option<PathBuf>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { accounts: Vec::new(), delete: true, tls: None }
+        Self { accounts: Vec::new(), delete: true, tls: None, client_authority: None, data: None }
     }
 }
 
@@ -67,10 +71,10 @@ impl DockerRegistry {
             "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\
              storage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: {}}}, cache: {{blobdescriptor: inmemory}}}}\n\
              http: {{addr: \"{}\"{}}}\n",
-            dir.path().join("data").display(),
+            options.data.unwrap_or_else(|| dir.path().join("data")).display(),
             options.delete,
             port.address(),
-            tls(dir.path(), options.tls.as_ref())?,
+            tls(dir.path(), options.tls.as_ref(), options.client_authority.as_deref())?,
         );
         if !options.accounts.is_empty() {
             write_accounts(dir.path(), &options.accounts)?;
@@ -133,12 +137,18 @@ impl DockerRegistry {
 }
 
 /// The part of its configuration that names the files, after they were written.
-fn tls(dir: &Path, pair: Option<&(String, String)>) -> Result<String> {
+fn tls(dir: &Path, pair: Option<&(String, String)>, clients: Option<&str>) -> Result<String> {
     let Some((certificate, key)) = pair else { return Ok(String::new()) };
     let (chain, private) = (dir.join("tls.pem"), dir.join("tls.key"));
     files::write(&chain, certificate)?;
     files::write_private(&private, key)?;
-    Ok(format!(", tls: {{certificate: {}, key: {}}}", chain.display(), private.display()))
+    let mut clients_of = String::new();
+    if let Some(authority) = clients {
+        let file = dir.join("clients.pem");
+        files::write(&file, authority)?;
+        clients_of = format!(", clientcas: [{}]", file.display());
+    }
+    Ok(format!(", tls: {{certificate: {}, key: {}{clients_of}}}", chain.display(), private.display()))
 }
 
 fn accounts_file(dir: &Path) -> PathBuf {

@@ -32,6 +32,8 @@ pub struct Options {
     pub hardware: Option<Hardware>,
     /// Further variables.
     pub environment: Vec<(String, String)>,
+    /// Its command line.
+    pub arguments: Vec<String>,
     /// The folder of the program, where it is not to be looked for.
     pub programs: Option<PathBuf>,
 }
@@ -130,6 +132,11 @@ impl Site {
         self.options.ground_control_url = url;
     }
 
+    /// Gives it a command line, from the next start on.
+    pub fn set_arguments(&mut self, arguments: Vec<String>) {
+        self.options.arguments = arguments;
+    }
+
     /// Has it run on another machine, from the next start on.
     pub fn set_hardware(&mut self, hardware: Hardware) {
         self.options.hardware = Some(hardware);
@@ -186,6 +193,7 @@ impl Site {
         files::create_dir(&self.dir)?;
         let mut command = self.command()?;
         command
+            .args(&self.options.arguments)
             .env("GROUND_CONTROL_URL", &self.options.ground_control_url)
             .env("REGISTRY_LISTEN", self.port.address())
             .env("REGISTRY_DATA_DIR", self.data_dir())

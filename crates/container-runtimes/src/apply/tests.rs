@@ -295,7 +295,7 @@ fn docker_with(before: Option<&str>) -> World {
         world.host.write(DAEMON, text, 0o644).unwrap();
     }
     assert!(world.apply(&["docker:true"]).is_done());
-    assert_eq!(world.engine.borrow().as_ref().unwrap().last().unwrap(), "http://127.0.0.1:8585");
+    assert_eq!(world.engine.borrow().as_ref().unwrap().first().unwrap(), "http://127.0.0.1:8585");
     world.reloads.take();
     world
 }
