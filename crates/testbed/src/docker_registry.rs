@@ -46,13 +46,22 @@ pub struct Options {
     pub tls: Option<(String, String)>,
     /// The authority (PEM) by which every client has to show a certificate.
     pub client_authority: Option<String>,
+    /// Whether it listens on every address of the machine, and not on loopback alone.
+    pub everywhere: bool,
     /// The folder of another one, whose content it serves, too.
     pub data: Option<PathBuf>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { accounts: Vec::new(), delete: true, tls: None, client_authority: None, data: None }
+        Self {
+            accounts: Vec::new(),
+            delete: true,
+            tls: None,
+            client_authority: None,
+            everywhere: false,
+            data: None,
+        }
     }
 }
 
@@ -73,7 +82,7 @@ impl DockerRegistry {
              http: {{addr: \"{}\"{}}}\n",
             options.data.unwrap_or_else(|| dir.path().join("data")).display(),
             options.delete,
-            port.address(),
+            if options.everywhere { format!(":{}", port.number()) } else { port.address() },
             tls(dir.path(), options.tls.as_ref(), options.client_authority.as_deref())?,
         );
         if !options.accounts.is_empty() {

@@ -24,6 +24,8 @@ pub struct GoProgram {
     programs: &'static [&'static str],
     /// Whether it is in part written in C.
     cgo: bool,
+    /// What its makers tell the linker, as far as it is asked for: its version.
+    linked: &'static str,
 }
 
 /// containerd with its client and its shim.
@@ -37,6 +39,7 @@ pub const CONTAINERD: GoProgram = GoProgram {
     ],
     programs: &["containerd", "ctr", "containerd-shim-runc-v2"],
     cgo: false,
+    linked: "",
 };
 
 /// Docker Engine 29.
@@ -46,6 +49,7 @@ pub const DOCKERD: GoProgram = GoProgram {
     packages: &["github.com/moby/moby/v2/cmd/dockerd"],
     programs: &["dockerd"],
     cgo: false,
+    linked: "-X github.com/moby/moby/v2/dockerversion.Version=29.0.0-beta.24",
 };
 
 /// The runc that it wants.
@@ -55,6 +59,7 @@ pub const RUNC: GoProgram = GoProgram {
     packages: &["github.com/opencontainers/runc"],
     programs: &["runc"],
     cgo: true,
+    linked: "",
 };
 
 /// All of them.
@@ -120,7 +125,7 @@ impl GoProgram {
         let mut get = words(&["get", "-tool"]);
         get.extend(self.packages.iter().map(|package| format!("{package}@{}", self.version)));
         run(get).await?;
-        let mut build = words(&["build", "-ldflags=-s -w", "-o"]);
+        let mut build = words(&["build", &format!("-ldflags=-s -w {}", self.linked), "-o"]);
         build.push(format!("{}/", out.display()));
         build.extend(words(self.packages));
         run(build).await?;

@@ -115,3 +115,97 @@ proptest! {
         edit(&if crlf { text.replace('\n', "\r\n") } else { text });
     }
 }
+
+/// `registries.yaml` as k3s and RKE2 document it; a key of another name is one that they ignore.
+mod grammar {
+    use std::collections::BTreeMap;
+
+    use serde::Deserialize;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub(super) struct Registries {
+        #[serde(default)]
+        pub(super) mirrors: Option<BTreeMap<String, Option<Mirror>>>,
+        #[serde(default)]
+        pub(super) configs: Option<BTreeMap<String, Option<Config>>>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub(super) struct Mirror {
+        #[serde(default)]
+        pub(super) endpoint: Option<Vec<String>>,
+        #[serde(default, rename = "rewrite")]
+        _rewrite: Option<BTreeMap<String, String>>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub(super) struct Config {
+        pub(super) auth: Option<Auth>,
+        pub(super) tls: Option<Tls>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub(super) struct Auth {
+        pub(super) username: Option<String>,
+        pub(super) password: Option<String>,
+        #[serde(rename = "token")]
+        _token: Option<String>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub(super) struct Tls {
+        pub(super) ca_file: Option<String>,
+        pub(super) cert_file: Option<String>,
+        pub(super) key_file: Option<String>,
+        #[serde(rename = "insecure_skip_verify")]
+        _insecure_skip_verify: Option<bool>,
+    }
+}
+
+fn documented(text: &str) -> grammar::Registries {
+    serde_json::from_value(yaml::parse(text).unwrap().data())
+        .unwrap_or_else(|error| panic!("{error}\n{text}"))
+}
+
+#[test]
+fn what_is_written_is_what_is_documented() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/rancher");
+    let mut looked_at = 0;
+    for file in std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()) {
+        let golden = std::fs::read_to_string(&file).unwrap();
+        let Some((_, text)) = golden.split_once("---\n").filter(|(head, _)| head.starts_with("edited"))
+        else {
+            continue;
+        };
+        let mirrors = documented(text).mirrors.unwrap();
+        for registry in ["docker.io", "quay.io"] {
+            let mirror = mirrors[registry].as_ref().unwrap();
+            assert_eq!(mirror.endpoint.as_ref().unwrap()[0], OURS, "{}", file.display());
+        }
+        looked_at += 1;
+    }
+    assert!(looked_at >= 4, "{looked_at}");
+
+    let config = configs::HostConfig {
+        host: "10.0.0.2:8585".to_owned(),
+        login: Some(("u".to_owned(), crate::secret::Hidden::new("p: \"#"))),
+        ca: Some("/ca.pem".to_owned()),
+        client: Some(("/c.pem".to_owned(), "/k.pem".to_owned())),
+    };
+    for before in
+        ["", "mirrors: {}\nconfigs: {}\n", "# ours\nconfigs:\n  other:\n    auth:\n      token: t\n"]
+    {
+        let text = configs::apply(Some(&edit(before)), &config).unwrap().text;
+        let mut configs = documented(&text).configs.unwrap();
+        let ours = configs.remove("10.0.0.2:8585").unwrap().unwrap();
+        let (auth, tls) = (ours.auth.unwrap(), ours.tls.unwrap());
+        assert_eq!((auth.username.as_deref(), auth.password.as_deref()), (Some("u"), Some("p: \"#")));
+        let files = [&tls.ca_file, &tls.cert_file, &tls.key_file].map(|file| file.as_deref().unwrap());
+        assert_eq!(files, ["/ca.pem", "/c.pem", "/k.pem"]);
+    }
+}

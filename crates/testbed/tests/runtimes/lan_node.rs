@@ -14,6 +14,8 @@ use testbed::{binaries, command, files};
 use crate::engines::{Containerd, Docker, Engine, Podman};
 
 const SITE: &str = "site.example";
+/// Where that is. Of what is on 127.0.0.0/8 Docker checks no certificate, and shows none there.
+const ADDRESS: &str = "10.77.0.2";
 
 /// A mirror at `https://site.example:PORT`, and the files that a person has of it.
 struct Mirror {
@@ -26,10 +28,14 @@ impl Mirror {
     async fn start(mut options: Options) -> Self {
         let folder = files::scratch("mirror").unwrap();
         let certificate = ServerCertificate::new(&[SITE, "127.0.0.1"]).unwrap();
+        options.everywhere = true;
+        let mut address = Command::new("busybox");
+        // A second one of the same test is refused, and is there.
+        drop(address.args(["ip", "address", "add", &format!("{ADDRESS}/32"), "dev", "lo"]).output());
         options.tls = Some((certificate.certificate, certificate.key));
         files::write(&folder.path().join("ca.pem"), &certificate.authority).unwrap();
         files::write(&folder.path().join("password"), format!("{}\n", PASSWORDS[0].text)).unwrap();
-        files::write("/etc/hosts".as_ref(), format!("127.0.0.1 localhost {SITE}\n")).unwrap();
+        files::write("/etc/hosts".as_ref(), format!("127.0.0.1 localhost\n{ADDRESS} {SITE}\n")).unwrap();
         let image = image::random(&folder.path().join("image"), 7, &[20_000]).unwrap();
         Self { registry: DockerRegistry::start_with(options).await.unwrap(), folder, image }
     }
