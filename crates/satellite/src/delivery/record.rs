@@ -251,7 +251,7 @@ mod tests {
         assert!(!record.is_there(&two.0));
         assert_eq!(record.clear().unwrap(), 1);
         let left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
-        assert_eq!(left, [theirs.clone()]);
+        assert_eq!(left, std::slice::from_ref(&theirs));
         assert_eq!(fs::read(&theirs).unwrap(), b"theirs");
     }
 
