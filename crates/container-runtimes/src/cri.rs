@@ -1,4 +1,4 @@
-//! Whether a runtime's CRI answers: the kubelet's interface (k8s.io/cri-api), over a Unix socket.
+//! A runtime's CRI: the kubelet's interface (k8s.io/cri-api), over a Unix socket. Whether it answers, and its images.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,6 +12,10 @@ use tonic::transport::Endpoint;
 use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 use tower::service_fn;
+
+mod images;
+
+pub use images::{CriImages, NodeImage, RuntimeVersion};
 
 /// The longest that one answer may take.
 const LIMIT: Duration = Duration::from_secs(5);

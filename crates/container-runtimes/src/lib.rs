@@ -10,6 +10,9 @@
 //! [`apply`] puts the halves together: one run from what is wanted to what is in force, with the reload or restart that
 //! is due ([`reload`] says which, [`service`] does it), undone where containerd's CRI ([`cri`]) does not come back.
 //!
+//! Beside files there are the images of a node: [`cri::CriImages`] pulls and lists them as the kubelet does, [`images`]
+//! labels and removes single names of them at containerd.
+//!
 //! Borders: nothing here serves images. No program is run but through [`command`], and no path outside the given host
 //! root and state folder is written.
 
@@ -18,10 +21,12 @@ pub mod auth;
 pub mod command;
 pub mod containerd;
 pub mod cri;
+pub mod crio;
 pub mod detect;
 pub mod docker;
 mod edit;
 pub mod host;
+pub mod images;
 mod json_text;
 pub mod plan;
 pub mod rancher;
@@ -31,9 +36,11 @@ pub mod reload;
 mod runtime;
 mod secret;
 pub mod service;
+mod socket;
 pub mod state;
 mod toml_text;
 
 pub use edit::{Edit, Refusal, Splice};
 pub use runtime::{MirrorRequest, Runtime, RuntimeChoice, SpecError, parse_mirrors};
 pub use secret::Hidden;
+pub use socket::CallError;

@@ -18,7 +18,7 @@ use crate::{auth, reconcile};
 mod endpoint;
 mod file_edit;
 
-pub use endpoint::{ClientCertificate, Endpoint, EndpointError, Login};
+pub use endpoint::{ClientCertificate, Endpoint, EndpointError, Login, Peer};
 pub use file_edit::FileEdit;
 
 /// What the names of certificate files of ours contain; runtimes read each file of such a folder.
@@ -185,6 +185,15 @@ fn containerd_files(
         dial_timeout: engine.has_dial_timeout().then_some(endpoint.dial_timeout),
         ..hosts::MirrorHost::new(endpoint.url())
     };
+    // Where one that is silent costs half a minute, only those that cannot be.
+    let may_ask = |peer: &&Peer| engine.has_dial_timeout() || peer.here || endpoint.may_block;
+    let peers = endpoint.peers.iter().filter(may_ask).map(|peer| hosts::MirrorHost {
+        by_digest: true,
+        dial_timeout: engine.has_dial_timeout().then_some(endpoint.dial_timeout),
+        ..hosts::MirrorHost::new(peer.url())
+    });
+    let mut mirrors: Vec<hosts::MirrorHost> = peers.filter(|peer| peer.url != mirror.url).collect();
+    mirrors.push(mirror);
     let mut seeds: BTreeMap<String, String> = BTreeMap::new();
     for registry in registries {
         // Only while there is no hosts.toml do the certificates beside it count.
@@ -213,7 +222,7 @@ fn containerd_files(
         }
         let edit = FileEdit::Hosts {
             registry: registry.clone(),
-            mirrors: if registries.contains(registry) { vec![mirror.clone()] } else { Vec::new() },
+            mirrors: if registries.contains(registry) { mirrors.clone() } else { Vec::new() },
             seed: seeds.get(registry).cloned(),
             moved: applied.moved.iter().find(|moved| moved.registry == *registry).cloned(),
         };

@@ -155,6 +155,10 @@ pub struct RegistryFallback {
     /// Upstream host and the prefix under which the local registry keeps its repositories.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub paths: Option<BTreeMap<String, String>>,
+    /// Mirrors of the cluster's nodes among each other (Spegel) that containerd asks first: URLs, or `auto` for the node's
+    /// own address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peers: Option<Vec<String>>,
     /// What this reader does not know.
     #[serde(flatten)]
     pub unknown: Unknown,

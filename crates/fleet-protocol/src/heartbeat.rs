@@ -69,9 +69,59 @@ pub struct Heartbeat {
     /// Documents that could not be read, whose last good version stays in force.
     #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_empty")]
     pub document_errors: Vec<DocumentError>,
+    /// The nodes of the site's cluster, as their agents report; at most [`MAX_NODES`].
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_empty")]
+    pub nodes: Vec<NodePresence>,
     /// Version of the satellite's program.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub version: String,
+}
+
+/// The most nodes that a heartbeat tells of.
+pub const MAX_NODES: usize = 512;
+
+/// How a node of the site's cluster stands. It says nothing new as long as nothing changes there, so that it is no news.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NodePresence {
+    /// Its name in the cluster.
+    pub name: String,
+    /// Its container runtime: `containerd`, `cri-o`; empty while none answers there.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub runtime: String,
+    /// The runtime's version.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub runtime_version: String,
+    /// The version of its agent.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub agent_version: String,
+    /// Images of its site that its runtime has.
+    pub present: u64,
+    /// Images that it does not have yet.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub missing: u64,
+    /// Images that it could not get, which are tried again.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub failed: u64,
+    /// The first of those that failed: which, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_empty")]
+    pub failures: Vec<NodeFailure>,
+    /// What keeps its agent from its work.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+    /// When it was heard of last, where that is a while ago.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub silent_since: Option<Timestamp>,
+}
+
+/// An image that a node could not get.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NodeFailure {
+    /// The name by which it was asked for.
+    pub reference: String,
+    /// What failed, and why.
+    pub reason: String,
 }
 
 /// An image that is on the satellite.

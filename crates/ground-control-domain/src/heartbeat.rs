@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 pub use fleet_protocol::Heartbeat as Report;
 pub use fleet_protocol::heartbeat::CachedImage;
-use fleet_protocol::heartbeat::FetchingArtifact;
+use fleet_protocol::heartbeat::{FetchingArtifact, MAX_NODES};
 
 use crate::SatelliteId;
 use crate::identity::IdentityRecord;
@@ -199,6 +199,7 @@ impl HeartbeatRecord {
             conflicts,
             config_refusals,
             document_errors,
+            nodes,
             version,
         } = &self.report;
         Report {
@@ -222,6 +223,7 @@ impl HeartbeatRecord {
             conflicts: conflicts.clone(),
             config_refusals: config_refusals.clone(),
             document_errors: document_errors.clone(),
+            nodes: nodes.iter().take(MAX_NODES).cloned().collect(),
             version: version.clone(),
         }
     }

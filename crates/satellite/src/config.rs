@@ -35,6 +35,7 @@ pub use lan::{CertificateFiles, LanSettings, LocalNamespaces};
 pub use layer::Layer;
 pub use live::LiveConfig;
 pub use load::{ConfigError, Environment, Invocation};
+pub use mirrors::MirrorPeer;
 pub use remote::{Change, Refusal, RemoteConfig};
 
 /// How much is logged.
@@ -242,6 +243,8 @@ pub struct Effective {
     pub mirrors: Option<Vec<MirrorRequest>>,
     /// Where the local registry keeps the repositories of upstream hosts, for those that are named.
     pub mirror_paths: BTreeMap<String, String>,
+    /// Mirrors of the cluster's nodes among each other, which containerd asks first.
+    pub mirror_peers: Vec<MirrorPeer>,
     /// Write archives into an image folder.
     pub image_folder: Option<ImageFolder>,
 }

@@ -127,7 +127,7 @@ pub struct Surroundings {
 }
 
 impl Surroundings {
-    fn naming(&self, effective: &Effective) -> Naming {
+    pub(crate) fn naming(&self, effective: &Effective) -> Naming {
         let state = self.vault.state();
         let central = state.registration.as_ref().map(|known| namespaces::of(known, effective));
         Naming::new(&central.unwrap_or_default(), &effective.mirror_paths)

@@ -3,18 +3,23 @@
 use std::time::Instant;
 
 use fleet_protocol::heartbeat::{
-    CachedImage, Conflict, DocumentError, FailedArtifact, FetchingArtifact, Heartbeat,
+    CachedImage, Conflict, DocumentError, FailedArtifact, FetchingArtifact, Heartbeat, MAX_NODES,
+    NodeFailure, NodePresence,
 };
 use fleet_protocol::inventory;
 use jiff::Timestamp;
 
 use crate::config::{Effective, Metrics};
+use crate::site::nodes::{NodeStatus, SILENT};
 use crate::status::Status;
 
 /// The most images that one heartbeat lists; `image_count` tells how many there are. Keeps the body below a megabyte.
 const MAX_IMAGES: usize = 4000;
 /// The most failures and conflicts that one heartbeat lists.
 const MAX_FAILURES: usize = 200;
+/// The most failures of nodes that one heartbeat lists, and those of one node.
+const MAX_NODE_FAILURES: usize = 100;
+const MAX_FAILURES_PER_NODE: usize = 3;
 /// How much of a reason travels.
 const MAX_REASON: usize = 500;
 
@@ -184,8 +189,39 @@ pub fn compose(status: &Status, config: &Effective, told: Told<'_>, now: Timesta
         conflicts,
         config_refusals: status.config.refused.iter().map(|refused| shortened(&refused.reason)).collect(),
         document_errors: state_error.chain(group_errors).take(MAX_FAILURES).collect(),
+        nodes: nodes(&status.nodes, now),
         version: status.version.clone(),
     }
+}
+
+/// How the nodes of the cluster stand, with as many failures as fit.
+fn nodes(nodes: &[NodeStatus], now: Timestamp) -> Vec<NodePresence> {
+    let mut room = MAX_NODE_FAILURES;
+    let told = nodes.iter().take(MAX_NODES).map(|node| {
+        let failures: Vec<NodeFailure> = node
+            .failures
+            .iter()
+            .take(room.min(MAX_FAILURES_PER_NODE))
+            .map(|failure| NodeFailure {
+                reference: failure.reference.clone(),
+                reason: shortened(&failure.reason),
+            })
+            .collect();
+        room -= failures.len();
+        NodePresence {
+            name: node.name.clone(),
+            runtime: node.runtime.clone(),
+            runtime_version: node.runtime_version.clone(),
+            agent_version: node.agent_version.clone(),
+            present: node.present,
+            missing: node.pulling.saturating_add(node.waiting).saturating_add(node.failed),
+            failed: node.failed,
+            failures,
+            problem: node.problem.as_deref().map(shortened),
+            silent_since: (now.duration_since(node.seen_at) > SILENT).then_some(node.seen_at),
+        }
+    });
+    told.collect()
 }
 
 fn shortened(text: &str) -> String {

@@ -5,6 +5,8 @@
 //! ([`sealed`], [`device`]), keeps its identity ([`identity`]), serves the local registry ([`serve`]) and answers the local status socket ([`control`],
 //! [`commands`]); [`run`] puts the halves together. The *core* decides what must be here and makes it so.
 //!
+//! Beside the two there is the agent of a cluster's nodes ([`node_agent`]), which asks its site's satellite ([`site`]).
+//!
 //! Its borders: bytes at rest belong to `blob-store`, the registry protocol to `registry-server` and
 //! `registry-client`, the copying of graphs to `transfer`, and the shape of documents to `fleet-protocol`. Nothing
 //! outside [`config`] reads the environment.
@@ -28,6 +30,7 @@ pub mod logging;
 mod maintenance;
 pub mod mirrors;
 pub mod names;
+pub mod node_agent;
 pub mod plan;
 pub mod reconcile;
 pub mod registration;
@@ -35,6 +38,7 @@ pub mod run;
 pub mod schedulers;
 pub mod sealed;
 pub mod serve;
+pub mod site;
 mod standing;
 pub mod status;
 pub mod transfers;

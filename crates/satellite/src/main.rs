@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use satellite::config::{ConfigError, Environment, Invocation, load};
-use satellite::{commands, run};
+use satellite::{commands, node_agent, run};
 
 fn main() -> ExitCode {
     // Fails only if a provider is there already, which nobody installs before this line.
@@ -22,6 +22,10 @@ fn main() -> ExitCode {
         Ok(Invocation::Ca { action, config_dir }) => commands::ca(&action, &config_dir),
         Ok(Invocation::Accounts(action)) => commands::accounts(&action),
         Ok(Invocation::Export(job)) => commands::export(&job),
+        Ok(Invocation::NodeAgent(flags)) => {
+            drop(left_open);
+            node_agent::run(*flags)
+        }
         Ok(Invocation::Ask { command, control_socket }) => commands::ask(&command, &control_socket),
         Err(ConfigError::Answer(text)) => {
             commands::print(&text);

@@ -33,6 +33,7 @@ use crate::sealed::{Notice, Vault};
 use crate::serve::accounts::Accounts;
 use crate::serve::lan::{self, LanListener};
 use crate::serve::{LocalRegistry, ServeError, docker, kept_namespaces, namespaces};
+use crate::site as cluster;
 use crate::status::StatusBoard;
 
 /// Two threads serve and replicate; an edge machine has other work.
@@ -163,6 +164,9 @@ async fn live(
         token: watch::Sender::new(site.token.clone().filter(|_| !site.identity.is_spiffe())),
         sync: Arc::new(Notify::new()),
     });
+    let stop = CancellationToken::new();
+    let token_file = site.lan.as_ref().and_then(|lan| lan.site_token_file.clone());
+    let cluster = token_file.map(|file| cluster::Site::new(file, stop.clone()));
     let lan = site.lan.clone().map(|settings| {
         let accounts = Accounts::default();
         let offered = |registry: &LocalRegistry| {
@@ -174,14 +178,17 @@ async fn live(
             config_dir: site.config_dir.clone(),
             registry: registry.as_ref().map(offered),
             accounts,
-            extra: axum::Router::new(),
+            extra: cluster.clone().map(cluster::routes::routes).unwrap_or_default(),
             board: subject.board.clone(),
             drain: shutdown_timeout,
         })
     });
     let control = ControlServer::start(&site.control_socket, Arc::clone(&subject))?;
-    let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
+    if let Some(cluster) = cluster.clone() {
+        let show = cluster::nodes::show(cluster, subject.board.clone());
+        tasks.spawn(stop.clone().run_until_cancelled_owned(show));
+    }
     if let (Some(spans), Some(endpoint)) = (spans, &site.traces) {
         match exporter(endpoint, &boot) {
             Ok(exporter) => {
@@ -193,7 +200,15 @@ async fn live(
         }
     }
     let hosts = registry.as_ref().map(|registry| registry.namespaces().clone());
-    tasks.spawn(replicate(Arc::clone(&subject), boot, log.clone(), hosts, stop.clone(), tasks.clone()));
+    tasks.spawn(replicate(
+        Arc::clone(&subject),
+        boot,
+        log.clone(),
+        hosts,
+        cluster,
+        stop.clone(),
+        tasks.clone(),
+    ));
 
     let failed = async {
         match &mut registry {
@@ -257,6 +272,7 @@ async fn replicate(
     boot: Effective,
     log: LogControl,
     hosts: Option<registry_server::Namespaces>,
+    cluster: Option<cluster::Site>,
     stop: CancellationToken,
     tasks: TaskTracker,
 ) {
@@ -307,15 +323,24 @@ async fn replicate(
     }
     let events = Events::new(subject.board.clone());
     let offers = Offers::default();
+    let around = Surroundings {
+        offers: offers.clone(),
+        config: config.clone(),
+        vault: vault.clone(),
+        events: events.clone(),
+    };
+    if let Some(cluster) = cluster {
+        let nodes = cluster::deliver(
+            cluster,
+            subject.registry_address.map(|_| subject.store.clone()),
+            around.clone(),
+        );
+        tasks.spawn(stop.clone().run_until_cancelled_owned(nodes));
+    }
     tasks.spawn(stop.clone().run_until_cancelled_owned(deliver(
         Arc::clone(&subject),
         state_dir.clone(),
-        Surroundings {
-            offers: offers.clone(),
-            config: config.clone(),
-            vault: vault.clone(),
-            events: events.clone(),
-        },
+        around,
     )));
     let core = Core::start(Parts {
         config,

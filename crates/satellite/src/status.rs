@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use crate::site::nodes::NodeStatus;
 use crate::transfers::Transfers;
 
 /// Everything that `satellite status` and `satellite images` show.
@@ -49,6 +50,8 @@ pub struct Status {
     pub deliveries: BTreeMap<String, DeliveryStatus>,
     /// Docker's own listener, where it needs one.
     pub docker_mirror: Option<DockerMirrorStatus>,
+    /// The nodes of the site's cluster, by their agents' reports.
+    pub nodes: Vec<NodeStatus>,
     /// The last reconcile.
     pub last_sync: Option<LastSync>,
     /// Things that a person should look at and that belong to no artifact.
@@ -75,6 +78,7 @@ impl Default for Status {
             lan: None,
             deliveries: BTreeMap::new(),
             docker_mirror: None,
+            nodes: Vec::new(),
             last_sync: None,
             warnings: Vec::new(),
         }

@@ -23,6 +23,10 @@ pub struct MirrorHost {
     pub skip_verify: bool,
     /// Whether the URL's path stands instead of `/v2`.
     pub override_path: bool,
+    /// Whether it is asked for digests alone, and what a tag means is asked of the next: what it serves is right, and may be
+    /// of yesterday.
+    #[serde(default)]
+    pub by_digest: bool,
     /// How long a connection may take, in milliseconds; containerd 2.1 and later only.
     pub dial_timeout: Option<u32>,
     /// Header lines sent with every request. They hold credentials: such a file is made with mode 0600.
@@ -52,8 +56,12 @@ impl MirrorHost {
         }
     }
 
+    fn capabilities(&self) -> &'static [&'static str] {
+        if self.by_digest { &["pull"] } else { &["pull", "resolve"] }
+    }
+
     fn data(&self) -> Value {
-        let mut data = json!({ "capabilities": ["pull", "resolve"] });
+        let mut data = json!({ "capabilities": self.capabilities() });
         if let Some(ca) = &self.ca {
             data["ca"] = json!(ca);
         }
@@ -77,7 +85,9 @@ impl MirrorHost {
 
     fn block(&self) -> String {
         let url = quoted(&self.url);
-        let mut block = format!("[host.{url}]\n  capabilities = [\"pull\", \"resolve\"]\n");
+        let capabilities: Vec<String> = self.capabilities().iter().map(|name| quoted(name)).collect();
+        let capabilities = capabilities.join(", ");
+        let mut block = format!("[host.{url}]\n  capabilities = [{capabilities}]\n");
         if let Some(ca) = &self.ca {
             block += &format!("  ca = {}\n", quoted(ca));
         }

@@ -24,9 +24,37 @@ pub struct Endpoint {
     /// Whether it may be named beyond loopback to runtimes that wait long for one that is silent: containerd before 2.1,
     /// Docker, Podman, CRI-O.
     pub may_block: bool,
+    /// What nodes of a cluster serve each other (Spegel): containerd asks there before it asks here, by digest alone, so
+    /// that a tag that moved is known from here.
+    pub peers: Vec<Peer>,
     /// Under which path it keeps the repositories of a registry, for runtimes that do not send the registry's name; those
     /// not named here under none.
     pub paths: BTreeMap<String, String>,
+}
+
+/// A mirror of the cluster's own, without TLS or credentials.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    pub(crate) url: String,
+    /// Whether it is at this machine's own address, which refuses where nobody listens and is never silent.
+    pub(crate) here: bool,
+}
+
+impl Peer {
+    /// The peer at a URL: scheme, host and port. `here` says that the address is this machine's.
+    ///
+    /// # Errors
+    /// [`EndpointError::Shape`].
+    pub fn new(url: &str, here: bool) -> Result<Self, EndpointError> {
+        let endpoint = Endpoint::new(url)?;
+        let here = here || endpoint.is_loopback();
+        Ok(Self { url: endpoint.url, here })
+    }
+
+    /// Its URL, without a slash at the end.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
 }
 
 /// An account.
@@ -107,6 +135,7 @@ impl Endpoint {
             client: None,
             dial_timeout: 300,
             may_block: false,
+            peers: Vec::new(),
             paths: BTreeMap::new(),
         })
     }

@@ -9,6 +9,7 @@ use fleet_protocol::api::{
     NewSatellite, NewSatelliteAnswer, Satellite, SatelliteAccounts, SatelliteArtifact, SatelliteImage,
     SatelliteStatus,
 };
+use fleet_protocol::heartbeat::NodePresence;
 use reqwest::Method;
 use serde::Deserialize;
 
@@ -162,6 +163,25 @@ fn record(satellite: &Satellite) -> comfy_table::Table {
     ])
 }
 
+/// A node of the site's cluster, in a line.
+fn node(node: &NodePresence) -> String {
+    let runtime = format!("{} {}", node.runtime, node.runtime_version);
+    let mut line = format!("{} ({}): {} present", node.name, runtime.trim(), node.present);
+    if node.missing > 0 {
+        line += &format!(", {} missing", node.missing);
+    }
+    if let Some(since) = node.silent_since {
+        line += &format!(", silent since {since}");
+    }
+    if let Some(problem) = &node.problem {
+        line += &format!(", {problem}");
+    }
+    for failure in &node.failures {
+        line += &format!("\n  {}: {}", failure.reference, failure.reason);
+    }
+    line
+}
+
 fn status_record(status: &SatelliteStatus) -> comfy_table::Table {
     let heartbeat = &status.heartbeat;
     let failed: Vec<String> = heartbeat
@@ -177,6 +197,7 @@ fn status_record(status: &SatelliteStatus) -> comfy_table::Table {
         .chain(heartbeat.document_errors.iter().map(|e| format!("{}: {}", e.document, e.reason)))
         .chain(heartbeat.config_refusals.iter().map(|reason| format!("config refused: {reason}")))
         .collect();
+    let nodes: Vec<String> = heartbeat.nodes.iter().map(node).collect();
     render::record([
         ("Name", heartbeat.name.clone()),
         ("Activity", heartbeat.activity.clone()),
@@ -188,6 +209,7 @@ fn status_record(status: &SatelliteStatus) -> comfy_table::Table {
         ("Memory", render::bytes(heartbeat.memory_used_bytes)),
         ("CPU", format!("{:.1} %", heartbeat.cpu_percent)),
         ("Last sync", format!("{} ms", heartbeat.last_sync_duration_ms)),
+        ("Nodes", if nodes.is_empty() { "none".to_owned() } else { nodes.join("\n") }),
         ("Problems", if failed.is_empty() { "none".to_owned() } else { failed.join("\n") }),
     ])
 }

@@ -22,7 +22,7 @@ use serde::Serialize;
 
 use super::{complain, print, text};
 use crate::config::flags::mirrors::{MirrorsAction, Place, Restarts, Wish};
-use crate::config::{Site, live};
+use crate::config::{MirrorPeer, Site, live};
 use crate::mirrors::{LocalMachine, follow, paths};
 use crate::serve::{docker, namespaces};
 
@@ -38,6 +38,8 @@ enum MirrorsError {
     Endpoint(#[from] EndpointError),
     #[error("{flag}: {path}: {why}")]
     File { flag: &'static str, path: String, why: String },
+    #[error("--peer: {0}")]
+    Peer(String),
     #[error(transparent)]
     Apply(#[from] ApplyError),
 }
@@ -148,6 +150,8 @@ fn wanted(wish: &Wish, restart: bool) -> Result<Wanted, MirrorsError> {
     endpoint.paths = paths(&requests, &[], &wish.paths.iter().cloned().collect());
     endpoint.may_block = wish.allow_slow_fallback;
     endpoint.docker.clone_from(&wish.docker_endpoint);
+    let peers = wish.peers.iter().map(MirrorPeer::resolve).collect::<Result<_, _>>();
+    endpoint.peers = peers.map_err(MirrorsError::Peer)?;
     Ok(Wanted {
         requests,
         endpoint: Some(endpoint.check()?),

@@ -4,7 +4,29 @@ use std::fmt::Write as _;
 
 use super::text::{bytes, duration, lines, relative, short_digest, table};
 use crate::control::StatusDocument;
+use crate::site::nodes::{NodeStatus, SILENT};
 use crate::status::{FollowStatus, FollowedBy, IdentityStatus, LanStatus, RegistrationState};
+
+/// The nodes of the cluster, and what keeps images from them.
+fn nodes(nodes: &[NodeStatus], now: jiff::Timestamp) -> String {
+    let mut there = table(["NODE", "RUNTIME", "PRESENT", "MISSING", "SEEN", "PROBLEM"]);
+    for node in nodes {
+        let runtime = format!("{} {}", node.runtime, node.runtime_version);
+        let silent = now.duration_since(node.seen_at) > SILENT;
+        let failure =
+            node.failures.first().map(|failure| format!("{}: {}", failure.reference, failure.reason));
+        let problem = silent.then(|| "silent".to_owned()).or_else(|| node.problem.clone()).or(failure);
+        there.add_row([
+            node.name.clone(),
+            runtime.trim().to_owned(),
+            node.present.to_string(),
+            node.pulling.saturating_add(node.waiting).saturating_add(node.failed).to_string(),
+            relative(Some(node.seen_at), now),
+            problem.unwrap_or_else(|| "-".to_owned()),
+        ]);
+    }
+    lines(&there)
+}
 
 pub(super) fn render(document: &StatusDocument) -> String {
     let now = jiff::Timestamp::now();
@@ -125,6 +147,10 @@ pub(super) fn render(document: &StatusDocument) -> String {
             ]);
         }
         text.push_str(&lines(&schedulers));
+    }
+    if !satellite.nodes.is_empty() {
+        text.push_str("\nnodes:\n");
+        text.push_str(&nodes(&satellite.nodes, now));
     }
     if !document.fetching.is_empty() {
         text.push_str("\nfetching:\n");

@@ -18,6 +18,7 @@ use super::{ExpectedServer, ImagePlatforms, LogLevel};
 pub mod export;
 pub mod lan;
 pub mod mirrors;
+pub mod node_agent;
 
 /// Keeps the artifacts of its groups whole at the edge and serves them with the cloud gone.
 ///
@@ -63,6 +64,8 @@ pub enum Command {
         #[command(subcommand)]
         action: lan::AccountsAction,
     },
+    /// Run on a node of a cluster: have its container runtime hold what the site's satellite holds.
+    NodeAgent(Box<node_agent::AgentFlags>),
 }
 
 /// What can be asked of a satellite that runs.
@@ -207,6 +210,10 @@ pub struct Flags {
     /// its name]
     #[arg(long, value_name = "HOST=PREFIX", value_parser = places_value, help_heading = "Container runtimes")]
     pub mirror_path: Vec<String>,
+    /// Mirror of the cluster's nodes among each other (Spegel) that containerd asks before the satellite, by digest: its
+    /// URL, or auto for this node's own address and port 30020 (repeatable; in the variable between semicolons).
+    #[arg(long, value_name = "URL", value_parser = peers_value, help_heading = "Container runtimes")]
+    pub mirror_peer: Vec<String>,
     /// Leave the container runtimes' configuration alone, whatever else asks for mirrors.
     #[arg(long, value_name = "BOOL", value_parser = boolean, num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Container runtimes")]
     pub no_registry_fallback: Option<bool>,
@@ -309,6 +316,10 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 
 fn mirrors_value(text: &str) -> Result<String, String> {
     super::mirrors::of_flags(&[text.to_owned()]).map(|_| text.to_owned())
+}
+
+fn peers_value(text: &str) -> Result<String, String> {
+    super::mirrors::peers(&[text.to_owned()]).map(|_| text.to_owned())
 }
 
 fn places_value(text: &str) -> Result<String, String> {

@@ -22,6 +22,8 @@ pub struct LanSettings {
     pub certificate: Option<CertificateFiles>,
     /// Who may log in.
     pub accounts_file: Option<PathBuf>,
+    /// The token of the site's node agents; without it there are none.
+    pub site_token_file: Option<PathBuf>,
 }
 
 /// A certificate chain and its key, in PEM.
@@ -122,6 +124,7 @@ pub(super) fn settings(flags: LanFlags) -> Result<Said, (&'static str, String)> 
             ("LAN_NAME", !names.is_empty()),
             ("LAN_TLS_CERT_FILE", certificate.is_some()),
             ("LAN_ACCOUNTS_FILE", flags.lan_accounts_file.is_some()),
+            ("SITE_TOKEN_FILE", flags.site_token_file.is_some()),
         ];
         let notes = without.into_iter().filter(|(_, given)| *given);
         return Ok((
@@ -129,7 +132,8 @@ pub(super) fn settings(flags: LanFlags) -> Result<Said, (&'static str, String)> 
             notes.map(|(name, _)| format!("{name} has no effect without LAN_LISTEN")).collect(),
         ));
     };
-    Ok((Some(LanSettings { listen, names, certificate, accounts_file: flags.lan_accounts_file }), Vec::new()))
+    let (accounts_file, site_token_file) = (flags.lan_accounts_file, flags.site_token_file);
+    Ok((Some(LanSettings { listen, names, certificate, accounts_file, site_token_file }), Vec::new()))
 }
 
 /// Names for a certificate, between commas.

@@ -17,8 +17,8 @@ use url::{Host, Url};
 
 use super::flags::{http_url, registry_url};
 use super::{
-    ByoRegistry, Effective, ImagePlatforms, Listen, LogLevel, Metrics, Refusal, Site, TlsTrust, delivery,
-    mirrors,
+    ByoRegistry, Effective, ImagePlatforms, Listen, LogLevel, Metrics, MirrorPeer, Refusal, Site, TlsTrust,
+    delivery, mirrors,
 };
 
 const DEFAULT_PORT: u16 = 8585;
@@ -56,6 +56,7 @@ pub struct Layer {
     pub gc_interval: Option<Duration>,
     pub mirrors: Option<Vec<MirrorRequest>>,
     pub mirror_paths: Option<BTreeMap<String, String>>,
+    pub mirror_peers: Option<Vec<MirrorPeer>>,
     pub direct_delivery: Option<bool>,
     pub image_dir: Option<PathBuf>,
     pub image_platforms: Option<ImagePlatforms>,
@@ -91,6 +92,7 @@ impl Layer {
             gc_interval: self.gc_interval.or(lower.gc_interval),
             mirrors: self.mirrors.or(lower.mirrors),
             mirror_paths: self.mirror_paths.or(lower.mirror_paths),
+            mirror_peers: self.mirror_peers.or(lower.mirror_peers),
             direct_delivery: self.direct_delivery.or(lower.direct_delivery),
             image_dir: self.image_dir.or(lower.image_dir),
             image_platforms: self.image_platforms.or(lower.image_platforms),
@@ -138,6 +140,7 @@ pub(super) fn merge(site: &Site, remote: &Layer) -> Effective {
         kept_namespaces: site.kept_namespaces.clone(),
         mirrors: (!site.runtimes.leave_alone).then(|| all.mirrors.unwrap_or_default()),
         mirror_paths: all.mirror_paths.unwrap_or_default(),
+        mirror_peers: all.mirror_peers.unwrap_or_default(),
         image_folder,
     }
 }
@@ -366,6 +369,11 @@ impl Reader {
         match places.collect::<Result<BTreeMap<_, _>, _>>() {
             Ok(paths) => self.read.layer.mirror_paths = fallback.paths.is_some().then_some(paths),
             Err(why) => self.reasons.push(format!("app_config.registry_fallback.paths: {why}")),
+        }
+        let peers = fallback.peers.iter().flatten().map(|peer| peer.parse());
+        match peers.collect::<Result<Vec<MirrorPeer>, String>>() {
+            Ok(peers) => self.read.layer.mirror_peers = fallback.peers.is_some().then_some(peers),
+            Err(why) => self.reasons.push(format!("app_config.registry_fallback.peers: {why}")),
         }
         for (key, value) in &fallback.unknown {
             let text = value.as_str().map(str::trim).filter(|text| !text.is_empty());

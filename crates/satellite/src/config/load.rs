@@ -18,6 +18,7 @@ use url::Url;
 use super::flags::export::Export;
 use super::flags::lan::{AccountsAction, CaAction};
 use super::flags::mirrors::MirrorsAction;
+use super::flags::node_agent::AgentFlags;
 use super::flags::{Cli, Command, Flags, Question, variable};
 use super::layer::{self, Layer, Origin};
 use super::{Effective, Runtimes, Site, identity, lan, mirrors};
@@ -25,6 +26,7 @@ use crate::sealed::field;
 
 const DEFAULT_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
 const DEFAULT_SCRUB_INTERVAL: Duration = Duration::from_secs(7 * 24 * 3600);
+const NODE_AGENT: &str = "node-agent";
 /// A config file larger than this is none.
 const MAX_CONFIG_FILE: u64 = 1024 * 1024;
 
@@ -102,6 +104,8 @@ pub enum Invocation {
     Accounts(AccountsAction),
     /// Write images into a file.
     Export(Box<ExportJob>),
+    /// Run on a node of a cluster.
+    NodeAgent(Box<AgentFlags>),
     /// Ask the one that runs.
     Ask {
         /// What.
@@ -152,6 +156,9 @@ where
     I: IntoIterator<Item = OsString>,
 {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if let Some(flags) = node_agent(&arguments, environment)? {
+        return Ok(Invocation::NodeAgent(flags));
+    }
     if let Some(cli) = by_hand(&arguments)? {
         match cli.command {
             Some(Command::Mirrors { action }) => return Ok(Invocation::Mirrors(action)),
@@ -163,7 +170,7 @@ where
             }
             Some(Command::Accounts { action }) => return Ok(Invocation::Accounts(action)),
             Some(Command::Export(asked)) => return export(*asked, &cli.flags, environment),
-            Some(Command::Ask(_)) | None => {}
+            Some(Command::Ask(_) | Command::NodeAgent(_)) | None => {}
         }
     }
     let (cli, origins) = overlay(&arguments, environment)?;
@@ -221,6 +228,37 @@ fn by_hand(arguments: &[OsString]) -> Result<Option<Cli>, ConfigError> {
     Cli::from_arg_matches(&matches).map(Some).map_err(|error| said_by_hand(&error))
 }
 
+/// What `satellite node-agent` is to do, if that is what is called. Its flags have variables, and of the satellite's own
+/// settings none means anything to it.
+fn node_agent(
+    arguments: &[OsString],
+    environment: &Environment,
+) -> Result<Option<Box<AgentFlags>>, ConfigError> {
+    if arguments.get(1).is_none_or(|first| first != NODE_AGENT) {
+        return Ok(None);
+    }
+    let command = command();
+    let mut all = arguments.to_vec();
+    for argument in command.find_subcommand(NODE_AGENT).into_iter().flat_map(clap::Command::get_arguments) {
+        let Some(flag) = argument.get_long().filter(|flag| is_setting(flag)) else { continue };
+        let long = format!("--{flag}");
+        let is_given = arguments.iter().filter_map(|given| given.to_str()).any(|given| {
+            given.strip_prefix(&long).is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+        });
+        if !argument.is_global_set()
+            && !is_given
+            && let Some((value, _)) = environment.get(&variable(flag))
+        {
+            all.push(format!("{long}={value}").into());
+        }
+    }
+    let matches = command.try_get_matches_from(all).map_err(|error| said_by_hand(&error))?;
+    match Cli::from_arg_matches(&matches).map_err(|error| said_by_hand(&error))?.command {
+        Some(Command::NodeAgent(flags)) => Ok(Some(flags)),
+        _ => Ok(None),
+    }
+}
+
 fn said_by_hand(error: &clap::Error) -> ConfigError {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ConfigError::Answer(error.render().to_string()),
@@ -231,13 +269,17 @@ fn said_by_hand(error: &clap::Error) -> ConfigError {
 /// The command with each flag's variable in its help text.
 #[must_use]
 pub fn command() -> clap::Command {
-    Cli::command().mut_args(|argument| {
-        let Some(flag) = argument.get_long().filter(|flag| is_setting(flag)).map(str::to_owned) else {
-            return argument;
-        };
-        let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
-        argument.help(format!("{help} [env: {}]", variable(&flag)))
-    })
+    Cli::command()
+        .mut_args(with_variable)
+        .mut_subcommand(NODE_AGENT, |command| command.mut_args(with_variable))
+}
+
+fn with_variable(argument: clap::Arg) -> clap::Arg {
+    let Some(flag) = argument.get_long().filter(|flag| is_setting(flag)).map(str::to_owned) else {
+        return argument;
+    };
+    let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+    argument.help(format!("{help} [env: {}]", variable(&flag)))
 }
 
 fn is_setting(flag: &str) -> bool {
@@ -399,6 +441,8 @@ fn site(
         gc_grace: flags.gc_grace,
         gc_interval: flags.gc_interval,
         mirrors: mirrors::of_flags(&flags.mirrors).map_err(|why| ConfigError::of("MIRRORS", why))?,
+        mirror_peers: mirrors::peers(&flags.mirror_peer)
+            .map_err(|why| ConfigError::of("MIRROR_PEER", why))?,
         mirror_paths: mirrors::places(&flags.mirror_path)
             .map(|places| (!places.is_empty()).then_some(places))
             .map_err(|why| ConfigError::of("MIRROR_PATH", why))?,

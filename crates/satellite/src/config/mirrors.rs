@@ -1,12 +1,85 @@
 //! Mirrors of the container runtimes, as flags and documents ask for them.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::str::FromStr;
 
+use container_runtimes::plan::Peer;
 use container_runtimes::{MirrorRequest, parse_mirrors};
 use fleet_protocol::config::RegistryFallback;
 
 /// What is mirrored where a document names nothing.
 const DEFAULT_REGISTRY: &str = "docker.io";
+
+/// The port on which a node's Spegel serves, as its chart has it.
+const PEER_PORT: u16 = 30020;
+
+/// A mirror of the cluster's nodes among each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MirrorPeer {
+    /// At this node's own address, port 30020.
+    Auto,
+    /// At this URL.
+    At(String),
+}
+
+impl FromStr for MirrorPeer {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.trim() {
+            "auto" => Ok(Self::Auto),
+            url => {
+                let peer = Peer::new(url, false).map_err(|error| error.to_string())?;
+                Ok(Self::At(peer.url().to_owned()))
+            }
+        }
+    }
+}
+
+impl MirrorPeer {
+    /// The peer as a runtime is told of it.
+    ///
+    /// # Errors
+    /// Where this machine's own address is not known, in words.
+    pub(crate) fn resolve(&self) -> Result<Peer, String> {
+        let (url, here) = match self {
+            Self::At(url) => (url.clone(), false),
+            Self::Auto => (format!("http://{}", SocketAddr::new(own_address()?, PEER_PORT)), true),
+        };
+        Peer::new(&url, here).map_err(|error| error.to_string())
+    }
+}
+
+/// The address from which this machine reaches others. Nothing is sent: a route is looked up.
+fn own_address() -> Result<IpAddr, String> {
+    // RFC 5737 and RFC 3849: addresses of documentation, which are routed like any other.
+    let towards = |local: (IpAddr, u16), remote: (IpAddr, u16)| {
+        let socket = UdpSocket::bind(local)?;
+        socket.connect(remote)?;
+        Ok::<_, std::io::Error>(socket.local_addr()?.ip())
+    };
+    let v4 = || towards((Ipv4Addr::UNSPECIFIED.into(), 0), (Ipv4Addr::new(192, 0, 2, 1).into(), 9));
+    let v6 = || {
+        let documentation = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+        towards((Ipv6Addr::UNSPECIFIED.into(), 0), (documentation.into(), 9))
+    };
+    v4().or_else(|_| v6()).map_err(|error| {
+        format!("this machine's own address is not known ({error}); name the peer by its URL")
+    })
+}
+
+/// The values of `--mirror-peer`; a variable holds several between semicolons.
+pub(super) fn peers(values: &[String]) -> Result<Option<Vec<MirrorPeer>>, String> {
+    let values = values.iter().flat_map(|value| value.split(';')).filter(|value| !value.trim().is_empty());
+    let peers = values.map(str::parse).collect::<Result<Vec<MirrorPeer>, String>>()?;
+    Ok((!peers.is_empty()).then_some(peers))
+}
+
+/// One value of `--peer`.
+pub(crate) fn peer_flag(text: &str) -> Result<MirrorPeer, String> {
+    text.parse()
+}
 
 /// What `registry_fallback` asks for: nothing said, nothing wanted, or these. An error begins with the key.
 pub(super) fn of_document(fallback: &RegistryFallback) -> Result<Option<Vec<MirrorRequest>>, String> {

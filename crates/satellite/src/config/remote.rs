@@ -97,7 +97,8 @@ fn decide(site: &Site, current: &Effective, document: &ConfigDocument) -> Result
         ("harbor_registry_url", wanted.harbor_registry_url != current.harbor_registry_url),
         (
             "registry_fallback",
-            (&wanted.mirrors, &wanted.mirror_paths) != (&current.mirrors, &current.mirror_paths),
+            (&wanted.mirrors, &wanted.mirror_paths, &wanted.mirror_peers)
+                != (&current.mirrors, &current.mirror_paths, &current.mirror_peers),
         ),
         ("direct_delivery", wanted.image_folder != current.image_folder),
         ("zot_config.storage.gc", wanted.gc != current.gc),

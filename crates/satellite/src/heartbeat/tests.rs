@@ -131,3 +131,33 @@ fn an_answer_may_be_empty() {
     let answer = HeartbeatAnswer::parse(br#"{"events":["refresh_credentials"],"later":1}"#).unwrap();
     assert_eq!(answer.events, ["refresh_credentials"]);
 }
+
+#[test]
+fn nodes_are_told_as_long_as_they_fit_and_say_nothing_new_by_being_there() {
+    use crate::site::nodes::{NodeFailure as Failed, NodeStatus};
+    let now: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
+    let failure = Failed { reference: "q.io/a:1".into(), reason: "x".repeat(2000), ..Failed::default() };
+    let node = |number: usize| NodeStatus {
+        name: format!("n{number}"),
+        seen_at: now,
+        present: 2,
+        pulling: 1,
+        waiting: 3,
+        failed: 5,
+        failures: vec![failure.clone(); 5],
+        ..NodeStatus::default()
+    };
+    let mut status = Status { nodes: (0..600).map(node).collect(), ..Status::default() };
+    let told = |status: &Status, now| compose(status, &effective(), Told::default(), now).nodes;
+    let nodes = told(&status, now);
+    assert_eq!((nodes.len(), nodes[0].present, nodes[0].missing, nodes[0].failed), (MAX_NODES, 2, 9, 5));
+    assert_eq!(nodes.iter().map(|node| node.failures.len()).sum::<usize>(), MAX_NODE_FAILURES);
+    assert_eq!(nodes[0].failures[0].reason.chars().count(), MAX_REASON + 1);
+    let later = now + jiff::SignedDuration::from_mins(1);
+    for node in &mut status.nodes {
+        node.seen_at = later;
+    }
+    assert_eq!(told(&status, later), nodes, "that they are still there is no news");
+    let silent = told(&status, later + SILENT + SILENT);
+    assert_eq!(silent[0].silent_since, Some(later));
+}

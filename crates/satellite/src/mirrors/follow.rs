@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::{LocalMachine, paths};
-use crate::config::{Effective, LiveConfig, Runtimes, Site};
+use crate::config::{Effective, LiveConfig, MirrorPeer, Runtimes, Site};
 use crate::control::server::Subject;
 use crate::serve::{docker, namespaces};
 use crate::status::{MirrorsStatus, RuntimeMirrors};
@@ -161,6 +161,8 @@ pub(crate) fn run(
         let mut endpoint = endpoint(effective, address)?;
         endpoint.paths = paths(&requests, central, &effective.mirror_paths);
         endpoint.docker = docker.map(|address| format!("http://{}", reachable(address)));
+        let peers = effective.mirror_peers.iter().map(MirrorPeer::resolve);
+        endpoint.peers = peers.collect::<Result<_, _>>()?;
         Some(endpoint)
     };
     let machine = LocalMachine::new(&runtimes.host_root, runtimes.restart_command.as_deref());

@@ -98,3 +98,22 @@ proptest! {
         prop_assert!(!names(&strip(&edit.text, "docker.io", &[OURS.to_owned()]).unwrap().text, OURS).unwrap());
     }
 }
+
+#[test]
+fn peers_come_first_and_are_asked_by_digest_alone() {
+    let peer = MirrorHost { by_digest: true, ..MirrorHost::new("http://10.0.0.7:30020") };
+    let mirrors = [peer, MirrorHost::new(OURS)];
+    let urls: Vec<String> = mirrors.iter().map(|mirror| mirror.url.clone()).collect();
+    let theirs = "[host.\"https://theirs.example\"]\n";
+    let edit = laws::check(
+        theirs,
+        |text| apply(Some(text), "quay.io", &mirrors),
+        |text| strip(text, "quay.io", &urls),
+    );
+    assert_eq!(
+        edit.text,
+        "[host.\"http://10.0.0.7:30020\"]\n  capabilities = [\"pull\"]\n\n\
+         [host.\"http://127.0.0.1:8585\"]\n  capabilities = [\"pull\", \"resolve\"]\n\n\
+         [host.\"https://theirs.example\"]\n"
+    );
+}

@@ -43,6 +43,10 @@ pub struct LanFlags {
     /// `satellite ca issue` need none.
     #[arg(long, value_name = "FILE", help_heading = "LAN")]
     pub lan_accounts_file: Option<PathBuf>,
+    /// File with the token that node agents (`satellite node-agent`) show on that listener. It opens what nodes ask and
+    /// tell, and no image.
+    #[arg(long, value_name = "FILE", help_heading = "LAN")]
+    pub site_token_file: Option<PathBuf>,
 }
 
 /// What to do with the local authority.

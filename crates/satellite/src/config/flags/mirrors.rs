@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use container_runtimes::plan::Endpoint;
 
 use super::Output;
+use crate::config::MirrorPeer;
 
 /// What to do with the container runtimes' mirrors.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
@@ -104,6 +105,10 @@ pub struct Wish {
     /// (repeatable). Without it: docker.io under none, any other host under its own name. Only Podman and CRI-O need it.
     #[arg(long = "path", value_name = "HOST=PREFIX", value_parser = crate::config::mirrors::place_flag)]
     pub paths: Vec<(String, String)>,
+    /// Mirror of the cluster's nodes among each other (Spegel) that containerd asks before the endpoint, by digest: its
+    /// URL, or auto for this node's own address and port 30020 (repeatable).
+    #[arg(long = "peer", value_name = "URL", value_parser = crate::config::mirrors::peer_flag)]
+    pub peers: Vec<MirrorPeer>,
     /// Also give a mirror beyond loopback to runtimes that wait long for one that is silent: containerd before 2.1,
     /// Docker, Podman, CRI-O.
     #[arg(long)]

@@ -85,6 +85,7 @@ const VALID: &[(&str, &str)] = &[
     ("lan-listen", "0.0.0.0:8443"),
     ("lan-name", "site.example,192.0.2.7"),
     ("lan-accounts-file", "/accounts"),
+    ("site-token-file", "/token"),
     ("registry-data-dir", "/data"),
     ("gc-grace", "20m"),
     ("gc-interval", "1h"),
@@ -101,6 +102,7 @@ const VALID: &[(&str, &str)] = &[
     ("trust-bundle-file", "/bundle.pem"),
     ("mirrors", "containerd:docker.io,quay.io;docker:true"),
     ("mirror-path", "quay.io=mirror/quay;ghcr.io=gh"),
+    ("mirror-peer", "auto;http://10.0.0.7:30020"),
     ("no-registry-fallback", "false"),
     ("fallback-only", "false"),
     ("host-root", "/host"),
@@ -153,6 +155,7 @@ const INVALID: &[(&str, &str)] = &[
     ("mirrors", "docker.io"),
     ("mirrors", "docker:quay.io"),
     ("mirror-path", "quay.io"),
+    ("mirror-peer", "10.0.0.7:30020"),
     ("no-registry-fallback", "x"),
     ("fallback-only", "x"),
     ("direct-delivery", "x"),
@@ -582,4 +585,35 @@ fn mirrors_by_hand_need_none_of_the_satellite_s_settings() {
         assert!(matches!(case.parse(wrong), Err(ConfigError::Usage(_))), "{wrong:?}");
     }
     assert!(matches!(case.parse(&["mirrors", "--help"]), Err(ConfigError::Answer(_))));
+}
+
+#[test]
+fn an_agents_flags_have_variables_and_the_satellites_mean_nothing_to_it() {
+    let environment = Environment {
+        variables: [
+            ("SITE", "https://s.example:8443"),
+            ("SITE_TOKEN_FILE", "/token"),
+            ("NODE_NAME", "of-the-variable"),
+            ("INTERVAL", "5s"),
+            ("GROUND_CONTROL_URL", "no url"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into(),
+        ..Environment::default()
+    };
+    let agent = |arguments: &[&str]| {
+        let all = ["satellite", "node-agent"].iter().chain(arguments).map(OsString::from);
+        parse(all, &environment)
+    };
+    let Ok(Invocation::NodeAgent(flags)) = agent(&["--node-name=n1", "--interval", "7s"]) else { panic!() };
+    assert_eq!(flags.site.as_str(), "https://s.example:8443/");
+    assert_eq!((flags.node_name.as_deref(), flags.interval), (Some("n1"), Duration::from_secs(7)));
+    let Ok(Invocation::NodeAgent(flags)) = agent(&[]) else { panic!() };
+    assert_eq!(
+        (flags.node_name.as_deref(), flags.interval),
+        (Some("of-the-variable"), Duration::from_secs(5))
+    );
+    assert!(matches!(agent(&["--site=http://s.example"]), Err(ConfigError::Usage(_))));
+    assert!(matches!(agent(&["--nothing"]), Err(ConfigError::Usage(_))));
+    assert!(matches!(agent(&["--help"]), Err(ConfigError::Answer(text)) if text.contains("[env: SITE]")));
 }

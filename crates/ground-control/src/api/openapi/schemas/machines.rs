@@ -50,6 +50,16 @@ pub(super) fn all() -> Vec<(&'static str, Value)> {
                     "failed": {"type": "array", "items": {"type": "object"}},
                     "conflicts": {"type": "array", "items": {"type": "object"}},
                     "config_refusals": texts(), "document_errors": {"type": "array", "items": {"type": "object"}},
+                    "nodes": {
+                        "type": "array",
+                        "description": "Of the site's cluster: what each node's runtime has of what the site holds; at most 512.",
+                        "items": partly(&["name", "present"], json!({
+                            "name": text(), "runtime": text(), "runtime_version": text(), "agent_version": text(),
+                            "present": number(), "missing": number(), "failed": number(),
+                            "failures": {"type": "array", "items": object(json!({"reference": text(), "reason": text()}))},
+                            "problem": maybe("string"), "silent_since": maybe("string"),
+                        })),
+                    },
                     "version": text(),
                 }),
             ),
