@@ -1,6 +1,7 @@
 //! Container runtimes of an untouched system, each on a machine of its own with loopback alone for a network: one command
 //! and they pull from the Satellite; without it they fall back at once; another command and every file is as it was.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test program: what fails ends the test")]
+#![allow(clippy::print_stderr, reason = "what was measured is told")]
 
 mod engines;
 mod flow;

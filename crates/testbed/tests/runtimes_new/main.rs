@@ -1,6 +1,7 @@
 //! What `runtimes` shows, with versions that no distribution has yet: containerd 2.2 and Docker Engine 29. Go builds them
 //! (`cargo xtask test runtimes-new`).
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test program: what fails ends the test")]
+#![allow(clippy::print_stderr, reason = "what was measured is told")]
 
 #[path = "../runtimes/engines.rs"]
 #[allow(dead_code, reason = "Podman is not among the new ones")]
