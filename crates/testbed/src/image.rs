@@ -143,6 +143,14 @@ pub fn architecture() -> &'static str {
     }
 }
 
+/// The same as a platform.
+pub fn platform() -> &'static str {
+    match architecture() {
+        "arm64" => "linux/arm64",
+        _ => "linux/amd64",
+    }
+}
+
 /// A static busybox: the installed one for this machine, else out of Debian's package, downloaded once with an apt state
 /// of its own, so that the machine's apt stays as it is.
 async fn busybox_program(architecture: &str) -> Result<PathBuf> {

@@ -260,6 +260,13 @@ impl Site {
         })
     }
 
+    /// Runs `satellite export` with these arguments, beside the running one or without it.
+    pub async fn export(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = self.command()?;
+        command.env("REGISTRY_DATA_DIR", self.data_dir()).arg("export").args(arguments);
+        command::run(command).await
+    }
+
     /// Waits until a tag points at a digest.
     pub async fn wait_for_tag(
         &self,
