@@ -80,7 +80,16 @@ impl Record {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(error),
         };
-        let content = if bytes.is_empty() { Content::default() } else { serde_json::from_slice(&bytes)? };
+        let content = match bytes.as_slice() {
+            [] => Content::default(),
+            // Nothing is guessed: what is not known to be ours stays.
+            bytes => serde_json::from_slice::<Content>(bytes).map_err(|error| {
+                io::Error::other(format!(
+                    "its record {CORNER}/{RECORD} cannot be read ({error}): remove it, and the archives that begin with \
+                     {PREFIX}"
+                ))
+            })?,
+        };
         if content.version > VERSION {
             return Err(io::Error::other("its record was written by a newer satellite"));
         }
@@ -264,6 +273,20 @@ mod tests {
             BTreeMap::from([("../../etc/passwd".to_owned(), mine.clone()), ("k3s.tar".to_owned(), mine)]);
         let forged = serde_json::to_vec(&Content { version: VERSION, archives }).unwrap();
         durable::write_file(&folder.path().join(CORNER).join(RECORD), &forged, 0o600).unwrap();
+        assert_eq!(Record::open(folder.path()).unwrap().archives().count(), 0);
+    }
+
+    #[test]
+    fn a_damaged_record_is_told_and_nothing_is_guessed() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut record = Record::open(folder.path()).unwrap();
+        let one = delivered("library/busybox", "1");
+        put(&mut record, &one).unwrap();
+        durable::write_file(&folder.path().join(CORNER).join(RECORD), b"{\"version\":", 0o600).unwrap();
+        let told = Record::open(folder.path()).unwrap_err().to_string();
+        assert!(told.contains("record.json") && told.contains(PREFIX), "{told}");
+        assert!(folder.path().join(&one.0).try_exists().unwrap());
+        durable::remove_file(&folder.path().join(CORNER).join(RECORD)).unwrap();
         assert_eq!(Record::open(folder.path()).unwrap().archives().count(), 0);
     }
 
