@@ -5,7 +5,9 @@
 
 mod engines;
 mod flow;
+mod host_root;
 mod lan_node;
+mod moved;
 mod refusals;
 mod running;
 mod scene;

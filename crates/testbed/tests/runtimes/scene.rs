@@ -38,13 +38,20 @@ pub(crate) struct Scene {
     pub(crate) site: Site,
     pub(crate) satellite: Option<Satellite>,
     pub(crate) held: Vec<Held>,
-    _world: World,
+    pub(crate) world: World,
 }
 
 impl Scene {
     /// Two images, one of each registry, held by a running Satellite that has these further variables.
     pub(crate) async fn new(machine: Machine, environment: &[(&str, &str)]) -> Self {
-        let mut world = World::start().await.unwrap();
+        let mut scene = Self::with_a_cloud(machine, environment).await;
+        scene.world.kill_ground_control().unwrap();
+        scene
+    }
+
+    /// The same, and the cloud is there.
+    pub(crate) async fn with_a_cloud(machine: Machine, environment: &[(&str, &str)]) -> Self {
+        let world = World::start().await.unwrap();
         let upstream = Upstream::start().await.unwrap();
         let mut held = Vec::new();
         for (seed, host, repository, kept) in
@@ -65,8 +72,7 @@ impl Scene {
         for held in &held {
             site.wait_for_tag(held.kept, "1", held.digest(), Duration::from_secs(60)).await.unwrap();
         }
-        world.kill_ground_control().unwrap();
-        Self { machine, upstream, site, satellite, held, _world: world }
+        Self { machine, upstream, site, satellite, held, world }
     }
 
     /// `satellite mirrors` with these words; gives what it printed where it says that all is well.
