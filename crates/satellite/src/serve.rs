@@ -80,7 +80,7 @@ impl LocalRegistry {
         namespaces.map(places);
         let options = Options {
             namespaces: namespaces.clone(),
-            observer: Some(Arc::new(pulls::PullLog)),
+            observer: pulls::PullLog::observer(),
             ..Options::default()
         };
         let router = registry_server::router(store, Arc::new(access::Open::new(local)), options);

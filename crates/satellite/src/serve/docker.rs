@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::CONNECTIONS;
+use super::pulls::PullLog;
 use crate::config::{Effective, LiveConfig, Site};
 use crate::status::{DockerMirrorStatus, StatusBoard};
 
@@ -44,7 +45,12 @@ pub fn wanted(site: &Site, effective: &Effective) -> Option<SocketAddr> {
 
 /// The registry, as one of docker.io alone. Nobody writes there.
 fn registry(store: Store, namespaces: Namespaces) -> Router {
-    let options = Options { namespaces, assumed_namespace: Some(HUB.to_owned()), ..Options::default() };
+    let options = Options {
+        namespaces,
+        assumed_namespace: Some(HUB.to_owned()),
+        observer: PullLog::observer(),
+        ..Options::default()
+    };
     registry_server::router(store, Arc::new(AnonymousRead), options)
 }
 

@@ -22,6 +22,7 @@ use super::access::Lan;
 use super::accounts::{Accounts, fingerprint, is_open_to_others};
 use super::certificate::{self, InUse};
 use super::local_ca::LocalCa;
+use super::pulls::PullLog;
 use crate::config::{LanSettings, LocalNamespaces};
 use crate::status::{LanStatus, StatusBoard};
 
@@ -52,7 +53,7 @@ pub struct Parts {
 
 /// The registry as it is offered to other machines.
 pub fn registry(store: Store, namespaces: Namespaces, accounts: Accounts, local: LocalNamespaces) -> Router {
-    let options = Options { namespaces, ..Options::default() };
+    let options = Options { namespaces, observer: PullLog::observer(), ..Options::default() };
     registry_server::router(store, Arc::new(Lan::new(accounts, local)), options)
 }
 

@@ -1,11 +1,20 @@
 //! What the local registry is asked for, in the log: one line for each manifest that is pulled or missed. It is how a
 //! person sees whether a container runtime takes its images from here.
 
+use std::sync::Arc;
+
 use registry_server::{Event, EventKind, Observer};
 
 /// Writes pulls to the log, at `debug`: on a busy site they are many.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct PullLog;
+
+impl PullLog {
+    /// One for the settings of a registry's router.
+    pub(super) fn observer() -> Option<Arc<dyn Observer>> {
+        Some(Arc::new(Self))
+    }
+}
 
 impl Observer for PullLog {
     fn observe(&self, event: &Event<'_>) {
