@@ -48,9 +48,12 @@ pub(crate) fn programs(platform: Platform, release: bool) -> Result<PathBuf> {
     build::program_folder(&build::messages(command)?)
 }
 
-/// Sees to it that the compiler knows the target.
+/// Sees to it that the compiler knows the target: has its standard library, or is told to compile that, too.
 fn target(platform: Platform) -> Result<()> {
     let triple = platform.triple();
+    if std::env::var_os("CARGO_UNSTABLE_BUILD_STD").is_some() {
+        return Ok(());
+    }
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let libraries = Command::new(rustc)
         .args(["--print", "target-libdir", "--target", triple])

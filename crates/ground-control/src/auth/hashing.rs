@@ -24,6 +24,8 @@ const QUEUE: usize = 64;
 
 /// How long a thread keeps its memory after the last password.
 const KEPT: Duration = Duration::from_secs(10);
+/// For how long an idle thread leaves the queue to the others.
+const TURN: Duration = Duration::from_millis(1);
 
 /// Too many logins wait already; to be answered with 429 and `Retry-After`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -131,6 +133,9 @@ fn work(waiting: &Mutex<Receiver<Job>>, kept: Duration) {
                 if !std::mem::take(&mut memory).is_empty() {
                     process_memory::return_freed();
                 }
+                // Who unlocks and locks again at once gets it again: another one, which may hold memory, would never have
+                // its turn.
+                std::thread::sleep(TURN);
                 continue;
             }
             Err(RecvTimeoutError::Disconnected) => return,
