@@ -27,7 +27,6 @@ pub mod go_programs;
 pub mod ground_control;
 pub mod harbor;
 pub mod hardware;
-pub mod helm;
 pub mod image;
 pub mod layout;
 pub mod link;

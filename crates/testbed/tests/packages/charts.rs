@@ -6,6 +6,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
+use testbed::authority::Authority;
+use testbed::go_programs::HELM;
 use testbed::packages::Packages;
 use testbed::process::{Process, wait_for};
 use testbed::throwaway::Throwaway;
@@ -34,7 +36,7 @@ fn values(name: &str) -> Vec<PathBuf> {
 }
 
 async fn helm(arguments: &[&str]) -> Result<String, String> {
-    let mut helm = Command::new(testbed::helm::program().await.unwrap());
+    let mut helm = Command::new(HELM.build().await.unwrap().join("helm"));
     let home = files::scratch("helm").unwrap();
     helm.args(arguments).env_clear().env("HOME", home.path()).env("PATH", "/usr/bin:/bin");
     command::run(helm).await.map_err(|error| error.to_string())
@@ -180,8 +182,13 @@ async fn prepared() -> (Throwaway, tempfile::TempDir) {
         let built = testbed::binaries::find(program, None).unwrap();
         std::fs::copy(built, programs.path().join(program)).unwrap();
     }
+    // The one file that has to be there for settings to be taken.
+    let authority = Authority::new("example.com").unwrap();
+    files::write(&programs.path().join("ca.crt"), authority.bundle_pem()).unwrap();
     let copy = Throwaway::start(programs.path()).await.unwrap();
-    copy.sh("mkdir -p /var/lib/satellite /var/lib/ground-control").await.unwrap();
+    copy.sh("mkdir -p /var/lib/satellite /var/lib/ground-control /etc/satellite/ca; cp /mnt/ca.crt /etc/satellite/ca")
+        .await
+        .unwrap();
     (copy, programs)
 }
 
@@ -229,10 +236,20 @@ async fn the_chart_of_ground_control_is_taken_by_helm_and_by_the_program() {
 }
 
 #[tokio::test]
+async fn the_chart_of_the_satellite_is_taken_by_helm_and_by_the_program() {
+    judge_chart("satellite").await;
+    let single = template("satellite", &[&ci("satellite", "single-values.yaml")]).await.unwrap();
+    assert_eq!(kinds(&single), ["Service", "ServiceAccount", "StatefulSet"]);
+    let site = template("satellite", &[&ci("satellite", "site-values.yaml")]).await.unwrap();
+    assert_eq!(kinds(&site), ["DaemonSet", "Service", "ServiceAccount", "StatefulSet"]);
+}
+
+#[tokio::test]
 async fn what_the_programs_would_refuse_is_refused_before() {
     let single = ci("ground-control", "single-values.yaml");
     let harbor = ci("ground-control", "harbor-values.yaml");
-    let refused: [(&str, &[&str], &str); 9] = [
+    let edge = ci("satellite", "single-values.yaml");
+    let refused: [(&str, &[&str], &str); 13] = [
         ("ground-control", &[], "publicUrl"),
         ("ground-control", &["--set", "publicUrl=https://gc.example.com"], "tls.existingSecret"),
         ("ground-control", &[&single, "--set", "replicas=2"], "postgres"),
@@ -242,6 +259,10 @@ async fn what_the_programs_would_refuse_is_refused_before() {
         ("ground-control", &[&harbor, "--set", "tls.existingSecret=,unsecure=true"], "tls.existingSecret"),
         ("ground-control", &[&single, "--set", "replica=2"], "replica"),
         ("ground-control", &[&single, "--set", "registry.backend=zot"], "backend"),
+        ("satellite", &[], "identity.existingSecret"),
+        ("satellite", &["--set", "identity.existingSecret=x"], "groundControlUrl"),
+        ("satellite", &[&edge, "--set", "mode=site"], "site.tokenSecret"),
+        ("satellite", &[&edge, "--set", "mode=cluster"], "mode"),
     ];
     for (chart, arguments, word) in refused {
         let error = template(chart, arguments).await.unwrap_err();
