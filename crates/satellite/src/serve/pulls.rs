@@ -1,11 +1,11 @@
-//! What the local registry is asked for, in the log: one line for each manifest that is pulled or missed. It is how a
+//! What the local registry is asked for, in the log: one line for each manifest that is pulled, missed or written. It is how a
 //! person sees whether a container runtime takes its images from here.
 
 use std::sync::Arc;
 
 use registry_server::{Event, EventKind, Observer};
 
-/// Writes pulls to the log, at `debug`: on a busy site they are many.
+/// Writes pulls to the log, at `debug`: on a busy site they are many; and what people write, at `info`.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct PullLog;
 
@@ -27,7 +27,17 @@ impl Observer for PullLog {
             EventKind::BlobPulled => {
                 tracing::debug!(%repository, digest = %reference, bytes = event.bytes, "blob pulled");
             }
-            _ => {}
+            // Whoever writes at the site leaves no other trace.
+            EventKind::ManifestPushed => {
+                tracing::info!(%repository, %reference, by = event.caller, "manifest pushed");
+            }
+            EventKind::ManifestDeleted | EventKind::TagDeleted => {
+                tracing::info!(%repository, %reference, by = event.caller, "manifest or tag deleted");
+            }
+            EventKind::BlobMissed
+            | EventKind::BlobPushed
+            | EventKind::BlobMounted
+            | EventKind::BlobDeleted => {}
         }
     }
 }

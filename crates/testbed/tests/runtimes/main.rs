@@ -12,6 +12,7 @@ mod refusals;
 mod running;
 mod scene;
 mod sharing;
+mod site;
 
 use engines::{Containerd, Docker, Podman};
 use testbed::machine;

@@ -51,13 +51,25 @@ impl Scene {
 
     /// The same, and the cloud is there.
     pub(crate) async fn with_a_cloud(machine: Machine, environment: &[(&str, &str)]) -> Self {
+        let images = [
+            (1, "docker.io", "library/app", "library/app"),
+            (2, "quay.io", "acme/tool", "quay.io/acme/tool"),
+        ];
+        Self::keeping(machine, environment, &images).await
+    }
+
+    /// The same with other images: a seed for each, its registry, its name there, and where the Satellite keeps it.
+    pub(crate) async fn keeping(
+        machine: Machine,
+        environment: &[(&str, &str)],
+        images: &[(u64, &'static str, &'static str, &'static str)],
+    ) -> Self {
         let world = World::start().await.unwrap();
         let upstream = Upstream::start().await.unwrap();
         let mut held = Vec::new();
-        for (seed, host, repository, kept) in
-            [(1, "docker.io", "library/app", "library/app"), (2, "quay.io", "acme/tool", "quay.io/acme/tool")]
-        {
-            let image = image::random(&world.dir().join(host), seed, &[40_000, 3_000]).unwrap();
+        for (seed, host, repository, kept) in images.iter().copied() {
+            let folder = world.dir().join(format!("image-{seed}"));
+            let image = image::random(&folder, seed, &[40_000, 3_000]).unwrap();
             world.registry().push(kept, "1", &image).await.unwrap();
             upstream.push(repository, "1", &image).await.unwrap();
             held.push(Held { host, repository, kept, image });
