@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use testbed::process::wait_for;
 
-use crate::cluster::{Cluster, LIMIT, records_of};
+use crate::cluster::{Cluster, LIMIT, NODE, records_of};
 
 const APP: &str = "docker.io/library/app";
 const TOOL: &str = "quay.io/acme/tool";
@@ -42,6 +42,13 @@ pub(crate) async fn comes_and_goes(programs: Option<PathBuf>, version: &str) {
         "{node:#}"
     );
     assert_eq!((&node["runtime"], &node["failed"]), (&"containerd".into(), &0.into()), "{node:#}");
+    wait_for("the node in the heartbeat", LIMIT, async || {
+        let heartbeat = cluster.world.admin.status("edge-01").await.ok()??;
+        let text = heartbeat.to_string();
+        (text.contains(NODE) && text.contains("\"present\":3")).then_some(())
+    })
+    .await
+    .unwrap();
     if !version.starts_with("1.") {
         wait_for("the pins in CRI's list", LIMIT, async || {
             let images = cluster.containerd.cri().images().await.ok()?;
