@@ -7,6 +7,7 @@
     reason = "helpers of tests, which clippy exempts only inside #[test]"
 )]
 
+mod delivery;
 mod export;
 mod harness;
 mod identity;
