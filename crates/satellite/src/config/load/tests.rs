@@ -8,6 +8,9 @@ use super::super::ImagePlatforms;
 use super::*;
 use crate::config::{ExpectedServer, IdentitySettings, IdentitySource, LogLevel};
 
+mod by_hand;
+mod runtimes;
+
 struct Case {
     folder: tempfile::TempDir,
     environment: Environment,
@@ -282,22 +285,6 @@ fn what_is_not_built_yet_ends_the_start() {
 }
 
 #[test]
-fn an_image_folder_is_the_sites_word_or_one_of_ranchers() {
-    let site = Case::new(&[("DIRECT_DELIVERY", "true")]).site(&["--image-dir=/srv/images/"]);
-    let folder = Effective::of(&site, &Layer::default()).image_folder.unwrap();
-    assert_eq!(folder.dir.as_deref(), Some(Path::new("/srv/images")));
-    let asked =
-        r#"{"app_config":{"direct_delivery":{"enabled":true,"image_dir":"/srv/i","platforms":"own"}}}"#;
-    let site = Case::new(&[("IMAGE_DIR", "/srv/images")]).file(asked).site(&[]);
-    let folder = Effective::of(&site, &Layer::default()).image_folder.unwrap();
-    assert_eq!(folder.dir.as_deref(), Some(Path::new("/srv/images")), "a variable outranks the file");
-    assert_eq!(folder.platforms, ImagePlatforms::Own);
-    let byo =
-        [("DIRECT_DELIVERY", "true"), ("BYO_REGISTRY", "true"), ("REGISTRY_URL", "https://byo.example")];
-    assert!(Case::new(&byo).usage(&[]).contains("DIRECT_DELIVERY"));
-}
-
-#[test]
 fn the_files_of_the_built_in_authority_belong_together() {
     let text = Case::new(&[("JOIN_TOKEN_FILE", "/token")]).usage(&[]);
     assert!(text.contains("TRUST_BUNDLE_FILE"), "{text}");
@@ -340,19 +327,6 @@ fn the_open_registry_stays_on_loopback_unless_the_site_says_so() {
     assert!(["LAN_LISTEN", "REGISTRY_LISTEN_UNSECURE"].iter().all(|name| text.contains(name)), "{text}");
     let said = Case::new(&[("REGISTRY_LISTEN", "[::]:8585"), ("REGISTRY_LISTEN_UNSECURE", "true")]);
     assert_eq!(said.effective(&[]).listen.address.to_string(), "[::]:8585");
-}
-
-#[test]
-fn what_is_done_by_hand_reads_no_settings() {
-    let case = Case::new(&[("LOG_LEVEL", "loud")]);
-    let Invocation::Ca { config_dir, .. } = case.parse(&["ca", "export"]).unwrap() else {
-        panic!("not a ca")
-    };
-    assert_eq!(config_dir, case.folder.path());
-    let elsewhere = case.parse(&["ca", "export", "--config-dir=/elsewhere"]).unwrap();
-    assert!(matches!(elsewhere, Invocation::Ca { config_dir, .. } if config_dir == Path::new("/elsewhere")));
-    assert!(matches!(case.parse(&["accounts", "hash", "node"]).unwrap(), Invocation::Accounts(_)));
-    assert!(case.usage(&["ca", "forget"]).contains("forget"));
 }
 
 #[test]
@@ -515,105 +489,4 @@ fn beyond_loopback_only_by_the_sites_own_word() {
     assert!(case.site(&[]).warnings.iter().any(|warning| warning.contains("zot_config.http.address")));
     let listen = case.effective(&["--registry-listen=0.0.0.0:5001", "--registry-listen-unsecure"]).listen;
     assert_eq!((listen.address.to_string().as_str(), listen.unsecure), ("0.0.0.0:5001", true));
-}
-
-#[test]
-fn a_question_needs_only_the_place_of_the_process() {
-    let case = Case::new(&[("GROUND_CONTROL_URL", "nonsense"), ("SPIFFE_ENABLED", "true")]);
-    let asks = |arguments: &[&str]| match case.parse(arguments).unwrap() {
-        Invocation::Ask { command, control_socket } => (command, control_socket),
-        other => panic!("no question: {other:?}"),
-    };
-    let (command, socket) = asks(&["status", "--json"]);
-    assert_eq!(command, Question::Status(crate::config::flags::Output { json: true }));
-    assert_eq!(socket, case.folder.path().join("satellite.sock"));
-    for arguments in [["images", "--config-dir=/c"], ["--config-dir=/c", "images"]] {
-        assert_eq!(asks(&arguments).1, Path::new("/c/satellite.sock"));
-    }
-    assert_eq!(asks(&["sync", "--control-socket", "/s"]), (Question::Sync, PathBuf::from("/s")));
-}
-
-#[test]
-fn mirrors_come_from_flags_before_files_and_are_left_alone_where_that_is_asked() {
-    let registries = |effective: Effective| -> Option<Vec<String>> {
-        let mirrors = effective.mirrors?;
-        Some(mirrors.into_iter().flat_map(|request| request.registries).collect())
-    };
-    let file = r#"{"app_config":{"registry_fallback":{"enabled":true,"registries":["ghcr.io"],"paths":{"ghcr.io":"gh"},
-        "restart_command":"sv $2 $1","host_root":"/host"}}}"#;
-    let by_file = || Case::new(&[]).file(file);
-    assert_eq!(registries(by_file().effective(&[])).unwrap(), ["ghcr.io"]);
-    assert_eq!(by_file().effective(&[]).mirror_paths["ghcr.io"], "gh");
-    let site = by_file().site(&["--restart-command=mine"]);
-    assert_eq!(site.runtimes.restart_command.as_deref(), Some("mine"));
-    assert_eq!(site.runtimes.host_root, Path::new("/host"));
-    let both = ["--mirrors=containerd:docker.io,quay.io", "--mirrors=podman:docker.io"];
-    assert_eq!(registries(by_file().effective(&both)).unwrap(), ["docker.io", "quay.io", "docker.io"]);
-    assert_eq!(registries(by_file().effective(&["--no-registry-fallback"])), None);
-    assert_eq!(registries(Case::new(&[]).effective(&[])), Some(Vec::new()));
-
-    assert!(Case::new(&[]).usage(&["--fallback-only"]).contains("MIRRORS"));
-    assert!(by_file().site(&["--fallback-only"]).runtimes.only_mirrors);
-}
-
-#[test]
-fn mirrors_by_hand_need_none_of_the_satellite_s_settings() {
-    let case = Case::new(&[("GROUND_CONTROL_URL", "nonsense"), ("MIRRORS", "nonsense")]);
-    let action = |arguments: &[&str]| match case.parse(arguments).unwrap() {
-        Invocation::Mirrors(action) => *action,
-        other => panic!("not by hand: {other:?}"),
-    };
-    let MirrorsAction::Apply { wish, place, restarts, output } =
-        action(&["mirrors", "apply", "--mirrors=containerd:docker.io", "--mirrors", "docker:true"])
-    else {
-        panic!("another action")
-    };
-    assert_eq!(wish.mirrors, ["containerd:docker.io", "docker:true"]);
-    assert_eq!(
-        (wish.endpoint.as_str(), place.host_root.as_path()),
-        ("http://127.0.0.1:8585", Path::new("/"))
-    );
-    assert!(!restarts.no_restart && !output.json);
-    assert!(matches!(action(&["mirrors", "status", "--json"]), MirrorsAction::Status { .. }));
-    assert!(matches!(action(&["mirrors", "remove", "--host-root=/host"]), MirrorsAction::Remove { .. }));
-    for wrong in [
-        &["mirrors", "apply"][..],
-        &["mirrors", "diff", "--mirrors=x:y.z", "--endpoint=ftp://h"],
-        &["mirrors", "apply", "--mirrors=docker:true", "--username=u"],
-        &["mirrors", "forget"],
-    ] {
-        assert!(matches!(case.parse(wrong), Err(ConfigError::Usage(_))), "{wrong:?}");
-    }
-    assert!(matches!(case.parse(&["mirrors", "--help"]), Err(ConfigError::Answer(_))));
-}
-
-#[test]
-fn an_agents_flags_have_variables_and_the_satellites_mean_nothing_to_it() {
-    let environment = Environment {
-        variables: [
-            ("SITE", "https://s.example:8443"),
-            ("SITE_TOKEN_FILE", "/token"),
-            ("NODE_NAME", "of-the-variable"),
-            ("INTERVAL", "5s"),
-            ("GROUND_CONTROL_URL", "no url"),
-        ]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .into(),
-        ..Environment::default()
-    };
-    let agent = |arguments: &[&str]| {
-        let all = ["satellite", "node-agent"].iter().chain(arguments).map(OsString::from);
-        parse(all, &environment)
-    };
-    let Ok(Invocation::NodeAgent(flags)) = agent(&["--node-name=n1", "--interval", "7s"]) else { panic!() };
-    assert_eq!(flags.site.as_str(), "https://s.example:8443/");
-    assert_eq!((flags.node_name.as_deref(), flags.interval), (Some("n1"), Duration::from_secs(7)));
-    let Ok(Invocation::NodeAgent(flags)) = agent(&[]) else { panic!() };
-    assert_eq!(
-        (flags.node_name.as_deref(), flags.interval),
-        (Some("of-the-variable"), Duration::from_secs(5))
-    );
-    assert!(matches!(agent(&["--site=http://s.example"]), Err(ConfigError::Usage(_))));
-    assert!(matches!(agent(&["--nothing"]), Err(ConfigError::Usage(_))));
-    assert!(matches!(agent(&["--help"]), Err(ConfigError::Answer(text)) if text.contains("[env: SITE]")));
 }
