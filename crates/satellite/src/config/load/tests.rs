@@ -1,4 +1,5 @@
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use clap::CommandFactory as _;
 use fleet_protocol::schedule::Schedule;
@@ -6,7 +7,7 @@ use secrecy::ExposeSecret as _;
 
 use super::super::ImagePlatforms;
 use super::*;
-use crate::config::{ExpectedServer, IdentitySettings, IdentitySource, LogLevel};
+use crate::config::{Effective, ExpectedServer, IdentitySettings, IdentitySource, Layer, LogLevel};
 
 mod by_hand;
 mod runtimes;
