@@ -133,16 +133,17 @@ impl Node for &Model {
     }
 
     async fn pull(&self, name: &str) -> Result<(), CallError> {
-        let mut state = self.state();
-        let kill_after = state.kill_after;
-        match state.pull(name, Maker::Agent, kill_after) {
+        let came_to_its_end = {
+            let mut state = self.state();
+            let kill_after = state.kill_after;
+            let end = state.pull(name, Maker::Agent, kill_after);
+            state.broken_off |= end == Some(false);
+            end
+        };
+        match came_to_its_end {
             Some(true) => Ok(()),
-            Some(false) => {
-                // Nobody is there any more to hear of it.
-                state.broken_off = true;
-                drop(state);
-                std::future::pending().await
-            }
+            // Nobody is there any more to hear of it.
+            Some(false) => std::future::pending().await,
             None => {
                 Err(CallError::Unreachable { socket: "registry".to_owned(), why: "no such image".to_owned() })
             }
