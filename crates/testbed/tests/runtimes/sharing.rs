@@ -53,7 +53,7 @@ fn what_is_left_is_the_other_runtime_s() {
         apply(&["--mirrors=podman:docker.io,quay.io", "--mirrors=crio:quay.io"]).await;
         let here = scene.site.address();
         let ours = format!("{here}/quay.io");
-        assert_eq!(mirrors(&podman, "docker.io").await, [here.clone()]);
+        assert_eq!(mirrors(&podman, "docker.io").await, std::slice::from_ref(&here));
         let merged = mirrors(&podman, "quay.io").await;
         assert_eq!(merged.first(), Some(&ours), "{merged:?}");
         assert!(merged.contains(&"127.0.0.1:9/old".to_owned()), "merged, not replaced: {merged:?}");
