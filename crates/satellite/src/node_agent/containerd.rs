@@ -12,7 +12,7 @@ use super::decide::{Labels, Record, Seen};
 use super::ledger::Made;
 use super::round::Node;
 
-/// Our label on a record: the record's own name, so that a copy of it on another name (`ctr images tag`) says nothing.
+/// Our label on a record; see [`Record::own_mark`].
 pub const MARK: &str = "io.goharbor.satellite.node-agent";
 
 /// containerd on this node.
@@ -60,7 +60,7 @@ impl Node for Containerd {
 
     async fn label(&self, labels: &Labels) -> Result<(), CallError> {
         let pin = if labels.pinned { PINNED.1 } else { "" };
-        let wanted = [(PINNED.0, pin), (MARK, labels.name.as_str())];
+        let wanted = [(PINNED.0, pin), (MARK, labels.mark.as_str())];
         let wanted = wanted.map(|(key, value)| (key.to_owned(), value.to_owned()));
         self.images.label(&labels.name, BTreeMap::from(wanted)).await
     }

@@ -19,8 +19,23 @@ pub struct Record {
     pub made: Made,
     /// Whether the kubelet's collection leaves it alone.
     pub pinned: bool,
-    /// The name that our label holds, if it is there: a label that was copied to another name tells by that.
+    /// What our label holds, if it is there.
     pub mark: Option<String>,
+}
+
+impl Record {
+    /// What our label holds on this record and on no other: its name and when it was made. A copy of the label on
+    /// another name, or on this name when it was made again, says nothing.
+    #[must_use]
+    pub fn own_mark(&self) -> String {
+        format!("{}#{}.{}", self.name, self.made.0, self.made.1)
+    }
+
+    /// Whether our label is on it, and meant for it.
+    #[must_use]
+    pub fn is_marked(&self) -> bool {
+        self.mark.as_ref().is_some_and(|mark| *mark == self.own_mark())
+    }
 }
 
 /// What the runtime lists.
@@ -55,6 +70,8 @@ pub struct Name {
 pub struct Labels {
     /// The record.
     pub name: String,
+    /// What our label shall hold.
+    pub mark: String,
     /// Whether it is pinned.
     pub pinned: bool,
 }
@@ -154,10 +171,8 @@ impl<'a> Family<'a> {
 /// Decides.
 #[must_use]
 pub fn decide(wanted: &Wanted, ledger: &Ledger, seen: &Seen) -> Decision {
-    let is_ours = |record: &Record| {
-        ledger.records.get(&record.name) == Some(&record.made)
-            || record.mark.as_deref() == Some(record.name.as_str())
-    };
+    let is_ours =
+        |record: &Record| ledger.records.get(&record.name) == Some(&record.made) || record.is_marked();
     let (ours, others): (Vec<&Record>, Vec<&Record>) =
         seen.records.iter().partition(|record| is_ours(record));
     let is_wanted = |record: &Record| wanted.names.contains_key(&record.name);
@@ -201,8 +216,8 @@ pub fn decide(wanted: &Wanted, ledger: &Ledger, seen: &Seen) -> Decision {
             },
             Kind::Digest | Kind::Id => planned.has(seen, record) || !wanted.whole && record.pinned,
         };
-        if record.pinned != pinned || record.mark.as_deref() != Some(record.name.as_str()) {
-            decision.label.push(Labels { name: record.name.clone(), pinned });
+        if record.pinned != pinned || !record.is_marked() {
+            decision.label.push(Labels { name: record.name.clone(), mark: record.own_mark(), pinned });
         }
     }
     decision.remove.sort_by(|one, other| (kind(&one.name), &one.name).cmp(&(kind(&other.name), &other.name)));
@@ -214,10 +229,10 @@ pub fn decide(wanted: &Wanted, ledger: &Ledger, seen: &Seen) -> Decision {
     decision
 }
 
-/// What has to stand on disk before a name is pulled: which of the records that the pull may make are there. The
-/// identifier is not known yet, so all of them are listed.
+/// What has to stand on disk before a name is pulled: what it shall become, and which of the records that the pull may
+/// make are there. The identifier is not known yet, so all of them are listed.
 #[must_use]
-pub fn begin(name: &str, seen: &Seen) -> Begun {
+pub fn begin(name: &str, digest: &str, seen: &Seen) -> Begun {
     let repository = repository(name);
     let may_be_made = |record: &&Record| match kind(&record.name) {
         Kind::Id => true,
@@ -225,23 +240,26 @@ pub fn begin(name: &str, seen: &Seen) -> Begun {
         Kind::Digest => self::repository(&record.name) == repository,
     };
     let before = seen.records.iter().filter(may_be_made).map(|record| record.name.clone()).collect();
-    Begun { name: name.to_owned(), before }
+    Begun { name: name.to_owned(), digest: digest.to_owned(), before }
 }
 
-/// The records that a pull made, however it ended: of the name and of the image that it points at now, those that were
-/// absent before.
+/// The records that a pull made, however it ended and whatever became of its tag since: of the name, of what it points at
+/// now, and of what it was to become, those that were absent before.
 #[must_use]
 pub fn settle(begun: &Begun, seen: &Seen) -> BTreeMap<String, Made> {
-    let Some(pulled) = seen.record(&begun.name) else { return BTreeMap::new() };
-    let id = seen.id(pulled);
-    let digest = format!("{}@{}", repository(&begun.name), pulled.target);
-    // CRI does not know the identifier of what was broken off; its record points at the same.
-    let is_id = |record: &Record| {
-        kind(&record.name) == Kind::Id && (record.target == pulled.target || Some(record.name.as_str()) == id)
+    let pulled = seen.record(&begun.name);
+    let id = pulled.and_then(|record| seen.id(record));
+    let is_target =
+        |digest: &str| digest == begun.digest || pulled.is_some_and(|record| record.target == digest);
+    let is_made = |record: &&Record| match kind(&record.name) {
+        Kind::Tag => record.name == begun.name,
+        Kind::Digest => repository(&record.name) == repository(&begun.name) && is_target(&record.target),
+        // CRI does not know the identifier of what was broken off; its record points at the same.
+        Kind::Id => is_target(&record.target) || Some(record.name.as_str()) == id,
     };
     seen.records
         .iter()
-        .filter(|record| record.name == begun.name || record.name == digest || is_id(record))
+        .filter(is_made)
         .filter(|record| !begun.before.contains(&record.name))
         .map(|record| (record.name.clone(), record.made))
         .collect()

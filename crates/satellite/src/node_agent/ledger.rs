@@ -25,6 +25,9 @@ pub struct Made(pub i64, pub i32);
 pub struct Begun {
     /// The name that is pulled.
     pub name: String,
+    /// The digest that it shall have.
+    #[serde(default)]
+    pub digest: String,
     /// Of the records that the pull may make, those that were there already.
     pub before: BTreeSet<String>,
 }
@@ -94,7 +97,11 @@ mod tests {
         assert_eq!(file.load().unwrap(), Ledger::default());
         let ledger = Ledger {
             records: BTreeMap::from([("a/b:c".to_owned(), Made(1, 2))]),
-            begun: Some(Begun { name: "a/b:c".to_owned(), before: BTreeSet::from(["x".to_owned()]) }),
+            begun: Some(Begun {
+                name: "a/b:c".to_owned(),
+                digest: "sha256:1".to_owned(),
+                before: BTreeSet::from(["x".to_owned()]),
+            }),
             ..Ledger::default()
         };
         file.store(&ledger).unwrap();

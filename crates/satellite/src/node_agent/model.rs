@@ -156,7 +156,7 @@ impl Node for &Model {
         let entry = state.entries.get_mut(&labels.name).unwrap();
         assert_ne!(entry.maker, Maker::Other, "labelled {}", labels.name);
         entry.record.pinned = labels.pinned;
-        entry.record.mark = Some(labels.name.clone());
+        entry.record.mark = Some(labels.mark.clone());
         Ok(())
     }
 

@@ -89,7 +89,7 @@ fn check(model: &Model, wanted: &Wanted, before: &[Record]) {
         for entry in ours().filter(|entry| {
             entry.record.name == *name || entry.record.target == *digest && !is_tag(&entry.record.name)
         }) {
-            assert!(entry.record.pinned && entry.record.mark.as_deref() == Some(&entry.record.name));
+            assert!(entry.record.pinned && entry.record.is_marked());
         }
     }
     for record in before.iter().filter(|record| wanted.names.contains_key(&record.name)) {
@@ -206,7 +206,7 @@ fn run(steps: Vec<Step>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 192, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
 
     #[test]
     fn what_was_there_stays_what_is_wanted_is_pinned_and_what_left_is_gone(
@@ -244,8 +244,12 @@ fn a_name_that_was_made_again_is_no_longer_ours() {
 fn without_its_list_it_knows_its_own_by_their_label_and_nothing_by_a_copied_one() {
     let d = digest(0);
     let marked = |name: &str, mark: &str| Record { mark: Some(mark.to_owned()), ..record(name, &d, 1) };
-    let records =
-        [marked("q.io/a:1", "q.io/a:1"), marked("q.io/a:copy", "q.io/a:1"), record("q.io/b:1", &d, 1)];
+    let records = [
+        marked("q.io/a:1", "q.io/a:1#1.0"),
+        marked("q.io/a:copy", "q.io/a:1#1.0"),
+        marked("q.io/a:again", "q.io/a:again#0.0"),
+        record("q.io/b:1", &d, 1),
+    ];
     let wanted = Wanted { whole: true, ..Wanted::default() };
     let decision = decide::decide(&wanted, &Ledger::default(), &seen(&records));
     let removed: Vec<&str> = decision.remove.iter().map(|record| record.name.as_str()).collect();

@@ -158,7 +158,7 @@ impl<N: Node> Agent<N> {
             return Ok(());
         };
         let before = self.node.look().await?;
-        let begun = decide::begin(name, &before);
+        let begun = decide::begin(name, &digest, &before);
         let mut ledger = self.ledger.clone();
         ledger.begun = Some(begun.clone());
         self.keep(ledger)?;

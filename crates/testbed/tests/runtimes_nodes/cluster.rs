@@ -32,7 +32,7 @@ impl Record {
     /// The agent's labels are on it.
     pub(crate) fn is_kept(&self, name: &str) -> bool {
         self.labels.get(PINNED).is_some_and(|value| value == "pinned")
-            && self.labels.get(MARK).is_some_and(|value| value == name)
+            && self.labels.get(MARK).is_some_and(|value| value.split('#').next() == Some(name))
     }
 
     /// None of them is.
