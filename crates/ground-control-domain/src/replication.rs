@@ -32,15 +32,31 @@ pub enum Replicated {
 
 /// Adds what was told to a list and takes nothing out of it.
 ///
-/// A tag with a digest that the list has already is given the new digest. A tag that the list follows (it names it without
+/// Where a tag is told several times, the last word counts. A tag with a digest that the list has already is given the new digest. A tag that the list follows (it names it without
 /// a digest, or has a rule that matches it) is found out from the registry, and a tag or digest that must not be on
 /// satellites stays so: both are people's word.
 pub fn merge(list: &[Artifact], told: &[Artifact]) -> Vec<Artifact> {
     let mut list = list.to_vec();
-    for artifact in told.iter().filter(|artifact| !artifact.deleted) {
-        add(&mut list, artifact);
+    for artifact in last_words(told) {
+        add(&mut list, &artifact);
     }
     list
+}
+
+/// What was told without the tags of which something else was told after it.
+fn last_words(told: &[Artifact]) -> Vec<Artifact> {
+    let mut last: Vec<Artifact> = Vec::new();
+    for artifact in told.iter().filter(|artifact| !artifact.deleted) {
+        last.retain_mut(|earlier| {
+            let had_tags = !earlier.tags.is_empty();
+            if earlier.repository == artifact.repository {
+                earlier.tags.retain(|tag| !artifact.tags.contains(tag));
+            }
+            !had_tags || !earlier.tags.is_empty()
+        });
+        last.push(artifact.clone());
+    }
+    last
 }
 
 fn add(list: &mut Vec<Artifact>, told: &Artifact) {
@@ -199,7 +215,7 @@ mod tests {
                 prop_assert!(touched || after.contains(artifact));
             }
             // Every tag that was told is there in some way.
-            for told in told.iter().filter(|told| !told.deleted) {
+            for told in &last_words(&told) {
                 for tag in &told.tags {
                     let covers = |a: &Artifact| {
                         let rule = a.pattern.as_ref().map(|p| Rule::parse(p, a.keep).unwrap());

@@ -146,7 +146,8 @@ fn a_satellite_keeps_them_while_it_runs_and_leaves_them_when_it_ends() {
     assert_eq!(running.stop(), Some(0));
     assert!(machine.read(FILE).contains(&address), "they cost nothing where nobody listens");
 
-    let mut running = site("k3s:quay.io").set("NO_REGISTRY_FALLBACK", "true").start();
+    let without = site("k3s:quay.io").set("NO_REGISTRY_FALLBACK", "true");
+    let mut running = without.start();
     assert_eq!(running.stop(), Some(0));
     assert!(machine.read(FILE).contains(&address), "left alone");
 
