@@ -37,8 +37,11 @@ pub enum Replicated {
 /// satellites stays so: both are people's word.
 pub fn merge(list: &[Artifact], told: &[Artifact]) -> Vec<Artifact> {
     let mut list = list.to_vec();
-    for artifact in last_words(told) {
-        add(&mut list, &artifact);
+    // A digest by itself is added where no tag has it, so tags come first.
+    let (tagged, by_digest): (Vec<_>, Vec<_>) =
+        last_words(told).into_iter().partition(|artifact| !artifact.tags.is_empty());
+    for artifact in tagged.iter().chain(&by_digest) {
+        add(&mut list, artifact);
     }
     list
 }
