@@ -118,9 +118,15 @@ impl Browser {
 
     /// The text of an element, as soon as it is there.
     pub async fn text(&self, selector: &str) -> Result<String> {
-        let element = self.element(selector).await?;
-        let text = self.command(Method::GET, &format!("/element/{element}/text"), None).await?;
-        Ok(text.as_str().unwrap_or_default().to_owned())
+        // A page that is only now replaced takes its elements along: what is asked next is the new one.
+        loop {
+            let element = self.element(selector).await?;
+            match self.command(Method::GET, &format!("/element/{element}/text"), None).await {
+                Ok(text) => return Ok(text.as_str().unwrap_or_default().to_owned()),
+                Err(error) if is_stale(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Types into a field.
@@ -131,10 +137,16 @@ impl Browser {
             .map(drop)
     }
 
-    /// Clicks, and waits for the page that this leads to.
+    /// Clicks on what leads to another page, and waits until that page has taken the place of this one: the driver's own
+    /// answer may come while the form is still on its way.
     pub async fn click(&self, selector: &str) -> Result<()> {
         let element = self.element(selector).await?;
-        self.command(Method::POST, &format!("/element/{element}/click"), Some(json!({}))).await.map(drop)
+        self.command(Method::POST, &format!("/element/{element}/click"), Some(json!({}))).await?;
+        wait_for(&format!("the page after {selector}"), LIMIT, async || {
+            let asked = self.command(Method::GET, &format!("/element/{element}/name"), None).await;
+            asked.is_err_and(|error| is_stale(&error)).then_some(())
+        })
+        .await
     }
 
     /// The page's HTML.
@@ -178,6 +190,12 @@ impl Browser {
     pub async fn close(self) -> Result<()> {
         self.command(Method::DELETE, "", None).await.map(drop)
     }
+}
+
+/// Whether an element went away with its page (WebDriver, section 12.2: "stale element reference", "no such element").
+fn is_stale(error: &Error) -> bool {
+    matches!(error, Error::Answer { status: 404, body, .. }
+        if body.contains("stale element") || body.contains("no such element"))
 }
 
 async fn exchange(http: &reqwest::Client, method: Method, url: &str, body: Option<&Value>) -> Result<Value> {
