@@ -152,21 +152,9 @@ pub struct MachineCertificate {
 impl MachineCertificate {
     /// A certificate whose common name is `name`.
     pub fn new(name_of_machine: &str) -> Result<Self> {
-        let (issuer, authority) = certificate_authority("operator.example")?;
-        let key = KeyPair::generate().map_err(bad)?;
-        let mut params = CertificateParams::default();
-        params.distinguished_name = name(name_of_machine);
-        params.is_ca = IsCa::ExplicitNoCa;
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.not_before = (SystemTime::now() - SKEW).into();
-        params.not_after = (SystemTime::now() + LIFE).into();
-        params.serial_number = Some(serial());
-        let certificate = params.signed_by(&key, &issuer).map_err(bad)?;
-        Ok(Self {
-            authority: pem("CERTIFICATE", &authority),
-            certificate: pem("CERTIFICATE", certificate.der()),
-            key: key.serialize_pem(),
-        })
+        let params = CertificateParams::default();
+        let (authority, certificate, key) = of_a_machine("operator.example", name_of_machine, params)?;
+        Ok(Self { authority, certificate, key })
     }
 }
 
@@ -184,24 +172,31 @@ pub struct ServerCertificate {
 impl ServerCertificate {
     /// A certificate for these names and addresses.
     pub fn new(names: &[&str]) -> Result<Self> {
-        let (issuer, authority) = certificate_authority("web.example")?;
-        let key = KeyPair::generate().map_err(bad)?;
         let owned: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(owned).map_err(bad)?;
-        params.distinguished_name = name(names.first().unwrap_or(&"server"));
-        params.is_ca = IsCa::ExplicitNoCa;
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        params.not_before = (SystemTime::now() - SKEW).into();
-        params.not_after = (SystemTime::now() + LIFE).into();
-        params.serial_number = Some(serial());
-        let certificate = params.signed_by(&key, &issuer).map_err(bad)?;
-        Ok(Self {
-            authority: pem("CERTIFICATE", &authority),
-            certificate: pem("CERTIFICATE", certificate.der()),
-            key: key.serialize_pem(),
-        })
+        let common = names.first().unwrap_or(&"server");
+        let (authority, certificate, key) = of_a_machine("web.example", common, params)?;
+        Ok(Self { authority, certificate, key })
     }
+}
+
+/// A certificate for digital signatures by an authority of its own: the authority's, the certificate and its key (PEM).
+fn of_a_machine(
+    of_authority: &str,
+    common: &str,
+    mut params: CertificateParams,
+) -> Result<(String, String, String)> {
+    let (issuer, authority) = certificate_authority(of_authority)?;
+    let key = KeyPair::generate().map_err(bad)?;
+    params.distinguished_name = name(common);
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.not_before = (SystemTime::now() - SKEW).into();
+    params.not_after = (SystemTime::now() + LIFE).into();
+    params.serial_number = Some(serial());
+    let certificate = params.signed_by(&key, &issuer).map_err(bad)?;
+    Ok((pem("CERTIFICATE", &authority), pem("CERTIFICATE", certificate.der()), key.serialize_pem()))
 }
 
 fn certificate_authority(trust_domain: &str) -> Result<(Issuer<'static, KeyPair>, Vec<u8>)> {

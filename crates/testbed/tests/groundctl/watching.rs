@@ -63,7 +63,14 @@ async fn a_rollout_is_watched_to_its_end() {
     let empty = operator
         .file("empty.yaml", "groups:\n  empty: {artifacts: [{repository: shop/app, match: {glob: no-*}}]}\n");
     operator.does(&["apply", "-f", &empty]);
-    let run = operator.run(&["rollout", "status", "empty", "--watch", "--timeout", "6s"]);
+    wait_for("the entry that nothing stands for", LIMIT, async || {
+        let shown = operator.run(&["rollout", "status", "empty"]);
+        String::from_utf8(shown.stdout).ok()?.contains("unresolved: ").then_some(())
+    })
+    .await
+    .unwrap();
+    // Who watches gives the publisher five seconds to hear of a change, and then looks at least once more.
+    let run = operator.run(&["rollout", "status", "empty", "--watch", "--timeout", "10s"]);
     let said = String::from_utf8(run.stdout).unwrap();
     assert!(run.status.code() == Some(1) && said.contains("unresolved: shop/app glob no-*"), "{said}");
     operator.does(&["rollout", "status", "empty", "--watch", "--timeout", "60s", "--ignore-unresolved"]);

@@ -62,7 +62,7 @@ fn begin(pem: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// During one pull of a minute the SVID of the satellite is renewed, the next authority begins to sign, and Ground
+/// During one pull the SVID of the satellite is renewed, the next authority begins to sign, and Ground
 /// Control's own SVID is another one. Nothing is refused, nothing is fetched twice.
 #[tokio::test]
 async fn the_svid_and_the_authority_rotate_during_a_pull() {
@@ -87,9 +87,10 @@ async fn the_svid_and_the_authority_rotate_during_a_pull() {
     let before = says(&site, "both authorities", |status| status["identity"]["authorities"] == 2).await;
 
     let (log, carried) = (files::read(&world.place.log()).unwrap().len(), link.carried());
-    link.limit(Some(280_000));
+    // Twice as slow as the pull may last: the machine may be busy, and what is left goes at full speed in the end.
+    link.limit(Some(140_000));
     let big = publish(&world, "one", "2", 2, &[7_000_000, 7_000_000]).await;
-    wait_for("the pull under way", LIMIT, async || (link.carried() > carried + 1_000_000).then_some(()))
+    wait_for("the pull under way", LIMIT, async || (link.carried() > carried + 500_000).then_some(()))
         .await
         .unwrap();
     // Past half of the SVID's life, and past the day of the second authority.
@@ -100,6 +101,7 @@ async fn the_svid_and_the_authority_rotate_during_a_pull() {
         .await
         .unwrap();
     assert_eq!(site.registry().digest("shop/app", "2").await.unwrap(), None, "the pull was over too soon");
+    link.limit(None);
     site.wait_for_tag("shop/app", "2", big.root.digest, Duration::from_secs(90)).await.unwrap();
     arrives(&site, "2", big.root.digest).await;
 
@@ -112,7 +114,6 @@ async fn the_svid_and_the_authority_rotate_during_a_pull() {
     // And once more by the new authority alone: half a day later both sides show what it signed.
     clock.advance(15 * HOUR).unwrap();
     says(&site, "the next SVID", |status| svid_end(status) != svid_end(&after)).await;
-    link.limit(None);
     world.login().await.unwrap();
     let last = publish(&world, "one", "3", 3, &[20_000]).await;
     arrives(&site, "3", last.root.digest).await;

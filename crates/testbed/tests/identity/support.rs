@@ -174,9 +174,13 @@ fn client(config: rustls::ClientConfig) -> reqwest::Client {
         .unwrap()
 }
 
-/// The status of a request, or `None` where the connection was refused.
+/// The status of a request, or `None` where the connection was refused. The answer is read to its end: a connection that is
+/// left before is closed, and the next request would need a new one.
 pub(crate) async fn asks(client: &reqwest::Client, url: &str) -> Option<u16> {
-    client.get(url).send().await.ok().map(|answer| answer.status().as_u16())
+    let answer = client.get(url).send().await.ok()?;
+    let status = answer.status().as_u16();
+    answer.bytes().await.ok()?;
+    Some(status)
 }
 
 /// Requests that Ground Control refused since this many bytes of its log, but those that ask for a token first, as a

@@ -76,6 +76,11 @@ impl Scene {
         (all.len(), all)
     }
 
+    /// The satellite's process.
+    pub(crate) fn process_id(&self) -> u32 {
+        self.satellite.as_ref().unwrap().process().id()
+    }
+
     pub(crate) fn kill(&mut self) {
         self.satellite.take().unwrap().kill().unwrap();
     }

@@ -77,8 +77,13 @@ pub(crate) async fn comes_and_goes(programs: Option<PathBuf>, version: &str) {
         })
         .await;
     assert!(cluster.records().await.contains_key(mine));
-    let images = cluster.containerd.cri().images().await.unwrap();
-    assert!(images.iter().any(|image| image.repo_tags == [mine]), "{images:?}");
+    // CRI has a list of its own, which hears of changes a little later.
+    wait_for("the other name alone in CRI's list", LIMIT, async || {
+        let images = cluster.containerd.cri().images().await.ok()?;
+        images.iter().any(|image| image.repo_tags == [mine]).then_some(())
+    })
+    .await
+    .unwrap();
     cluster.containerd.ctr(&["--namespace", "k8s.io", "images", "remove", mine]).await.unwrap();
     cluster
         .until("the rest of the app to go", |seen| app_names.iter().all(|name| !seen.contains_key(name)))
@@ -99,7 +104,8 @@ pub(crate) async fn killed_in_a_pull(programs: Option<PathBuf>) {
     let mut cluster = Cluster::new(programs).await;
     let proxy = testbed::proxy::Proxy::start(&cluster.site.url()).await.unwrap();
     cluster.mirror_at(&proxy.url());
-    let app = cluster.push("library/app", 1, &[900_000]).await;
+    // Half a minute at the speed below: what comes before each kill is kept, and the last one still finds it on its way.
+    let app = cluster.push("library/app", 1, &[3_000_000]).await;
     let there = cluster.push("library/there", 2, &[20_000]).await;
     cluster.group(&[("library/app", &app), ("library/there", &there)]).await;
     cluster.containerd.cri().pull(&format!("{THERE}:1")).await.unwrap();
