@@ -131,12 +131,13 @@ mod tests {
             "[a-c]{0,2}".prop_map(Value::from),
         ];
         leaf.prop_recursive(3, 24, 4, |inner| {
-            prop_oneof![
-                proptest::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
-                proptest::collection::btree_map("[a-d]", inner, 0..4)
-                    .prop_map(|m| Value::Object(m.into_iter().collect())),
-            ]
+            prop_oneof![proptest::collection::vec(inner.clone(), 0..3).prop_map(Value::from), object(inner)]
         })
+    }
+
+    fn object(values: impl Strategy<Value = Value>) -> impl Strategy<Value = Value> {
+        let members = proptest::collection::btree_map("[a-d]", values, 0..4);
+        members.prop_map(|members| Value::Object(members.into_iter().collect()))
     }
 
     proptest! {
@@ -147,8 +148,7 @@ mod tests {
         }
 
         #[test]
-        fn an_empty_patch_changes_no_object(target in value()) {
-            prop_assume!(target.is_object());
+        fn an_empty_patch_changes_no_object(target in object(value())) {
             prop_assert_eq!(merge_patch(target.clone(), &json!({})), target);
         }
     }

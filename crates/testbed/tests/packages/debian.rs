@@ -32,8 +32,9 @@ impl Installed {
         // What this machine may have of it is not what is tested.
         copy.sh(&format!("dpkg --purge {package} 2>/dev/null || true")).await.unwrap();
         // Only the copy gets systemd where this machine has none: it judges units, and runs nothing.
-        let systemd = "apt-get -qq install -y --no-install-recommends systemd >/dev/null";
-        let judge = format!("command -v systemd-analyze || {systemd} || (apt-get -qq update && {systemd})");
+        let get = "apt-get -qq -o Acquire::Retries=3";
+        let systemd = format!("{get} install -y --no-install-recommends systemd >/dev/null");
+        let judge = format!("command -v systemd-analyze || {systemd} || ({get} update && {systemd})");
         copy.sh(&judge).await.unwrap();
         let changes = copy.changes().await.unwrap().into_iter().collect();
         let before = (accounts(&copy).await, changes);

@@ -54,13 +54,15 @@ fn costs_a_request_its_timeout_at_most() {
             containerd.pull(&reference).await.unwrap();
             start.elapsed()
         };
-        let direct = pull().await.min(pull().await);
+        // The quickest of three: what else the machine does only adds.
+        let quickest = async || pull().await.min(pull().await).min(pull().await);
+        let direct = quickest().await;
         let hole = BlackHole::new().await;
         let (url, further) = (hole.url(), containerd.words());
         let mut words = vec!["apply", "--mirrors=containerd:docker.io", "--endpoint", &url];
         words.extend(further.iter().map(String::as_str));
         scene.mirrors(&words).await.unwrap();
-        let silent = pull().await.min(pull().await);
+        let silent = quickest().await;
         eprintln!("a pull took {direct:?}, and {silent:?} with a mirror that is silent");
         assert!(silent > DIAL, "{silent:?}: nothing was silent");
         assert!(silent < direct + DIAL * REQUESTS + ROOM, "{silent:?} instead of {direct:?}");
