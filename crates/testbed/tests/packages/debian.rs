@@ -30,7 +30,8 @@ impl Installed {
         let packages = Packages::find().unwrap();
         let copy = Throwaway::start(packages.dir()).await.unwrap();
         // What this machine may have of it is not what is tested.
-        copy.sh(&format!("dpkg --purge {package} 2>/dev/null || true")).await.unwrap();
+        let clear = format!("dpkg --purge {package} 2>/dev/null || true; rm -rf /var/lib/harbor-satellite");
+        copy.sh(&clear).await.unwrap();
         // Only the copy gets systemd where this machine has none: it judges units, and runs nothing.
         let get = "apt-get -qq -o Acquire::Retries=3";
         let systemd = format!("{get} install -y --no-install-recommends systemd >/dev/null");
