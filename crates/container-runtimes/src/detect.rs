@@ -142,6 +142,39 @@ pub fn detect(host: &Host, commands: &dyn Commands) -> Vec<Detected> {
     Runtime::ALL.into_iter().filter_map(|runtime| detect_one(host, commands, &running, runtime)).collect()
 }
 
+/// The process of a runtime. Of several, the one with the usual configuration; one with a file elsewhere counts where there
+/// is no usual one.
+fn process_of<'a>(host: &Host, running: &'a [Process], runtime: Runtime) -> Option<&'a Process> {
+    let name = daemon(runtime);
+    let own: Vec<&Process> =
+        running.iter().filter(|process| process.name == name && !process.belongs_to_another()).collect();
+    let own: Vec<&Process> =
+        own.into_iter().filter(|process| !process::is_contained(host, process.pid)).collect();
+    let elsewhere =
+        |process: &&&Process| configured(runtime, process).is_some_and(|file| !file.starts_with("/etc/"));
+    own.iter()
+        .find(|process| !elsewhere(process))
+        .or_else(|| own.first().filter(|_| !host.has(usual_config(runtime))))
+        .copied()
+}
+
+/// The process of a runtime that is known to run; where nobody can see it, that it does.
+pub(crate) fn running(host: &Host, runtime: Runtime) -> Running {
+    let all = processes(host);
+    process_of(host, &all, runtime).map_or_else(Running::unseen, |process| Running {
+        pid: Some(process.pid),
+        instance: instance(host, process.pid),
+    })
+}
+
+/// The command lines of a service: those with which it runs, and those with which its unit would start it.
+pub(crate) fn command_lines(host: &Host, name: &str) -> Vec<Vec<String>> {
+    let running = processes(host).into_iter().filter(|process| process.name == name);
+    let mut lines: Vec<Vec<String>> = running.map(|process| process.arguments).collect();
+    lines.extend(process::unit_commands(host, name));
+    lines
+}
+
 fn detect_one(
     host: &Host,
     commands: &dyn Commands,
@@ -150,19 +183,8 @@ fn detect_one(
 ) -> Option<Detected> {
     let name = daemon(runtime);
     let program = FOLDERS.iter().map(|folder| format!("{folder}/{name}")).find(|path| host.has(path));
-    // Of several, the one with the usual configuration; one with a file elsewhere counts where there is no usual one.
     let usual = usual_config(runtime);
-    let own: Vec<&Process> =
-        running.iter().filter(|process| process.name == name && !process.belongs_to_another()).collect();
-    let own: Vec<&Process> =
-        own.into_iter().filter(|process| !process::is_contained(host, process.pid)).collect();
-    let elsewhere =
-        |process: &&&Process| configured(runtime, process).is_some_and(|file| !file.starts_with("/etc/"));
-    let process = own
-        .iter()
-        .find(|process| !elsewhere(process))
-        .or_else(|| own.first().filter(|_| !host.has(usual)))
-        .copied();
+    let process = process_of(host, running, runtime);
     let folder = own_folder(runtime).is_some_and(|folder| host.has(folder));
     if program.is_none() && process.is_none() && !folder {
         return None;

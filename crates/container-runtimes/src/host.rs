@@ -93,6 +93,11 @@ impl Host {
         self.resolved(path).is_ok_and(|path| path.try_exists().unwrap_or(false))
     }
 
+    /// Whether there is such a folder, or a link to one.
+    pub(crate) fn is_folder(&self, path: &str) -> bool {
+        self.resolved(path).is_ok_and(|path| path.is_dir())
+    }
+
     /// A file's permission bits; none where there is no file.
     pub fn mode(&self, path: &str) -> Option<u32> {
         let there = self.resolved(path).and_then(fs::metadata).ok()?;
@@ -116,35 +121,25 @@ impl Host {
     pub fn write(&self, path: &str, text: &str, mode: u32) -> io::Result<Vec<String>> {
         let target = self.resolved(path)?;
         let made = self.make_parents(path)?;
-        let there = match fs::metadata(&target) {
-            Ok(there) => Some(there),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
-            Err(e) => return Err(e),
-        };
-        let mode = there.as_ref().map_or(mode, |there| there.permissions().mode() & 0o7777);
-        let temporary = target.with_file_name(format!(
-            ".{}.{}.tmp",
-            target.file_name().unwrap_or_default().to_string_lossy(),
-            std::process::id()
-        ));
-        let written = (|| {
-            drop(fs::remove_file(&temporary));
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-            if let Some(there) = &there
-                && file.metadata().is_ok_and(|own| (own.uid(), own.gid()) != (there.uid(), there.gid()))
-            {
-                std::os::unix::fs::chown(&temporary, Some(there.uid()), Some(there.gid()))?;
-            }
-            file.set_permissions(fs::Permissions::from_mode(mode))?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&temporary, &target)?;
-            sync_parent(&target)
-        })();
-        if written.is_err() {
-            drop(fs::remove_file(&temporary));
+        let beside = target.parent().unwrap_or(&self.root).to_owned();
+        put(&target, &beside, text, mode).map(|()| made)
+    }
+
+    /// The same for a folder of which a program reads every file whatever its name: until it is whole the file is in
+    /// another one, `staging`, if that is of the same file system and can be written.
+    pub(crate) fn write_by_way_of(
+        &self,
+        staging: &str,
+        path: &str,
+        text: &str,
+        mode: u32,
+    ) -> io::Result<Vec<String>> {
+        let target = self.resolved(path)?;
+        let made = self.make_parents(path)?;
+        match self.resolved(staging).and_then(|staging| put(&target, &staging, text, mode)) {
+            Ok(()) => Ok(made),
+            Err(_) => self.write(path, text, mode).map(|_| made),
         }
-        written.map(|()| made)
     }
 
     fn make_parents(&self, path: &str) -> io::Result<Vec<String>> {
@@ -191,6 +186,36 @@ impl Host {
     pub fn remove_if_empty(&self, path: &str) {
         drop(self.resolved(path).and_then(fs::remove_dir));
     }
+}
+
+/// Replaces a file in one step. Until it is whole it is in the folder `staging`.
+fn put(target: &Path, staging: &Path, text: &str, mode: u32) -> io::Result<()> {
+    let there = match fs::metadata(target) {
+        Ok(there) => Some(there),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+        Err(e) => return Err(e),
+    };
+    let mode = there.as_ref().map_or(mode, |there| there.permissions().mode() & 0o7777);
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = staging.join(format!(".{name}.{}.tmp", std::process::id()));
+    let written = (|| {
+        drop(fs::remove_file(&temporary));
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        if let Some(there) = &there
+            && file.metadata().is_ok_and(|own| (own.uid(), own.gid()) != (there.uid(), there.gid()))
+        {
+            std::os::unix::fs::chown(&temporary, Some(there.uid()), Some(there.gid()))?;
+        }
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&temporary, target)?;
+        sync_parent(target)
+    })();
+    if written.is_err() {
+        drop(fs::remove_file(&temporary));
+    }
+    written
 }
 
 fn sync_parent(path: &Path) -> io::Result<()> {

@@ -13,7 +13,7 @@ use crate::rancher::{self, MirrorEndpoint};
 use crate::registries::{self, MirrorEntry};
 use crate::runtime::{MirrorRequest, Runtime, RuntimeChoice};
 use crate::secret::Hidden;
-use crate::{auth, reconcile};
+use crate::{auth, crio, reconcile};
 
 mod endpoint;
 mod file_edit;
@@ -98,7 +98,7 @@ pub fn plan(
         let part = match runtime {
             Runtime::Containerd => containerd_files(found, registries, endpoint, legacy, shell)?,
             Runtime::Docker => docker_files(found, endpoint),
-            Runtime::Podman | Runtime::Crio => containers_files(registries, endpoint, shell)?,
+            Runtime::Podman | Runtime::Crio => containers_files(*runtime, registries, endpoint, shell)?,
             Runtime::K3s | Runtime::Rke2 => rancher_files(*runtime, registries, endpoint),
         };
         match part {
@@ -301,6 +301,7 @@ fn docker_files(found: &Detected, endpoint: &Endpoint) -> Files {
 }
 
 fn containers_files(
+    runtime: Runtime,
     names: &[String],
     endpoint: &Endpoint,
     shell: &reconcile::Shell<'_>,
@@ -308,10 +309,20 @@ fn containers_files(
     if let Some(why) = silent(endpoint) {
         return Ok(Err(why));
     }
-    let folder = registries::REGISTRIES_CONF_D;
-    let drop_ins = shell.host().list(folder).into_iter().filter(|name| name.ends_with(".conf"));
+    let host = shell.host();
+    if host.has(registries::ROOT_REGISTRIES_CONF) {
+        return Ok(Err(format!(
+            "{} is read instead of /etc/containers, and is not edited: move what it holds into {}",
+            registries::ROOT_REGISTRIES_CONF,
+            registries::REGISTRIES_CONF
+        )));
+    }
     let mut files = vec![registries::REGISTRIES_CONF.to_owned()];
-    files.extend(drop_ins.map(|name| format!("{folder}/{name}")));
+    for folder in [registries::REGISTRIES_CONF_D, registries::ROOT_REGISTRIES_CONF_D] {
+        let drop_ins = host.list(folder).into_iter().filter(|name| name.ends_with(".conf"));
+        let drop_ins = drop_ins.map(|name| format!("{folder}/{name}"));
+        files.extend(drop_ins.filter(|path| !host.is_folder(path)));
+    }
     let mut standing: Vec<(String, Vec<String>)> = Vec::new();
     for path in files {
         match shell.base(&path)?.as_deref().map(registries::prefixes) {
@@ -324,6 +335,17 @@ fn containers_files(
     for registry in names {
         // A later file's entry replaces an earlier one's of the same prefix.
         let path = standing.iter().rev().find(|(_, prefixes)| prefixes.contains(registry));
+        let covering = |prefixes: &'_ [String]| {
+            registries::covering(registry, prefixes.iter().map(String::as_str)).map(str::to_owned)
+        };
+        if path.is_none()
+            && let Some((file, prefix)) =
+                standing.iter().rev().find_map(|(file, prefixes)| Some((file, covering(prefixes)?)))
+        {
+            return Ok(Err(format!(
+                "{file}: its entry of {prefix} stands for {registry}, and one of ours would take its place: write one of {registry} beside it"
+            )));
+        }
         let path = path.map_or_else(|| registries::OWN_FILE.to_owned(), |(path, _)| path.clone());
         let mut location = endpoint.authority().to_owned();
         if let Some(prefix) = endpoint.paths.get(registry).filter(|prefix| !prefix.is_empty()) {
@@ -338,7 +360,17 @@ fn containers_files(
     let mut files = certificates("/etc/containers/certs.d", endpoint, Group::Containers);
     if let Some(login) = &endpoint.login {
         let edit = FileEdit::Account { registry: endpoint.authority().to_owned(), auth: login.basic() };
-        files.push((auth::ROOT_AUTH.to_owned(), edit, Group::Containers));
+        // The file that CRI-O was told of is the only one that it reads.
+        let own = match runtime {
+            Runtime::Crio => crio::global_auth_file(host),
+            _ => Ok(None),
+        };
+        match own {
+            Ok(own) => {
+                files.push((own.unwrap_or_else(|| auth::ROOT_AUTH.to_owned()), edit, Group::Containers))
+            }
+            Err(error) => return Ok(Err(error.to_string())),
+        }
     }
     files.extend(
         edits.into_iter().map(|(path, entries)| (path, FileEdit::Registries { entries }, Group::Containers)),

@@ -13,6 +13,10 @@ use crate::toml_text::{data, header, own_end, parse, quoted, sections, with_comm
 pub const REGISTRIES_CONF: &str = "/etc/containers/registries.conf";
 /// The folder of drop-in files, read in the order of their names after the main file.
 pub const REGISTRIES_CONF_D: &str = "/etc/containers/registries.conf.d";
+/// What root's Podman, and CRI-O, read instead of the main file and its folder, where it is there.
+pub const ROOT_REGISTRIES_CONF: &str = "/root/.config/containers/registries.conf";
+/// Root's own drop-in files, read after those of [`REGISTRIES_CONF_D`].
+pub const ROOT_REGISTRIES_CONF_D: &str = "/root/.config/containers/registries.conf.d";
 /// Our own drop-in file, for prefixes that no other file names.
 pub const OWN_FILE: &str = "/etc/containers/registries.conf.d/50-satellite-mirrors.conf";
 
@@ -33,7 +37,9 @@ fn text_of<'a>(table: &'a Table, key: &str) -> Option<&'a str> {
 
 /// The prefix of an entry: its location, where it names none.
 fn prefix_of(table: &Table) -> Option<&str> {
-    text_of(table, "prefix").filter(|prefix| !prefix.is_empty()).or_else(|| text_of(table, "location"))
+    // They take a slash at the end for none.
+    let place = |key| text_of(table, key).map(|place| place.trim_end_matches('/'));
+    place("prefix").filter(|prefix| !prefix.is_empty()).or_else(|| place("location"))
 }
 
 fn entries(root: &Table) -> Result<Option<&ArrayOfTables>, Refusal> {
@@ -56,6 +62,16 @@ pub fn prefixes(text: &str) -> Result<Vec<String>, Refusal> {
     let document = parse(text)?;
     let tables = entries(document.as_table())?;
     Ok(tables.into_iter().flat_map(ArrayOfTables::iter).filter_map(prefix_of).map(str::to_owned).collect())
+}
+
+/// The prefix, of these, whose entry stands for a registry without naming it (`*.example.com`, or its host without the
+/// port): one that names it takes the place of all that such an entry says.
+pub fn covering<'a>(registry: &str, mut prefixes: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let host = registry.split_once(':').map_or(registry, |(host, _)| host);
+    prefixes.find(|prefix| match prefix.strip_prefix('*') {
+        Some(domain) => domain.starts_with('.') && host.ends_with(domain),
+        None => *prefix == host && host != registry,
+    })
 }
 
 /// Whether a file's entry of this prefix names the mirror already.
@@ -193,7 +209,7 @@ pub fn strip(text: &str, ours: &[MirrorEntry], made: &[String]) -> Result<Edit, 
         }
         let bare = table.iter().all(|(key, item)| match key {
             "mirror" => true,
-            "prefix" | "location" => item.as_str() == Some(prefix),
+            "prefix" | "location" => item.as_str().map(|place| place.trim_end_matches('/')) == Some(prefix),
             _ => false,
         });
         if bare && going.len() == mirrors.len() && made.iter().any(|own| own == prefix) {

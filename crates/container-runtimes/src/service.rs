@@ -4,10 +4,14 @@
 
 use std::io;
 
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::command::Commands;
-use crate::detect::{Running, instance};
+use crate::detect::{Running, instance, running};
 use crate::host::Host;
-use crate::reload::{Due, Means};
+use crate::reload::{Due, Means, services};
+use crate::runtime::Runtime;
 
 /// What services are started by.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +57,12 @@ pub(crate) struct Services<'a> {
     pub(crate) host: &'a Host,
     pub(crate) commands: &'a dyn Commands,
     pub(crate) manager: &'a Manager,
+}
+
+/// Makes a runtime that is known to run read its configuration again; containers go on.
+pub fn reload(host: &Host, commands: &dyn Commands, manager: &Manager, runtime: Runtime) -> Carried {
+    let due = Due { runtime, means: Means::Reload, services: services(runtime) };
+    Services { host, commands, manager }.carry_out(&due, Some(&running(host, runtime)))
 }
 
 impl Services<'_> {
@@ -143,8 +153,14 @@ impl Services<'_> {
             // Another run of it, which has read the files.
             return Carried::NotRunning;
         }
-        let pid = pid.to_string();
-        self.run("sh", &["-c", "kill -HUP \"$1\"", "satellite", &pid], &format!("SIGHUP to process {pid}"))
+        let words = format!("SIGHUP to process {pid}");
+        let number = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        let Some(number) = number else { return Carried::NotRunning };
+        match kill_process(number, Signal::HUP) {
+            Ok(()) => Carried::Done(words),
+            Err(Errno::SRCH) => Carried::NotRunning,
+            Err(error) => Carried::Needed(format!("{words} cannot be sent: {error}")),
+        }
     }
 }
 
@@ -154,8 +170,6 @@ mod tests {
 
     use super::*;
     use crate::command::Said;
-    use crate::reload::services;
-    use crate::runtime::Runtime;
 
     /// Programs of which some fail, and what was run.
     struct Fake {
@@ -228,6 +242,42 @@ mod tests {
             matches!(carried, Carried::Needed(_)) && ran.is_empty(),
             "no signal to another machine's numbers"
         );
+    }
+
+    #[test]
+    fn one_that_is_known_to_run_is_reloaded_though_nobody_sees_it() {
+        let root = tempfile::tempdir().unwrap();
+        let host = Host::new(root.path());
+        let with = |manager: &Manager, fail: &[&'static str]| {
+            let fake = Fake { fail: fail.to_vec(), ran: RefCell::default() };
+            (reload(&host, &fake, manager, Runtime::Crio), fake.ran.into_inner())
+        };
+        let (carried, ran) = with(&Manager::Systemd, &[]);
+        assert_eq!(carried, Carried::Done("systemctl reload crio".to_owned()));
+        assert_eq!(ran, ["systemctl is-active --quiet crio", "systemctl reload crio"]);
+        assert_eq!(with(&Manager::Systemd, &["is-active"]).0, Carried::NotRunning);
+        let (carried, ran) = with(&Manager::Command("sv".to_owned()), &[]);
+        assert!(matches!(carried, Carried::Done(_)));
+        assert_eq!(ran, ["sh -c sv satellite crio reload"]);
+        assert!(matches!(with(&Manager::None, &[]).0, Carried::Needed(_)));
+    }
+
+    #[test]
+    fn a_signal_reaches_this_very_run_and_no_other() {
+        let host = Host::new("/");
+        let fake = Fake { fail: Vec::new(), ran: RefCell::default() };
+        let services_ = Services { host: &host, commands: &fake, manager: &Manager::None };
+        let due = Due { runtime: Runtime::Docker, means: Means::Reload, services: Vec::new() };
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = child.id();
+        let another = Running { pid: Some(pid), instance: "another".to_owned() };
+        assert_eq!(services_.carry_out(&due, Some(&another)), Carried::NotRunning);
+        let this = Running { pid: Some(pid), instance: instance(&host, pid) };
+        assert_eq!(services_.carry_out(&due, Some(&this)), Carried::Done(format!("SIGHUP to process {pid}")));
+        let ended = child.wait().unwrap();
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&ended), Some(1));
+        assert!(fake.ran.borrow().is_empty(), "no program is needed for it");
+        assert_eq!(services_.carry_out(&due, Some(&this)), Carried::NotRunning);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! runtime's configuration. It names nothing but what the plan names, and touches nothing that it did not bring
 //! ([`decide`]). With the site away it keeps what is here, for as long as that takes.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -82,17 +83,17 @@ impl Node for AnyNode {
         }
     }
 
-    async fn remove(&self, record: &Record) -> Result<(), CallError> {
+    async fn remove(&self, record: &Record) -> Result<bool, CallError> {
         match self {
             Self::Containerd(node) => node.remove(record).await,
             Self::Crio(node) => node.remove(record).await,
         }
     }
 
-    async fn hold(&self, names: &[String]) -> Result<(), String> {
+    async fn hold(&self, names: &[String], stay: &BTreeSet<String>) -> Result<(), String> {
         match self {
-            Self::Containerd(node) => node.hold(names).await,
-            Self::Crio(node) => node.hold(names).await,
+            Self::Containerd(node) => node.hold(names, stay).await,
+            Self::Crio(node) => node.hold(names, stay).await,
         }
     }
 }
@@ -273,7 +274,7 @@ async fn round(
         let (seen, missing) = agent.tidy(wanted).await?;
         let next = agent.next(&missing, Instant::now());
         let images = agent.presence(wanted, &seen, next.as_deref());
-        told.tell(&report(runtime, images, None)).await;
+        told.tell(&report(runtime, images, agent.complaint())).await;
         let Some(next) = next else { return Ok(()) };
         agent.pull(&next, wanted).await?;
         if known.has_changed().unwrap_or(true) {
@@ -321,7 +322,8 @@ async fn find(flags: &AgentFlags, file: &LedgerFile) -> Result<(Agent<AnyNode>, 
 
 fn node(socket: &Path, runtime: &RuntimeVersion, flags: &AgentFlags) -> AnyNode {
     if runtime.name.eq_ignore_ascii_case("cri-o") {
-        return AnyNode::Crio(Crio::new(socket, flags.pull_timeout, &flags.host_root));
+        let command = flags.restart_command.as_deref();
+        return AnyNode::Crio(Crio::new(socket, flags.pull_timeout, &flags.host_root, command));
     }
     AnyNode::Containerd(Containerd::new(socket, flags.pull_timeout))
 }

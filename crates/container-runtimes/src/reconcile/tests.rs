@@ -351,3 +351,59 @@ fn runtimes_that_must_be_left_alone_are_named() {
     let made = plan(&requests, &[World::detected(Runtime::Docker)], &open, Legacy::Refuse, &shell).unwrap();
     assert!(made.refused[0].1.contains("log in"));
 }
+
+/// What CRI-O is refused for, if it is.
+fn refused(world: &World, mirrors: &str, endpoint: &Endpoint) -> Result<Plan, String> {
+    let judges = Judges { host: &world.host, objects: RefCell::default() };
+    let shell = Shell::open(&world.host, &world.folder, &judges).unwrap();
+    let requests = parse_mirrors(&[mirrors]).unwrap();
+    let plan = plan(&requests, &[World::detected(Runtime::Crio)], endpoint, Legacy::Move, &shell).unwrap();
+    match plan.refused.first() {
+        Some((_, why)) => Err(why.clone()),
+        None => Ok(plan),
+    }
+}
+
+#[test]
+fn root_s_own_files_count_for_podman_and_cri_o() {
+    let endpoint = Endpoint::new(OURS).unwrap();
+    let drop_in = "/root/.config/containers/registries.conf.d/10-root.conf";
+    let entry = "[[registry]]\nlocation = \"quay.io\"\n";
+    let world = World::new(&[
+        ("/etc/containers/registries.conf.d/99-site.conf", entry),
+        ("/etc/containers/registries.conf.d/99-folder.conf/x", ""),
+        (drop_in, entry),
+    ]);
+    let plan = refused(&world, "crio:quay.io", &endpoint).unwrap();
+    assert_eq!(plan.files.keys().collect::<Vec<_>>(), [drop_in], "they are read after the machine's");
+    world.host.write("/root/.config/containers/registries.conf", "", 0o644).unwrap();
+    let why = refused(&world, "crio:quay.io", &endpoint).unwrap_err();
+    assert!(why.contains("instead of /etc/containers"), "{why}");
+}
+
+#[test]
+fn what_stands_for_a_registry_is_not_put_out_of_force() {
+    let endpoint = Endpoint::new(OURS).unwrap();
+    let all = "[[registry]]\nprefix = \"*.example.com\"\nblocked = true\n";
+    let path = "/etc/containers/registries.conf.d/10-site.conf";
+    let world = World::new(&[(path, all)]);
+    let why = refused(&world, "crio:docker.io,r.example.com", &endpoint).unwrap_err();
+    assert!(why.contains(path) && why.contains("*.example.com"), "{why}");
+    assert!(refused(&world, "crio:docker.io", &endpoint).is_ok());
+    let named = format!("{all}[[registry]]\nlocation = \"r.example.com\"\n");
+    world.host.write(path, &named, 0o644).unwrap();
+    assert!(refused(&world, "crio:docker.io,r.example.com", &endpoint).is_ok());
+}
+
+#[test]
+fn an_account_goes_where_cri_o_looks() {
+    let login = Login { username: "u".to_owned(), password: Hidden::new("p") };
+    let endpoint = Endpoint { login: Some(login), ..Endpoint::new(OURS).unwrap() };
+    let world = World::new(&[]);
+    let files =
+        |plan: Plan| plan.files.into_keys().filter(|path| path.ends_with(".json")).collect::<Vec<_>>();
+    assert_eq!(files(refused(&world, "crio:quay.io", &endpoint).unwrap()), [crate::auth::ROOT_AUTH]);
+    let set = "[crio.image]\nglobal_auth_file = \"/var/lib/kubelet/config.json\"\n";
+    world.host.write("/etc/crio/crio.conf.d/20-auth", set, 0o644).unwrap();
+    assert_eq!(files(refused(&world, "crio:quay.io", &endpoint).unwrap()), ["/var/lib/kubelet/config.json"]);
+}

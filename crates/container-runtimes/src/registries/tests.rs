@@ -39,6 +39,27 @@ fn merged_into_the_entry_that_stands() {
 }
 
 #[test]
+fn a_slash_at_the_end_is_none() {
+    let text = "[[registry]]\nprefix = \"docker.io/\"\nlocation = \"docker.io/\"\n\n[[registry]]\nlocation = \"quay.io/\"\n";
+    let after = edit(text);
+    assert_eq!(prefixes(&after).unwrap(), ["docker.io", "quay.io"], "{after}");
+    assert_eq!(after.matches("[[registry]]").count(), 2, "{after}");
+}
+
+#[test]
+fn an_entry_may_stand_for_a_registry_that_it_does_not_name() {
+    let covering = |registry: &str| {
+        covering(registry, ["*.example.com", "host.example", "docker.io/library"].into_iter())
+            .map(str::to_owned)
+    };
+    assert_eq!(covering("a.b.example.com:5000").as_deref(), Some("*.example.com"));
+    assert_eq!(covering("host.example:5000").as_deref(), Some("host.example"));
+    for free in ["example.com", "an-example.com", "host.example", "docker.io", "a.host.example:1"] {
+        assert_eq!(covering(free), None, "{free}");
+    }
+}
+
+#[test]
 fn what_cannot_be_edited_is_refused() {
     for text in [
         "[registries.search]\nregistries = ['docker.io']\n",

@@ -1,6 +1,6 @@
 //! A node whose runtime is containerd: pulls by CRI, labels and removes through its own records of images.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -65,21 +65,21 @@ impl Node for Containerd {
         self.images.label(&labels.name, BTreeMap::from(wanted)).await
     }
 
-    async fn remove(&self, wanted: &Record) -> Result<(), CallError> {
-        let Some(image) = self.images.get(&wanted.name).await? else { return Ok(()) };
+    async fn remove(&self, wanted: &Record) -> Result<bool, CallError> {
+        let Some(image) = self.images.get(&wanted.name).await? else { return Ok(true) };
         let target = image.target.clone();
         let now = record(image);
         if (now.made, &now.target) != (wanted.made, &wanted.target) {
-            return Ok(());
+            return Ok(true);
         }
         // With the identifier the last name of the content goes.
         let collect = !wanted.name.contains('/');
         self.images.delete(&wanted.name, target, collect).await?;
         tracing::info!(name = %wanted.name, digest = %wanted.target, "image record removed");
-        Ok(())
+        Ok(true)
     }
 
-    async fn hold(&self, _names: &[String]) -> Result<(), String> {
+    async fn hold(&self, _names: &[String], _stay: &BTreeSet<String>) -> Result<(), String> {
         Ok(())
     }
 }

@@ -1,43 +1,119 @@
 //! A node whose runtime is CRI-O: pulls by CRI, pins by a drop-in of its configuration, and removes nothing, because CRI
 //! knows only whole images with every name they have: what is pinned no more is the kubelet's to collect.
+//!
+//! CRI-O takes another list of pins at a reload (from 1.30 on: before, only at its start). Whether it has done so is seen in
+//! the images that it lists.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use blob_store::durable;
-use container_runtimes::CallError;
+use container_runtimes::command::HostCommands;
 use container_runtimes::cri::CriImages;
-use container_runtimes::crio::{CRIO_CONF, CRIO_CONF_D, OWN_FILE, pinned_images};
+use container_runtimes::host::Host;
+use container_runtimes::service::{self, Carried, Manager};
+use container_runtimes::{CallError, Runtime, crio};
 
 use super::decide::{Labels, Record, Seen};
 use super::ledger::Made;
 use super::round::Node;
 
-const LARGEST_FILE: u64 = 1024 * 1024;
-/// CRI-O reads it whatever account it runs under.
-const MODE: u32 = 0o644;
+/// How long a reload may take until CRI-O lists the pins.
+const GRACE: Duration = Duration::from_secs(5);
+/// What did not help is tried again after this.
+const AGAIN: Duration = Duration::from_secs(300);
 
 /// CRI-O on this node.
 #[derive(Debug, Clone)]
 pub struct Crio {
     cri: CriImages,
     limit: Duration,
-    host_root: PathBuf,
+    host: Host,
+    commands: HostCommands,
+    manager: Manager,
+    pins: Arc<Mutex<Pins>>,
+}
+
+/// How it stands with the reload that another list of pins needs.
+#[derive(Debug, Default)]
+struct Pins {
+    /// Names that CRI-O lists as not pinned.
+    loose: BTreeSet<String>,
+    /// Whether it has to read its files again: not known at first.
+    due: Option<bool>,
+    /// When that was tried last, and what came of it.
+    tried: Option<(Instant, Result<String, String>)>,
+}
+
+impl Pins {
+    /// Whether it is to be reloaded now, with our drop-in holding `names`; `changed`, where that was written just now.
+    fn is_time(&mut self, names: &[String], changed: bool, now: Instant) -> bool {
+        if changed {
+            *self = Self { due: Some(true), loose: std::mem::take(&mut self.loose), tried: None };
+        }
+        // An agent before this one may have ended between the two.
+        let due = *self.due.get_or_insert(!names.is_empty()) || self.first_loose(names).is_some();
+        due && self.tried.as_ref().is_none_or(|(at, _)| now.saturating_duration_since(*at) >= AGAIN)
+    }
+
+    fn first_loose<'a>(&self, names: &'a [String]) -> Option<&'a String> {
+        names.iter().find(|name| self.loose.contains(*name))
+    }
+
+    fn tried(&mut self, carried: Carried, now: Instant) {
+        let outcome = match carried {
+            Carried::Done(how) => Ok(how),
+            Carried::NotRunning => Err("no service of this machine is seen to be CRI-O".to_owned()),
+            Carried::Failed(why) | Carried::Needed(why) => Err(why),
+        };
+        self.due = Some(outcome.is_err());
+        self.tried = Some((now, outcome));
+    }
+
+    /// What a person has to know.
+    fn complaint(&self, names: &[String], now: Instant) -> Result<(), String> {
+        let loose = self.first_loose(names);
+        match &self.tried {
+            Some((_, Err(why))) if self.due == Some(true) || loose.is_some() => Err(format!(
+                "the list of pinned images is written, and CRI-O has to be reloaded to see it: {why}"
+            )),
+            Some((at, Ok(how))) if now.saturating_duration_since(*at) >= GRACE => match loose {
+                Some(name) => Err(format!(
+                    "CRI-O does not pin {name} although it was reloaded ({how}): see its log; one before 1.30 has to be restarted"
+                )),
+                None => Ok(()),
+            },
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Crio {
-    /// At a socket, with its configuration below `host_root`. A pull may take as long as `limit`.
+    /// At a socket, with its configuration below `host_root`. A pull may take as long as `limit`. The command is what
+    /// reloads it where neither systemd nor OpenRC does.
     #[must_use]
-    pub fn new(socket: &Path, limit: Duration, host_root: &Path) -> Self {
-        Self { cri: CriImages::new(socket), limit, host_root: host_root.to_owned() }
+    pub fn new(socket: &Path, limit: Duration, host_root: &Path, restart_command: Option<&str>) -> Self {
+        let host = Host::new(host_root);
+        Self {
+            cri: CriImages::new(socket),
+            limit,
+            manager: Manager::find(&host, restart_command),
+            commands: HostCommands::new(host_root),
+            pins: Arc::default(),
+            host,
+        }
     }
 }
 
 impl Node for Crio {
     async fn look(&self) -> Result<Seen, CallError> {
         let mut seen = Seen { records: Vec::new(), images: BTreeMap::new() };
+        let mut loose = BTreeSet::new();
         for image in self.cri.list().await? {
+            if !image.pinned {
+                loose.extend(image.tags.iter().chain(&image.digests).cloned());
+            }
             let digests: Vec<(&str, &str)> =
                 image.digests.iter().filter_map(|name| name.split_once('@')).collect();
             let record = |name: &str, target: &str| Record {
@@ -60,6 +136,7 @@ impl Node for Crio {
                 seen.images.insert(name.clone(), image.id.clone());
             }
         }
+        self.pins.lock().unwrap_or_else(PoisonError::into_inner).loose = loose;
         Ok(seen)
     }
 
@@ -71,60 +148,37 @@ impl Node for Crio {
         Ok(())
     }
 
-    async fn remove(&self, record: &Record) -> Result<(), CallError> {
-        tracing::info!(name = %record.name, digest = %record.target, "image left to the kubelet's collection");
-        Ok(())
+    async fn remove(&self, record: &Record) -> Result<bool, CallError> {
+        tracing::debug!(name = %record.name, digest = %record.target, "image left to the kubelet's collection");
+        Ok(false)
     }
 
-    async fn hold(&self, names: &[String]) -> Result<(), String> {
-        let (root, names) = (self.host_root.clone(), names.to_vec());
-        tokio::task::spawn_blocking(move || write(&root, &names)).await.map_err(|error| error.to_string())?
+    async fn hold(&self, names: &[String], stay: &BTreeSet<String>) -> Result<(), String> {
+        let (node, names, stay) = (self.clone(), names.to_vec(), stay.clone());
+        let held = tokio::task::spawn_blocking(move || node.pin(&names, &stay));
+        held.await.map_err(|error| error.to_string())?
     }
 }
 
-/// Brings our drop-in in step; CRI-O reads it at its next start or reload.
-fn write(root: &Path, names: &[String]) -> Result<(), String> {
-    let below = |path: &str| root.join(path.trim_start_matches('/'));
-    let folder = below(CRIO_CONF_D);
-    let own = folder.join(OWN_FILE);
-    let now = read(&own)?;
-    if names.is_empty() && now.is_none() {
-        return Ok(());
-    }
-    let main = read(&below(CRIO_CONF))?;
-    let mut drop_ins = Vec::new();
-    if let Ok(entries) = std::fs::read_dir(&folder) {
-        for entry in entries.flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if let Some(text) = read(&entry.path())? {
-                drop_ins.push((name, text));
+impl Crio {
+    /// Brings our drop-in in step, and has CRI-O read it.
+    fn pin(&self, names: &[String], stay: &BTreeSet<String>) -> Result<(), String> {
+        let changed = crio::pin(&self.host, names, stay)
+            .map_err(|error| format!("the list of pinned images is not as it shall be: {error}"))?;
+        if changed {
+            tracing::info!(names = names.len(), "pinned images written");
+        }
+        let mut pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
+        if pins.is_time(names, changed, Instant::now()) {
+            let carried = service::reload(&self.host, &self.commands, &self.manager, Runtime::Crio);
+            pins.tried(carried, Instant::now());
+            match &pins.tried {
+                Some((_, Ok(how))) => tracing::info!(how, "cri-o reloaded for its pinned images"),
+                Some((_, Err(why))) => tracing::debug!(why, "cri-o not reloaded for its pinned images"),
+                None => {}
             }
         }
-    }
-    let wanted = pinned_images(main.as_deref(), &drop_ins, names).map_err(|refusal| refusal.to_string())?;
-    let failed = |error: std::io::Error| format!("{}: {error}", own.display());
-    match wanted {
-        wanted if wanted == now => return Ok(()),
-        Some(text) => {
-            durable::create_dir_all(&folder).map_err(failed)?;
-            durable::write_file(&own, text.as_bytes(), MODE).map_err(failed)?;
-        }
-        None => durable::remove_file(&own).map_err(failed)?,
-    }
-    tracing::info!(file = %own.display(), names = names.len(), "pinned images written, in force from cri-o's next reload on");
-    Ok(())
-}
-
-fn read(path: &Path) -> Result<Option<String>, String> {
-    let failed = |error: std::io::Error| format!("{}: {error}", path.display());
-    match std::fs::metadata(path) {
-        Ok(metadata) if metadata.len() > LARGEST_FILE => {
-            Err(format!("{}: larger than 1 MiB", path.display()))
-        }
-        Ok(metadata) if metadata.is_file() => std::fs::read_to_string(path).map(Some).map_err(failed),
-        Ok(_) => Ok(None),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(failed(error)),
+        pins.complaint(names, Instant::now())
     }
 }
 
@@ -132,20 +186,44 @@ fn read(path: &Path) -> Result<Option<String>, String> {
 mod tests {
     use super::*;
 
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
     #[test]
-    fn the_drop_in_comes_and_goes_and_the_operators_files_stay() {
-        let root = tempfile::tempdir().unwrap();
-        let folder = root.path().join(CRIO_CONF_D.trim_start_matches('/'));
-        write(root.path(), &[]).unwrap();
-        assert!(!folder.try_exists().unwrap());
-        durable::create_dir_all(&folder).unwrap();
-        let theirs = "[crio.image]\npinned_images = [\"theirs\"]\n";
-        durable::write_file(&folder.join("10.conf"), theirs.as_bytes(), MODE).unwrap();
-        write(root.path(), &["ours".to_owned()]).unwrap();
-        let text = read(&folder.join(OWN_FILE)).unwrap().unwrap();
-        assert!(text.contains("\"ours\"") && text.contains("\"theirs\""), "{text}");
-        write(root.path(), &[]).unwrap();
-        assert_eq!(read(&folder.join(OWN_FILE)).unwrap(), None);
-        assert_eq!(read(&folder.join("10.conf")).unwrap().as_deref(), Some(theirs));
+    fn it_is_reloaded_when_there_is_need_and_not_again_and_again() {
+        let (mut pins, start) = (Pins::default(), Instant::now());
+        let after = |seconds| start + Duration::from_secs(seconds);
+        assert!(!pins.is_time(&[], false, start), "nothing of ours is there");
+        let both = names(&["a", "b"]);
+        assert!(pins.is_time(&both, true, start));
+        pins.tried(Carried::Done("r".to_owned()), start);
+        pins.loose = BTreeSet::from(["a".to_owned(), "another".to_owned()]);
+        assert!(!pins.is_time(&both, false, after(1)));
+        assert_eq!(pins.complaint(&both, after(1)), Ok(()), "it takes its time");
+        assert!(pins.complaint(&both, after(5)).unwrap_err().contains("does not pin a"));
+        assert!(!pins.is_time(&both, false, after(299)) && pins.is_time(&both, false, after(300)));
+        pins.loose.clear();
+        assert!(!pins.is_time(&both, false, after(900)));
+        assert_eq!(pins.complaint(&both, after(900)), Ok(()));
+        // What leaves the list is due, too, though nobody sees it in the images.
+        assert!(pins.is_time(&[], true, after(901)));
+        pins.tried(Carried::Needed("by hand".to_owned()), after(901));
+        assert!(pins.complaint(&[], after(902)).unwrap_err().contains("by hand"));
+        assert!(!pins.is_time(&[], false, after(902)) && pins.is_time(&[], false, after(1201)));
+        pins.tried(Carried::Done("r".to_owned()), after(1201));
+        assert_eq!(pins.complaint(&[], after(1300)), Ok(()));
+    }
+
+    #[test]
+    fn an_agent_that_starts_does_not_know_what_is_in_force() {
+        let (mut pins, start) = (Pins::default(), Instant::now());
+        let one = names(&["a"]);
+        assert!(pins.is_time(&one, false, start));
+        pins.tried(Carried::Done("r".to_owned()), start);
+        assert!(!pins.is_time(&one, false, start));
+        // CRI-O began anew and read other files than ours.
+        pins.loose = BTreeSet::from(["a".to_owned()]);
+        assert!(pins.is_time(&one, false, start + AGAIN));
     }
 }

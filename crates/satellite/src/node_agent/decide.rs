@@ -132,8 +132,13 @@ impl Seen {
     /// Whether a name is there, points at `digest`, and is an image that containers can be made of.
     #[must_use]
     pub fn has(&self, name: &str, digest: &str) -> bool {
-        self.images.contains_key(name)
-            && self.records.iter().any(|record| record.name == name && record.target == digest)
+        self.images.contains_key(name) && self.points_at(name, digest)
+    }
+
+    /// Whether a name is there and points at `digest`, which of CRI-O's names may be one of several.
+    #[must_use]
+    pub fn points_at(&self, name: &str, digest: &str) -> bool {
+        self.records.iter().any(|record| record.name == name && record.target == digest)
     }
 
     /// What a name points at.

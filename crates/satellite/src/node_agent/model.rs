@@ -1,7 +1,7 @@
 //! A containerd with its CRI plugin in memory, as far as names, labels and pulls go, and the people and kubelets that use
 //! it beside the agent. It knows of each record who made it, and panics where the agent lays hands on another's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
 
 use container_runtimes::CallError;
@@ -160,16 +160,16 @@ impl Node for &Model {
         Ok(())
     }
 
-    async fn remove(&self, record: &Record) -> Result<(), CallError> {
+    async fn remove(&self, record: &Record) -> Result<bool, CallError> {
         let mut state = self.state();
         state.acts += 1;
         let entry = state.entries.remove(&record.name).unwrap();
         assert_eq!(&entry.record, record);
         assert_ne!(entry.maker, Maker::Other, "removed {}", record.name);
-        Ok(())
+        Ok(true)
     }
 
-    async fn hold(&self, _names: &[String]) -> Result<(), String> {
+    async fn hold(&self, _names: &[String], _stay: &BTreeSet<String>) -> Result<(), String> {
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! One round: what was begun is settled, what is not ours is forgotten, labels are put back, what left goes, what is
 //! missing is pulled, one after the other. Interrupted anywhere, the next round goes on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use container_runtimes::CallError;
@@ -22,10 +22,12 @@ pub trait Node {
     fn pull(&self, name: &str) -> impl Future<Output = Result<(), CallError>>;
     /// Sets our labels on a record, and no other.
     fn label(&self, labels: &Labels) -> impl Future<Output = Result<(), CallError>>;
-    /// Removes one record, if it is still that one.
-    fn remove(&self, record: &Record) -> impl Future<Output = Result<(), CallError>>;
-    /// The names that are ours and wanted, for a runtime that keeps its pins in a list of names.
-    fn hold(&self, names: &[String]) -> impl Future<Output = Result<(), String>>;
+    /// Removes one record, if it is still that one. False where the runtime cannot: it stays ours for as long as it is
+    /// there.
+    fn remove(&self, record: &Record) -> impl Future<Output = Result<bool, CallError>>;
+    /// The names that are wanted and ours, or will be once they are pulled, for a runtime that keeps its pins in a list of
+    /// names; of those in `stay` what is in that list stays there. The error is what a person has to know.
+    fn hold(&self, names: &[String], stay: &BTreeSet<String>) -> impl Future<Output = Result<(), String>>;
 }
 
 /// Why a round could not be carried out.
@@ -37,9 +39,6 @@ pub enum RoundError {
     /// Without the list on disk nothing is pulled or removed.
     #[error("the list of own images cannot be written: {0}; --state-dir names its folder")]
     Ledger(#[source] std::io::Error),
-    /// The runtime's list of pins cannot be written.
-    #[error("the runtime's list of pinned images is not as it shall be: {0}")]
-    Pins(String),
 }
 
 /// A pull that failed.
@@ -58,13 +57,15 @@ pub struct Agent<N> {
     file: LedgerFile,
     ledger: Ledger,
     failures: BTreeMap<String, Failure>,
+    complaint: Option<String>,
+    missing: BTreeSet<String>,
 }
 
 /// Whether it was done. What the runtime refuses harms only itself: the next round tries again. A record that went
 /// meanwhile is no concern of ours any more.
-fn refused(done: Result<(), CallError>, what: &str, name: &str) -> Result<bool, RoundError> {
+fn refused(done: Result<bool, CallError>, what: &str, name: &str) -> Result<bool, RoundError> {
     match done {
-        Ok(()) => Ok(true),
+        Ok(done) => Ok(done),
         Err(error @ CallError::Unreachable { .. }) => Err(error.into()),
         Err(error) => {
             if !error.is_not_found() {
@@ -82,12 +83,17 @@ impl<N: Node> Agent<N> {
     /// Where the disk does not let it be read.
     pub fn new(node: N, file: LedgerFile) -> std::io::Result<Self> {
         let ledger = file.load()?;
-        Ok(Self { node, file, ledger, failures: BTreeMap::new() })
+        Ok(Self { node, file, ledger, failures: BTreeMap::new(), complaint: None, missing: BTreeSet::new() })
     }
 
     /// The runtime.
     pub fn node(&self) -> &N {
         &self.node
+    }
+
+    /// What is not as it shall be although the round was carried out.
+    pub fn complaint(&self) -> Option<&str> {
+        self.complaint.as_deref()
     }
 
     fn keep(&mut self, ledger: Ledger) -> Result<(), RoundError> {
@@ -112,25 +118,36 @@ impl<N: Node> Agent<N> {
         ledger.records = decision.ours;
         self.keep(ledger)?;
         let mut pins: Vec<String> = wanted.names.keys().cloned().collect();
-        pins.retain(|name| self.ledger.records.contains_key(name));
-        let held = self.node.hold(&pins).await.map_err(RoundError::Pins);
-        for labels in &decision.label {
-            refused(self.node.label(labels).await, "labels not put back", &labels.name)?;
+        // What is not there yet will be ours; it is listed before, so that the runtime is told once and not for each.
+        pins.retain(|name| self.ledger.records.contains_key(name) || seen.target(name).is_none());
+        // Until the site has told everything, what it does not name may only be late.
+        let stay = match wanted.whole {
+            true => BTreeSet::new(),
+            false => self.ledger.records.keys().cloned().collect(),
+        };
+        let complaint = self.node.hold(&pins, &stay).await.err();
+        if complaint.is_some() && complaint != self.complaint {
+            tracing::warn!(problem = complaint, "pins not as they shall be");
         }
-        if !decision.remove.is_empty() {
-            let mut ledger = self.ledger.clone();
-            for record in &decision.remove {
-                if refused(self.node.remove(record).await, "record not removed", &record.name)? {
-                    ledger.records.remove(&record.name);
-                }
+        self.complaint = complaint;
+        for labels in &decision.label {
+            let set = self.node.label(labels).await.map(|()| true);
+            refused(set, "labels not put back", &labels.name)?;
+        }
+        let mut ledger = self.ledger.clone();
+        for record in &decision.remove {
+            if refused(self.node.remove(record).await, "record not removed", &record.name)? {
+                ledger.records.remove(&record.name);
             }
+        }
+        if ledger != self.ledger {
             self.keep(ledger)?;
             seen = self.node.look().await?;
         }
-        held?;
         self.failures.retain(|name, failure| {
             wanted.names.get(name).is_some_and(|want| want.digest.as_ref() == Some(&failure.digest))
         });
+        self.missing = decision.pull.iter().cloned().collect();
         Ok((seen, decision.pull))
     }
 
@@ -144,9 +161,10 @@ impl<N: Node> Agent<N> {
             .cloned()
     }
 
-    /// When the next of those that failed is due.
+    /// When the next of those that failed is due. What is there by now, or not to be had from the site, is none of them.
     pub fn due(&self) -> Option<Instant> {
-        self.failures.values().map(|failure| failure.next).min()
+        let missing = self.failures.iter().filter(|(name, _)| self.missing.contains(*name));
+        missing.map(|(_, failure)| failure.next).min()
     }
 
     /// Pulls one name. That the runtime refuses it is remembered, and no error.
@@ -172,8 +190,9 @@ impl<N: Node> Agent<N> {
         let reason = match pulled {
             Err(error @ CallError::Unreachable { .. }) => return Err(error.into()),
             Err(error) => Some(error.to_string()),
+            // An index and the manifest in it may both be digests of the name.
+            Ok(()) if after.points_at(name, &digest) => None,
             Ok(()) => match after.target(name) {
-                Some(target) if target == digest => None,
                 Some(target) => Some(format!(
                     "the runtime got {target}, not {digest}: it did not ask the satellite, or the tag moved meanwhile"
                 )),
@@ -211,5 +230,133 @@ impl<N: Node> Agent<N> {
             NodeImage { name: name.clone(), digest: digest.to_owned(), state, reason }
         };
         wanted.names.iter().map(image).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use futures_util::FutureExt as _;
+
+    use super::*;
+    use crate::node_agent::decide::Name;
+
+    const NAME: &str = "d.io/l/a:1";
+
+    /// A runtime as CRI-O is: it tells every digest of a name, and cannot remove.
+    #[derive(Default)]
+    struct Lists {
+        digests: RefCell<Vec<String>>,
+        held: RefCell<Vec<(Vec<String>, usize)>>,
+        refuses: RefCell<Option<String>>,
+    }
+
+    impl Node for &Lists {
+        async fn look(&self) -> Result<Seen, CallError> {
+            let digests = self.digests.borrow();
+            let record = |digest: &String| Record {
+                name: NAME.to_owned(),
+                target: digest.clone(),
+                ..Record::default()
+            };
+            let images = digests.iter().map(|_| (NAME.to_owned(), "id".to_owned()));
+            Ok(Seen { images: images.collect(), records: digests.iter().map(record).collect() })
+        }
+
+        async fn pull(&self, _name: &str) -> Result<(), CallError> {
+            *self.digests.borrow_mut() = ["sha256:0manifest", "sha256:1index"].map(str::to_owned).to_vec();
+            Ok(())
+        }
+
+        async fn label(&self, _labels: &Labels) -> Result<(), CallError> {
+            Ok(())
+        }
+
+        async fn remove(&self, _record: &Record) -> Result<bool, CallError> {
+            Ok(false)
+        }
+
+        async fn hold(&self, names: &[String], stay: &BTreeSet<String>) -> Result<(), String> {
+            self.held.borrow_mut().push((names.to_vec(), stay.len()));
+            self.refuses.borrow().clone().map_or(Ok(()), Err)
+        }
+    }
+
+    fn wanted(names: &[&str], whole: bool) -> Wanted {
+        let name = Name { digest: Some("sha256:1index".to_owned()), local: true };
+        Wanted { names: names.iter().map(|one| ((*one).to_owned(), name.clone())).collect(), whole }
+    }
+
+    fn agent<'a>(node: &'a Lists, folder: &tempfile::TempDir) -> Agent<&'a Lists> {
+        Agent::new(node, LedgerFile::new(folder.path())).unwrap()
+    }
+
+    #[test]
+    fn an_index_is_there_beside_its_manifest() {
+        let (node, folder) = (Lists::default(), tempfile::tempdir().unwrap());
+        let mut agent = agent(&node, &folder);
+        let plan = wanted(&[NAME], true);
+        let (_, missing) = agent.tidy(&plan).now_or_never().unwrap().unwrap();
+        assert_eq!(missing, [NAME]);
+        agent.pull(NAME, &plan).now_or_never().unwrap().unwrap();
+        assert_eq!(agent.due(), None, "nothing failed");
+        let (seen, missing) = agent.tidy(&plan).now_or_never().unwrap().unwrap();
+        assert!(missing.is_empty());
+        assert_eq!(agent.presence(&plan, &seen, None)[0].state, ImageState::Present);
+    }
+
+    #[test]
+    fn a_pull_that_failed_is_due_while_it_is_missing() {
+        let (node, folder) = (Lists::default(), tempfile::tempdir().unwrap());
+        let mut agent = agent(&node, &folder);
+        let mut plan = wanted(&[NAME], true);
+        plan.names.get_mut(NAME).unwrap().digest = Some("sha256:2other".to_owned());
+        agent.tidy(&plan).now_or_never().unwrap().unwrap();
+        agent.pull(NAME, &plan).now_or_never().unwrap().unwrap();
+        assert!(agent.due().is_some(), "it is another one");
+        // Somebody else brings it.
+        node.digests.borrow_mut().push("sha256:2other".to_owned());
+        agent.tidy(&plan).now_or_never().unwrap().unwrap();
+        assert_eq!(agent.due(), None);
+        node.digests.borrow_mut().pop();
+        agent.tidy(&plan).now_or_never().unwrap().unwrap();
+        assert!(agent.due().is_some());
+        // The site is away.
+        agent.tidy(&crate::node_agent::plan::old(plan)).now_or_never().unwrap().unwrap();
+        assert_eq!(agent.due(), None);
+    }
+
+    #[test]
+    fn pins_are_listed_ahead_and_a_list_that_is_refused_stops_no_pull() {
+        let (node, folder) = (Lists::default(), tempfile::tempdir().unwrap());
+        let mut agent = agent(&node, &folder);
+        *node.refuses.borrow_mut() = Some("in the way".to_owned());
+        let plan = wanted(&[NAME], true);
+        let (_, missing) = agent.tidy(&plan).now_or_never().unwrap().unwrap();
+        assert_eq!((missing.len(), agent.complaint()), (1, Some("in the way")));
+        agent.pull(NAME, &plan).now_or_never().unwrap().unwrap();
+        *node.refuses.borrow_mut() = None;
+        let mut tidy = |plan: &Wanted| {
+            agent.tidy(plan).now_or_never().unwrap().unwrap();
+            assert_eq!(agent.complaint(), None);
+            node.held.borrow().last().cloned().unwrap()
+        };
+        let held = (vec![NAME.to_owned()], 0);
+        assert_eq!(node.held.borrow()[0], held);
+        assert_eq!(tidy(&plan), held);
+        // While the site has not told everything, what is ours may stay in the list.
+        assert_eq!(tidy(&wanted(&[], false)), (vec![], 1));
+        // What left and is there yet stays ours, and is pinned where it comes back.
+        assert_eq!(tidy(&wanted(&[], true)), (vec![], 0));
+        assert_eq!(tidy(&plan), held);
+    }
+
+    #[test]
+    fn what_was_there_before_is_not_pinned() {
+        let (node, folder) = (Lists::default(), tempfile::tempdir().unwrap());
+        *node.digests.borrow_mut() = vec!["sha256:1index".to_owned()];
+        agent(&node, &folder).tidy(&wanted(&[NAME], true)).now_or_never().unwrap().unwrap();
+        assert_eq!(*node.held.borrow(), [(vec![], 0)]);
     }
 }

@@ -12,6 +12,8 @@ use crate::scene::{Held, Scene};
 /// What an operator has of quay.io, in the folder of drop-ins.
 const SITE: &str = "# this site's\n[[registry]]\nprefix = \"quay.io\" # all of it\nlocation = \"quay.io\"\n\n\
                     [[registry.mirror]]\nlocation = \"127.0.0.1:9/old\"\ninsecure = true\n";
+/// Root's own files of them.
+const ROOT: &str = "/root/.config/containers";
 const SITE_FILE: &str = "/etc/containers/registries.conf.d/010-site.conf";
 
 /// What skopeo makes of the machine's files: the digest under a name.
@@ -73,6 +75,21 @@ fn what_is_left_is_the_other_runtime_s() {
 
         scene.mirrors(&["remove"]).await.unwrap();
         assert_eq!(before.differences(&scene.machine.configuration()), Vec::<String>::new());
+
+        // Root's own drop-ins are read last: an entry there is the one in force.
+        let entry =
+            "[[registry]]\nlocation = \"docker.io/\"\n[[registry.mirror]]\nlocation = \"127.0.0.1:9/root\"\n";
+        files::write(format!("{ROOT}/registries.conf.d/10-root.conf").as_ref(), entry).unwrap();
+        let before = scene.machine.configuration();
+        apply(&["--mirrors=podman:docker.io"]).await;
+        assert_eq!(mirrors(&podman, "docker.io").await, [here, "127.0.0.1:9/root".to_owned()]);
+        scene.mirrors(&["remove"]).await.unwrap();
+        assert_eq!(before.differences(&scene.machine.configuration()), Vec::<String>::new());
+        // Beside a main file of root's the machine's are not read at all.
+        files::write(format!("{ROOT}/registries.conf").as_ref(), "").unwrap();
+        let words = ["apply", "--endpoint", &endpoint, "--mirrors=podman:quay.io"];
+        scene.mirrors(&words).await.unwrap_err();
+        assert_eq!(mirrors(&podman, "quay.io").await, Vec::<String>::new());
     });
     result.unwrap_or_else(|error| panic!("{error}"));
 }

@@ -40,6 +40,10 @@ pub struct AgentFlags {
     /// Where the machine's root is mounted, as seen from here: /host in a container.
     #[arg(long, value_name = "DIR", default_value = "/")]
     pub host_root: PathBuf,
+    /// Shell command that has CRI-O read its pinned images again where neither systemd nor OpenRC does: $1 is crio, $2 is
+    /// reload.
+    #[arg(long, value_name = "COMMAND")]
+    pub restart_command: Option<String>,
     /// How much is logged: error, warn, info, debug, trace.
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     pub log_level: LogLevel,
