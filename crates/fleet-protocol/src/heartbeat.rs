@@ -69,9 +69,14 @@ pub struct Heartbeat {
     /// Documents that could not be read, whose last good version stays in force.
     #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_empty")]
     pub document_errors: Vec<DocumentError>,
-    /// The nodes of the site's cluster, as their agents report; at most [`MAX_NODES`].
+    /// The nodes of the site's cluster, as their agents report; at most [`MAX_NODES`]. Left out where [`Self::nodes_digest`]
+    /// tells a Ground Control that knows the list that it is the same.
     #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_empty")]
     pub nodes: Vec<NodePresence>,
+    /// [`crate::nodes::digest`] of all nodes, whether or not they are listed here; empty where there are none, and from a
+    /// satellite that always lists them.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub nodes_digest: String,
     /// Version of the satellite's program.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub version: String,
@@ -211,6 +216,10 @@ pub struct HeartbeatAnswer {
     /// heartbeat need not list the images. Absent where Ground Control does not know of such.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub inventory_digest: Option<String>,
+    /// The digest by which Ground Control knows the list of nodes that it holds, for who sent one: where it is the satellite's
+    /// own, the next heartbeat need not list them. Absent where Ground Control does not know of such.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nodes_digest: Option<String>,
 }
 
 impl HeartbeatAnswer {

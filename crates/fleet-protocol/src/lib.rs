@@ -10,6 +10,7 @@ pub mod desired;
 pub mod heartbeat;
 pub mod inventory;
 pub mod name;
+pub mod nodes;
 pub mod registration;
 pub mod rule;
 pub mod schedule;

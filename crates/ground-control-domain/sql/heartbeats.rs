@@ -34,6 +34,7 @@ struct Kept {
     content: String,
     taken: i64,
     taken_at: i64,
+    nodes_digest: String,
 }
 
 /// A report as it is to be written.
@@ -49,6 +50,9 @@ struct Row {
     taken_at: i64,
     /// The place in the history, where it takes one.
     slot: Option<i64>,
+    nodes_digest: String,
+    /// The list of nodes, where it is to be written.
+    nodes: Option<String>,
 }
 
 impl SqlStore {
@@ -139,7 +143,7 @@ async fn look_up(
         "SELECT s.id, s.state, s.heartbeat_interval, r.rotated_at,
                 EXISTS (SELECT 1 FROM ztr_tokens t WHERE t.satellite_id = s.id AND t.claimed_at IS NOT NULL
                             AND t.closed_at IS NULL),
-                h.reports, h.images_hash, h.inventory, h.content, h.kept, h.kept_at
+                h.reports, h.images_hash, h.inventory, h.content, h.kept, h.kept_at, h.nodes_digest
          FROM satellites s LEFT JOIN robots r ON r.satellite_id = s.id
               LEFT JOIN heartbeats h ON h.satellite_id = s.id
          WHERE s.id IN (",
@@ -157,6 +161,7 @@ async fn look_up(
                 content: row.try_get(8).during(RECORD)?,
                 taken: row.try_get(9).during(RECORD)?,
                 taken_at: row.try_get(10).during(RECORD)?,
+                nodes_digest: row.try_get(11).during(RECORD)?,
             }),
         };
         let state: String = row.try_get(1).during(RECORD)?;
@@ -245,14 +250,16 @@ async fn close_token(connection: &mut Connection, record: &HeartbeatRecord) -> S
 fn row(record: &HeartbeatRecord, kept: Option<Kept>) -> StoreResult<(Row, bool, bool)> {
     let (now, content) = (millis(record.received_at), record.content());
     let new = kept.as_ref().is_none_or(|kept| kept.content != content);
-    let Kept { reports, images_hash, inventory, taken, taken_at, .. } = kept.unwrap_or_else(|| Kept {
-        reports: -1,
-        images_hash: heartbeat::fingerprint(&BTreeMap::new()),
-        inventory: String::new(),
-        content: String::new(),
-        taken: 0,
-        taken_at: i64::MIN,
-    });
+    let Kept { reports, images_hash, inventory, taken, taken_at, nodes_digest, .. } =
+        kept.unwrap_or_else(|| Kept {
+            reports: -1,
+            images_hash: heartbeat::fingerprint(&BTreeMap::new()),
+            inventory: String::new(),
+            content: String::new(),
+            taken: 0,
+            taken_at: i64::MIN,
+            nodes_digest: String::new(),
+        });
     let (images_hash, inventory, listed) = match record.listed(&inventory) {
         Listed::Here => {
             let hash = heartbeat::fingerprint(&record.images());
@@ -261,6 +268,7 @@ fn row(record: &HeartbeatRecord, kept: Option<Kept>) -> StoreResult<(Row, bool, 
         }
         Listed::AsBefore | Listed::Missing => (images_hash, inventory, false),
     };
+    let (nodes_digest, nodes) = record.nodes(&nodes_digest);
     let every = i64::try_from(HISTORY_EVERY.as_millis()).unwrap_or(i64::MAX);
     let due = new || now.saturating_sub(taken_at) >= every;
     let row = Row {
@@ -274,6 +282,8 @@ fn row(record: &HeartbeatRecord, kept: Option<Kept>) -> StoreResult<(Row, bool, 
         taken: if due { taken.wrapping_add(1) } else { taken },
         taken_at: if due { now } else { taken_at },
         slot: due.then(|| taken.rem_euclid(HISTORY)),
+        nodes_digest,
+        nodes: nodes.map(|nodes| json(RECORD, &nodes)).transpose()?,
     };
     Ok((row, listed, new))
 }
@@ -281,7 +291,7 @@ fn row(record: &HeartbeatRecord, kept: Option<Kept>) -> StoreResult<(Row, bool, 
 async fn write(connection: &mut Connection, rows: &[Row]) -> StoreResult<()> {
     let mut query = QueryBuilder::<Driver>::new(
         "INSERT INTO heartbeats (satellite_id, received_at, reports, report, images_hash, inventory, content, kept,
-             kept_at) ",
+             kept_at, nodes_digest) ",
     );
     query.push_values(rows, |mut values, row| {
         values
@@ -291,12 +301,13 @@ async fn write(connection: &mut Connection, rows: &[Row]) -> StoreResult<()> {
             .push_bind(row.report.clone());
         values.push_bind(row.images_hash.clone()).push_bind(row.inventory.clone());
         values.push_bind(row.content.clone()).push_bind(row.taken).push_bind(row.taken_at);
+        values.push_bind(row.nodes_digest.clone());
     });
     query.push(
         " ON CONFLICT (satellite_id) DO UPDATE SET received_at = excluded.received_at,
              reports = excluded.reports, report = excluded.report, images_hash = excluded.images_hash,
              inventory = excluded.inventory, content = excluded.content, kept = excluded.kept,
-             kept_at = excluded.kept_at",
+             kept_at = excluded.kept_at, nodes_digest = excluded.nodes_digest",
     );
     query.build().execute(&mut *connection).await.during(RECORD)?;
     let taken: Vec<(&Row, i64)> = rows.iter().filter_map(|row| Some((row, row.slot?))).collect();
@@ -315,6 +326,20 @@ async fn write(connection: &mut Connection, rows: &[Row]) -> StoreResult<()> {
             " ON CONFLICT (satellite_id, slot) DO UPDATE SET
                  received_at = excluded.received_at, report = excluded.report",
         );
+        query.build().execute(&mut *connection).await.during(RECORD)?;
+    }
+    write_nodes(connection, rows).await
+}
+
+async fn write_nodes(connection: &mut Connection, rows: &[Row]) -> StoreResult<()> {
+    let listed: Vec<(&str, &str)> =
+        rows.iter().filter_map(|row| Some((row.id.as_str(), row.nodes.as_deref()?))).collect();
+    for some in pieces(&listed) {
+        let mut query = QueryBuilder::<Driver>::new("INSERT INTO cluster_nodes (satellite_id, nodes) ");
+        query.push_values(some, |mut values, (id, nodes)| {
+            values.push_bind((*id).to_owned()).push_bind((*nodes).to_owned());
+        });
+        query.push(" ON CONFLICT (satellite_id) DO UPDATE SET nodes = excluded.nodes");
         query.build().execute(&mut *connection).await.during(RECORD)?;
     }
     Ok(())

@@ -34,9 +34,21 @@ impl SqlStore {
         .map(|row| CachedImage { reference: row.reference, size_bytes: count(row.size_bytes) })
         .collect();
         let report: Report = read_json(OPERATION, &row.report)?;
+        // Within the report they stand where an older program wrote it.
+        let nodes = if report.nodes.is_empty() {
+            sqlx::query_scalar!("SELECT nodes FROM cluster_nodes WHERE satellite_id = $1", id)
+                .fetch_optional(&mut *snapshot)
+                .await
+                .during(OPERATION)?
+                .map(|nodes| read_json(OPERATION, &nodes))
+                .transpose()?
+                .unwrap_or_default()
+        } else {
+            report.nodes
+        };
         Ok(Some(Heartbeat {
             received_at: time(OPERATION, row.received_at)?,
-            report: Report { cached_images, ..report },
+            report: Report { cached_images, nodes, ..report },
         }))
     }
 
@@ -100,6 +112,10 @@ pub(super) async fn forget(
     operation: &'static str,
 ) -> StoreResult<()> {
     sqlx::query!("DELETE FROM cached_images WHERE satellite_id = $1", id)
+        .execute(&mut *connection)
+        .await
+        .during(operation)?;
+    sqlx::query!("DELETE FROM cluster_nodes WHERE satellite_id = $1", id)
         .execute(&mut *connection)
         .await
         .during(operation)?;

@@ -27,7 +27,8 @@ impl SqlStore {
                              AND t.claimed_at IS NOT NULL AND t.public_key = k.public_key)),
                     EXISTS (SELECT 1 FROM ztr_tokens t WHERE t.satellite_id = s.id AND t.claimed_at IS NOT NULL
                                 AND t.closed_at IS NULL),
-                    r.secret_hash, r.previous_secret_hash, r.rotated_at, h.content, h.inventory, h.images_hash
+                    r.secret_hash, r.previous_secret_hash, r.rotated_at, h.content, h.inventory, h.images_hash,
+                    h.nodes_digest
              FROM satellites s LEFT JOIN identity_keys k ON k.satellite_id = s.id
                   LEFT JOIN robots r ON r.satellite_id = s.id LEFT JOIN heartbeats h ON h.satellite_id = s.id
              WHERE s.state <> 'deleted' AND s.name IN (",
@@ -50,9 +51,9 @@ impl SqlStore {
                 previous_secret: text(9)?.map(Hashed::from),
                 secret_since: secret_since.map(|since| time(OPERATION, since)).transpose()?,
             };
-            let kept = match (text(11)?, text(12)?, text(13)?) {
-                (Some(content), Some(inventory), Some(images_hash)) => {
-                    Some(KeptReport { content, inventory, images_hash })
+            let kept = match (text(11)?, text(12)?, text(13)?, text(14)?) {
+                (Some(content), Some(inventory), Some(images_hash), Some(nodes)) => {
+                    Some(KeptReport { content, inventory, images_hash, nodes })
                 }
                 _ => None,
             };

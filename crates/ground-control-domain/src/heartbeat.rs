@@ -7,7 +7,8 @@ use jiff::Timestamp;
 
 pub use fleet_protocol::Heartbeat as Report;
 pub use fleet_protocol::heartbeat::CachedImage;
-use fleet_protocol::heartbeat::{FetchingArtifact, MAX_NODES};
+use fleet_protocol::heartbeat::{FetchingArtifact, MAX_NODES, NodePresence};
+pub use fleet_protocol::nodes::Nodes;
 
 use crate::SatelliteId;
 use crate::identity::IdentityRecord;
@@ -41,7 +42,7 @@ pub struct HeartbeatRecord {
 pub struct Heartbeat {
     /// When it arrived.
     pub received_at: Timestamp,
-    /// The report. In a history its list of images is empty.
+    /// The report. In a history its lists of images and of nodes are empty.
     pub report: Report,
 }
 
@@ -69,6 +70,8 @@ pub struct KeptReport {
     pub inventory: String,
     /// [`fingerprint`] of the images that are kept.
     pub images_hash: String,
+    /// The digest by which the list of nodes is known that is kept; empty where there is none.
+    pub nodes: String,
 }
 
 impl Sender {
@@ -85,6 +88,7 @@ impl Sender {
                 Listed::Here => fingerprint(&record.images()) != kept.images_hash,
                 Listed::AsBefore | Listed::Missing => false,
             }
+            || record.renames_nodes(&kept.nodes)
     }
 }
 
@@ -149,8 +153,26 @@ impl HeartbeatRecord {
         }
     }
 
+    /// Whether it brings another list of nodes than the one that is kept with the digest `kept`.
+    fn renames_nodes(&self, kept: &str) -> bool {
+        self.report.nodes_listed(kept) == Nodes::Here && self.report.nodes_name() != kept
+    }
+
+    /// The digest by which the list of nodes is known that is kept after this report, and the list where it is to be written,
+    /// where `kept` was the digest before.
+    pub fn nodes(&self, kept: &str) -> (String, Option<&[NodePresence]>) {
+        let list = &self.report.nodes;
+        let list = list.get(..MAX_NODES).unwrap_or(list);
+        match self.report.nodes_listed(kept) {
+            Nodes::AsBefore | Nodes::Missing => (kept.to_owned(), None),
+            Nodes::Here if list.is_empty() && kept.is_empty() => (String::new(), None),
+            // Also under the name that is known: it may hold what an older program left out.
+            Nodes::Here => (self.report.nodes_name().into_owned(), Some(list)),
+        }
+    }
+
     /// Tells apart what reports say: figures that change all the time, the images, and how far artifacts under way are, do not
-    /// count.
+    /// count. Nodes count by their digest, whether they are listed or not.
     pub fn content(&self) -> String {
         let fetching = self.report.fetching.iter();
         let report = Report {
@@ -162,6 +184,7 @@ impl HeartbeatRecord {
             fetching: fetching
                 .map(|one| FetchingArtifact { bytes: 0, total_bytes: 0, ..one.clone() })
                 .collect(),
+            nodes_digest: self.report.nodes_name().into_owned(),
             ..self.summary()
         };
         let text = serde_json::to_string(&report).unwrap_or_default();
@@ -175,7 +198,7 @@ impl HeartbeatRecord {
         failed.chain(fetching).take(MAX_PENDING).map(|(digest, state)| (digest.to_string(), state)).collect()
     }
 
-    /// The report as it is kept beside its images.
+    /// The report as it is kept beside its images and its nodes.
     pub fn summary(&self) -> Report {
         // Field by field, so that a long list is not copied to be thrown away.
         let Report {
@@ -199,7 +222,8 @@ impl HeartbeatRecord {
             conflicts,
             config_refusals,
             document_errors,
-            nodes,
+            nodes: _,
+            nodes_digest,
             version,
         } = &self.report;
         Report {
@@ -223,7 +247,8 @@ impl HeartbeatRecord {
             conflicts: conflicts.clone(),
             config_refusals: config_refusals.clone(),
             document_errors: document_errors.clone(),
-            nodes: nodes.iter().take(MAX_NODES).cloned().collect(),
+            nodes: Vec::new(),
+            nodes_digest: nodes_digest.clone(),
             version: version.clone(),
         }
     }
@@ -258,65 +283,4 @@ fn storable(text: &str, most: usize) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn record(references: &[(&str, u64)]) -> HeartbeatRecord {
-        let cached_images = references
-            .iter()
-            .map(|(reference, size_bytes)| CachedImage {
-                reference: (*reference).into(),
-                size_bytes: *size_bytes,
-            })
-            .collect();
-        HeartbeatRecord {
-            satellite: SatelliteId::generate(),
-            received_at: Timestamp::UNIX_EPOCH,
-            report: Report { cached_images, ..Report::default() },
-        }
-    }
-
-    #[test]
-    fn images_are_kept_once_and_in_order() {
-        let record = record(&[("b@sha256:1", 1), ("a", 2), ("b@sha256:1", 3), ("", 4), ("nul\0", 5)]);
-        let images: Vec<_> = record.images().into_iter().map(|(r, i)| (r, i.size_bytes)).collect();
-        assert_eq!(images, [("a", 2), ("b@sha256:1", 3)]);
-        assert_eq!(digest_of("b@sha256:1"), "sha256:1");
-        assert_eq!(digest_of("a"), "");
-    }
-
-    #[test]
-    fn a_fingerprint_depends_on_the_images_and_not_on_their_order() {
-        let (a, b) = (record(&[("a", 1), ("b", 2)]), record(&[("b", 2), ("a", 1)]));
-        assert_eq!(fingerprint(&a.images()), fingerprint(&b.images()));
-        assert_ne!(fingerprint(&a.images()), fingerprint(&record(&[("a", 1), ("b", 3)]).images()));
-        assert_ne!(fingerprint(&a.images()), fingerprint(&record(&[]).images()));
-    }
-
-    #[test]
-    fn only_what_says_something_is_news() {
-        let mut record = record(&[("a@sha256:1", 1)]);
-        let content = record.content();
-        record.report.cpu_percent = 3.0;
-        record.report.memory_used_bytes = 9;
-        record.report.cached_images.clear();
-        assert_eq!(record.content(), content);
-        record.report.activity = "fetching".into();
-        assert_ne!(record.content(), content);
-    }
-
-    #[test]
-    fn a_list_that_did_not_change_need_not_come() {
-        let mut record = record(&[("a@sha256:1", 1)]);
-        assert_eq!(record.listed("anything"), Listed::Here, "others always list");
-        let digest = fleet_protocol::inventory::digest(&record.report.cached_images);
-        record.report.inventory_digest = digest.clone();
-        assert_eq!(record.listed(""), Listed::Here);
-        assert_eq!(record.listed(&digest), Listed::AsBefore);
-        record.report.cached_images.clear();
-        assert_eq!(record.listed(&digest), Listed::AsBefore);
-        assert_eq!(record.listed("sha256:other"), Listed::Missing);
-        record.report.inventory_digest = "x".repeat(1000);
-        assert_eq!(record.listed("sha256:other"), Listed::Missing);
-    }
-}
+mod tests;

@@ -168,6 +168,7 @@ suite! {
     reports::many_reports_share_a_commit,
     reports::what_says_nothing_new_is_one_row,
     reports::a_list_comes_when_it_is_another,
+    reports::nodes_come_when_they_are_others,
     rollouts::drift_is_what_differs,
     rollouts::a_rollout_tells_who_has_it_and_who_not,
     rollouts::drift_agrees_with_the_sets,

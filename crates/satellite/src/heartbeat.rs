@@ -103,6 +103,8 @@ pub struct Told<'a> {
     pub registry_username: Option<String>,
     /// The digest of the list of images that Ground Control knows, by its last answer: the same list is not told again.
     pub known_images: Option<&'a str>,
+    /// And that of the list of nodes.
+    pub known_nodes: Option<&'a str>,
     /// Artifacts that are on their way.
     pub fetching: Vec<FetchingArtifact>,
 }
@@ -165,7 +167,7 @@ pub fn compose(status: &Status, config: &Effective, told: Told<'_>, now: Timesta
         let reason = shortened(group.error.as_deref()?);
         Some(DocumentError { document: group.url.clone(), reason })
     });
-    Heartbeat {
+    let message = Heartbeat {
         name: status.name.clone().unwrap_or_default(),
         activity: status.activity.clone(),
         state_report_interval: config.heartbeat_interval.to_string(),
@@ -189,9 +191,11 @@ pub fn compose(status: &Status, config: &Effective, told: Told<'_>, now: Timesta
         conflicts,
         config_refusals: status.config.refused.iter().map(|refused| shortened(&refused.reason)).collect(),
         document_errors: state_error.chain(group_errors).take(MAX_FAILURES).collect(),
-        nodes: nodes(&status.nodes, now),
+        nodes: Vec::new(),
+        nodes_digest: String::new(),
         version: status.version.clone(),
-    }
+    };
+    message.with_nodes(nodes(&status.nodes, now), told.known_nodes)
 }
 
 /// How the nodes of the cluster stand, with as many failures as fit.

@@ -21,7 +21,7 @@ pub trait Reports {
     /// The latest report of the satellite called `name`; `None` before the first.
     async fn latest_heartbeat(&self, name: &str) -> StoreResult<Option<Heartbeat>>;
 
-    /// The same without its images.
+    /// The same without its images and its nodes.
     async fn latest_report(&self, name: &str) -> StoreResult<Option<Report>>;
 
     /// The last reports of the satellite called `name`, newest first, at most [`crate::heartbeat::HISTORY`].

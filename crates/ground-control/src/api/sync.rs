@@ -30,7 +30,7 @@ use crate::store::{Fold, Incoming, Taken};
 
 /// Characters of a token and of a nonce: 128 bits in hexadecimal.
 const HEX: usize = 32;
-/// How long a heartbeat waits that left a list of images out which is not known here.
+/// How long a heartbeat waits that left a list out which is not known here.
 const LIST_SOON: Duration = Duration::from_secs(1);
 
 /// `POST /satellites/ztr`: the token and a nonce of the device, in the body and not in a URL.
@@ -163,8 +163,11 @@ async fn fold(
         }
         Reporter::Robot(robot, presented) => (&**robot, Some(presented)),
     };
-    let mut answer =
-        HeartbeatAnswer { inventory_digest: taken.inventory.clone(), ..HeartbeatAnswer::default() };
+    let mut answer = HeartbeatAnswer {
+        inventory_digest: taken.inventory.clone(),
+        nodes_digest: taken.nodes.clone(),
+        ..HeartbeatAnswer::default()
+    };
     let shown = InUse { by_svid: secret.is_none(), secret, registry_username: &registry_username };
     if state.registry.issuer.are_stale(Some(robot), shown, now).await {
         answer.events.push(REFRESH_CREDENTIALS.to_owned());

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::SharedStore;
 use crate::desired::Hub;
-use crate::domain::heartbeat::{HeartbeatOutcome, HeartbeatRecord, Listed, Report, Sender};
+use crate::domain::heartbeat::{HeartbeatOutcome, HeartbeatRecord, Listed, Nodes, Report, Sender};
 use crate::domain::identity::{Admission, NameRecord, Shown, admit};
 use crate::domain::satellite::Robot;
 use crate::domain::{SatelliteId, StoreError, StoreResult};
@@ -78,7 +78,9 @@ pub struct Taken {
     pub awaits_use: bool,
     /// The digest of the list of images that is kept, for who sent one.
     pub inventory: Option<String>,
-    /// Whether the list of images is another one than that, and was not sent.
+    /// The digest by which the list of nodes is known that is kept, for who sent one.
+    pub nodes: Option<String>,
+    /// Whether the list of images or that of nodes is another one than that, and was not sent.
     pub list_missing: bool,
 }
 
@@ -203,13 +205,17 @@ fn entry(incoming: Incoming, answer: Answer, senders: &HashMap<String, Sender>) 
         Listed::Missing => kept.to_owned(),
         Listed::Here | Listed::AsBefore => record.report.inventory_digest.clone(),
     });
+    let kept_nodes = sender.kept.as_ref().map_or("", |kept| kept.nodes.as_str());
+    let nodes = (!record.report.nodes_digest.is_empty()).then(|| record.nodes(kept_nodes).0);
+    let nodes_missing = record.report.nodes_listed(kept_nodes) == Nodes::Missing;
     let taken = Box::new(Taken {
         satellite: record.satellite.clone(),
         first: false,
         robot: sender.robot.clone(),
         awaits_use: sender.identity.awaits_use,
         inventory,
-        list_missing: listed == Listed::Missing,
+        nodes,
+        list_missing: listed == Listed::Missing || nodes_missing,
     });
     if sender.hears_news(&record) {
         return Some(Entry::Report(record, Some((answer, taken))));

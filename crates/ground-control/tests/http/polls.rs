@@ -123,3 +123,30 @@ async fn a_satellite_waits_once_and_a_drain_answers() {
     );
     assert_eq!(second.expect(200).body["desired"]["generation"], generation);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_are_told_once_and_asked_for_where_they_are_not_known() {
+    let (server, robot, generation) = fleet().await;
+    let shown = async || server.admin("GET", "/api/satellites/edge-01/status", None).await.expect(200).body;
+    let body = |nodes: Value, digest: &str| json!({"generation": generation, "nodes": nodes, "nodes_digest": digest});
+    let first = json!([{"name": "n1", "runtime": "containerd", "present": 3}]);
+    let second = json!([{"name": "n1", "present": 3, "silent_since": "2026-11-21T12:00:00Z"}]);
+    let told = beat(&server, &robot, body(first.clone(), "first")).await.expect(200);
+    assert_eq!(told.body["nodes_digest"], "first");
+    let told = beat(&server, &robot, body(json!([]), "first")).await.expect(200);
+    assert_eq!((&told.body["nodes_digest"], &shown().await["nodes"]), (&json!("first"), &first));
+
+    // A list that is not known here is asked for well before the end of the wait.
+    let asked = Instant::now();
+    let told = poll(&server, &robot, "wait=60", body(Value::Null, "second")).await.expect(200);
+    assert!(asked.elapsed() < Duration::from_secs(20), "{:?}", asked.elapsed());
+    assert_eq!((&told.body["nodes_digest"], &shown().await["nodes"]), (&json!("first"), &first));
+    let told = beat(&server, &robot, body(second.clone(), "second")).await.expect(200);
+    assert_eq!((&told.body["nodes_digest"], &shown().await["nodes"]), (&json!("second"), &second));
+
+    // Who names no list is told of none: who lists always, and who has none.
+    for (nodes, left) in [(first.clone(), first), (json!([]), Value::Null)] {
+        let told = beat(&server, &robot, json!({"nodes": nodes})).await.expect(200);
+        assert_eq!((&told.body["nodes_digest"], &shown().await["nodes"]), (&Value::Null, &left));
+    }
+}

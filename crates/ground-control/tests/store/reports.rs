@@ -1,5 +1,6 @@
 //! What satellites report.
 
+use fleet_protocol::heartbeat::NodePresence;
 use ground_control::desired::Hub;
 use ground_control::domain::SatelliteId;
 use ground_control::domain::heartbeat::{CachedImage, HISTORY, HeartbeatOutcome, HeartbeatRecord, Report};
@@ -193,4 +194,66 @@ pub(crate) async fn a_list_comes_when_it_is_another(fixture: Fixture) {
     assert!(recorder.record(incoming(&one, 6, "idle")).await.is_ok());
     recorder.flush().await;
     assert_eq!(count().await, 0);
+}
+
+pub(crate) async fn nodes_come_when_they_are_others(fixture: Fixture) {
+    let store = fixture.ready().await;
+    let one = satellite(&store, "edge-01", &[]).await;
+    let recorder = HeartbeatRecorder::start(store.clone(), Hub::new(store.clone()), Metrics::default());
+    let node = |name: &str| NodePresence { name: name.into(), ..NodePresence::default() };
+    let (a, b) = (vec![node("n1")], vec![node("n1"), node("n2")]);
+    let send = async |seconds: i64, nodes: &[NodePresence], known: Option<&str>| {
+        let mut incoming = incoming(&one, seconds, "idle");
+        incoming.report = incoming.report.with_nodes(nodes.to_vec(), known);
+        let Ok(Fold::Taken(taken)) = recorder.record(incoming).await else { panic!() };
+        (taken.nodes, taken.list_missing)
+    };
+    let shown = async || {
+        recorder.flush().await;
+        store.latest_heartbeat("edge-01").await.unwrap().unwrap().report.nodes
+    };
+    let digest = |nodes: &[NodePresence]| fleet_protocol::nodes::digest(nodes);
+    let (of_a, of_b) = (digest(&a), digest(&b));
+
+    assert_eq!(send(1, &a, Some(&of_a)).await, (Some(String::new()), true), "nothing is known yet");
+    assert_eq!(shown().await, []);
+    assert_eq!(send(2, &a, None).await, (Some(of_a.clone()), false));
+    assert_eq!(shown().await, a);
+    assert_eq!(send(3, &a, Some(&of_a)).await, (Some(of_a.clone()), false));
+    assert_eq!(shown().await, a, "it stays where only its digest comes");
+    assert_eq!(send(4, &b, Some(&of_b)).await, (Some(of_a.clone()), true));
+    assert_eq!(shown().await, a, "the old list stays");
+    assert_eq!(send(5, &b, Some(&of_a)).await, (Some(of_b.clone()), false));
+    assert_eq!(shown().await, b);
+
+    // Another replica, or this one after a restart, knows what is kept.
+    let other = fixture.open().await;
+    let again = HeartbeatRecorder::start(other.clone(), Hub::new(other.clone()), Metrics::default());
+    let mut short = incoming(&one, 6, "idle");
+    short.report = short.report.with_nodes(b.clone(), Some(&of_b));
+    let Ok(Fold::Taken(taken)) = again.record(short).await else { panic!() };
+    assert_eq!((taken.nodes, taken.list_missing), (Some(of_b), false));
+    again.flush().await;
+    assert_eq!(shown().await, b);
+
+    // An older program writes the list into the report, and an older satellite always lists.
+    fixture.execute(r#"UPDATE heartbeats SET report = '{"nodes":[{"name":"older","present":0}]}'"#).await;
+    assert_eq!(shown().await, [node("older")]);
+    let mut listed = incoming(&one, 7, "idle");
+    listed.report.nodes = a.clone();
+    let Ok(Fold::Taken(taken)) = recorder.record(listed).await else { panic!() };
+    assert_eq!((taken.nodes, taken.list_missing), (None, false));
+    assert_eq!(shown().await, a);
+    // One that has none any more says nothing of them.
+    assert_eq!(send(8, &[], Some(&of_a)).await, (None, false));
+    assert_eq!(shown().await, []);
+    assert_eq!(
+        store.heartbeat_history("edge-01").await.unwrap()[0].report.nodes,
+        [],
+        "the history has no lists"
+    );
+
+    send(9, &a, None).await;
+    store.delete_satellite("edge-01", at(10)).await.unwrap();
+    assert!(store.latest_heartbeat("edge-01").await.is_err(), "they go with their satellite");
 }

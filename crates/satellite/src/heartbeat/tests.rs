@@ -161,3 +161,47 @@ fn nodes_are_told_as_long_as_they_fit_and_say_nothing_new_by_being_there() {
     let silent = told(&status, later + SILENT + SILENT);
     assert_eq!(silent[0].silent_since, Some(later));
 }
+
+#[test]
+fn nodes_that_are_known_cost_a_digest_and_silence_is_told() {
+    use crate::site::nodes::NodeStatus;
+    let now: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
+    let node = |number: usize| NodeStatus {
+        name: format!("worker-{number:03}.site.example.com"),
+        seen_at: now,
+        runtime: "containerd".into(),
+        runtime_version: "2.2.0".into(),
+        agent_version: "1.0.0".into(),
+        present: 40,
+        ..NodeStatus::default()
+    };
+    let mut status = Status { nodes: (0..MAX_NODES).map(node).collect(), ..Status::default() };
+    let compose = |status: &Status, known: Option<&str>, now| {
+        compose(status, &effective(), Told { known_nodes: known, ..Told::default() }, now)
+    };
+    let bytes = |message: &Heartbeat| serde_json::to_vec(message).unwrap().len();
+    let whole = compose(&status, None, now);
+    let (digest, without) = (whole.nodes_digest.clone(), bytes(&compose(&Status::default(), None, now)));
+    assert!(bytes(&whole) > 60_000, "{}", bytes(&whole));
+    // They are heard of again and again, which is no news.
+    let later = now + SILENT;
+    for node in &mut status.nodes {
+        node.seen_at = later;
+    }
+    let idle = compose(&status, Some(&digest), later);
+    assert_eq!((idle.nodes.len(), &idle.nodes_digest), (0, &digest));
+    assert!(bytes(&idle) < without + 60, "{} {without}", bytes(&idle));
+    // But one that falls silent is.
+    status.nodes[7].seen_at = now;
+    assert_eq!(compose(&status, Some(&digest), later).nodes.len(), 0);
+    let silent = compose(&status, Some(&digest), later + SILENT);
+    assert_eq!((silent.nodes.len(), silent.nodes[7].silent_since), (MAX_NODES, Some(now)));
+    assert_eq!(compose(&status, Some(&silent.nodes_digest), later + SILENT).nodes.len(), 0);
+    status.nodes.clear();
+    let gone = compose(&status, Some(&digest), later);
+    assert_eq!(
+        (gone.nodes.len(), gone.nodes_digest.as_str()),
+        (0, ""),
+        "no digest and no list: there are none"
+    );
+}

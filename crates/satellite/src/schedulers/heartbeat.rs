@@ -28,6 +28,8 @@ pub(super) struct Beat {
     sent: Option<Instant>,
     /// The digest of the list of images that the last answer told, by which its Ground Control knows the list.
     known_images: Option<String>,
+    /// And that of the list of nodes.
+    known_nodes: Option<String>,
     /// The last answer was of an older generation.
     older: bool,
     /// Fresh credentials are not asked for before this.
@@ -71,6 +73,7 @@ impl Shell {
             generation: self.follow.position().generation,
             registry_username: self.accepted.username(),
             known_images: beat.known_images.as_deref(),
+            known_nodes: beat.known_nodes.as_deref(),
             fetching: status.transfers().fetching(),
         };
         let message = status.read(|status| heartbeat::compose(status, &config, told, jiff::Timestamp::now()));
@@ -139,6 +142,7 @@ impl Shell {
     ) -> Option<Duration> {
         let HeartbeatTaken { answer, waits } = taken;
         beat.known_images = answer.inventory_digest;
+        beat.known_nodes = answer.nodes_digest;
         let generation = answer.desired.as_ref().map(|desired| desired.generation);
         let (heard, moved) = self.follow.change(|position| position.answered(answer.desired));
         if heard == Heard::Older && !beat.older {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use fleet_protocol::desired::Desired;
 use oci::Digest;
 use satellite::config::Layer;
+use satellite::site::nodes::NodeStatus;
 use satellite::status::FollowedBy;
 use serde_json::{Value, json};
 
@@ -276,6 +277,50 @@ async fn what_is_new_here_is_told_while_a_request_waits_over_one_connection() {
             && heartbeat["cached_images"].as_array().is_some_and(|list| list.len() == 1)
     };
     edge.until("the list again", |_| world.cloud.heartbeats().iter().any(lists)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_that_ground_control_knows_are_told_by_a_digest() {
+    let world = World::start().await;
+    world.registry.publish_satellite(&[], None).await;
+    world.tell(1, &[]);
+    world.cloud.change(|book| book.knows_inventory = true);
+    let edge = world.edge().await;
+    waits(&edge, &world).await;
+    let nodes = |count: usize| -> Vec<NodeStatus> {
+        let node = |n| NodeStatus {
+            name: format!("n{n}"),
+            seen_at: jiff::Timestamp::now(),
+            ..NodeStatus::default()
+        };
+        (0..count).map(node).collect()
+    };
+    let mut generation = 1;
+    // The first heartbeat with another generation, told by the one before it.
+    let mut next = async || {
+        generation += 1;
+        world.tell(generation, &[]);
+        let is = |heartbeat: &&Value| heartbeat["generation"] == generation;
+        edge.until("a heartbeat", |_| world.cloud.heartbeats().iter().any(|heartbeat| is(&heartbeat))).await;
+        let heartbeats = world.cloud.heartbeats();
+        let heartbeat = heartbeats.iter().find(is).unwrap();
+        let listed = heartbeat["nodes"].as_array().map_or(0, Vec::len);
+        (listed, heartbeat["nodes_digest"].as_str().unwrap_or_default().to_owned())
+    };
+    assert_eq!(next().await, (0, String::new()));
+    edge.board.update(|status| status.nodes = nodes(2));
+    let (listed, two) = next().await;
+    assert_eq!(listed, 2, "a new list is told");
+    assert_eq!(next().await, (0, two.clone()));
+    edge.board.update(|status| status.nodes = nodes(3));
+    let (listed, three) = next().await;
+    assert!(listed == 3 && three != two, "{listed}");
+    assert_eq!(next().await, (0, three.clone()));
+    // One that knows of no such thing gets them whole, and again.
+    world.cloud.change(|book| book.knows_inventory = false);
+    next().await;
+    assert_eq!(next().await, (3, three.clone()));
+    assert_eq!(next().await, (3, three));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -45,7 +45,7 @@ pub(crate) struct Book {
     pub(crate) desired: Option<Value>,
     /// `Prefer: wait=N` is honoured.
     pub(crate) knows_waiting: bool,
-    /// The list of images is remembered, and its digest told.
+    /// The lists of images and of nodes are remembered, and their digests told.
     pub(crate) knows_inventory: bool,
     /// What heartbeats asked for with `Prefer`.
     pub(crate) preferences: Vec<Option<String>>,
@@ -255,6 +255,10 @@ fn said(book: &Book) -> Response {
             heartbeat.lists_images()
         });
         answer["inventory_digest"] = listed.unwrap()["inventory_digest"].clone();
+        let named = |heartbeat: &&Value| heartbeat["nodes"].as_array().is_some_and(|nodes| !nodes.is_empty());
+        if let Some(heartbeat) = book.heartbeats.iter().rev().find(named) {
+            answer["nodes_digest"] = heartbeat["nodes_digest"].clone();
+        }
     }
     match answer.as_object().is_some_and(serde_json::Map::is_empty) {
         true => StatusCode::OK.into_response(),

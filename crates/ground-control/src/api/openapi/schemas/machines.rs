@@ -52,7 +52,7 @@ pub(super) fn all() -> Vec<(&'static str, Value)> {
                     "config_refusals": texts(), "document_errors": {"type": "array", "items": {"type": "object"}},
                     "nodes": {
                         "type": "array",
-                        "description": "Of the site's cluster: what each node's runtime has of what the site holds; at most 512.",
+                        "description": "Of the site's cluster: what each node's runtime has of what the site holds; at most 512. Where nodes_digest has not changed, they need not be listed.",
                         "items": partly(&["name", "present"], json!({
                             "name": text(), "runtime": text(), "runtime_version": text(), "agent_version": text(),
                             "present": number(), "missing": number(), "failed": number(),
@@ -60,6 +60,7 @@ pub(super) fn all() -> Vec<(&'static str, Value)> {
                             "problem": maybe("string"), "silent_since": maybe("string"),
                         })),
                     },
+                    "nodes_digest": {"type": "string", "description": "Of all nodes, as the satellite names their list."},
                     "version": text(),
                 }),
             ),
@@ -81,6 +82,10 @@ pub(super) fn all() -> Vec<(&'static str, Value)> {
                     "inventory_digest": {
                         "type": "string",
                         "description": "Of the list of images that is kept, for who sends one: where it is another, the list is to be sent.",
+                    },
+                    "nodes_digest": {
+                        "type": "string",
+                        "description": "Of the list of nodes that is kept, for who sends one: where it is another, the list is to be sent.",
                     },
                 }),
             ),
