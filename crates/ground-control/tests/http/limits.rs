@@ -112,9 +112,13 @@ async fn failed_registrations_are_bound_to_their_source() {
             server.client.post(server.url("/satellites/ztr")).header("X-Forwarded-For", "203.0.113.9");
         request.json(&body).send().await.unwrap().status().as_u16()
     };
-    let mut failed = 0;
-    while claim("no token").await != 429 {
-        failed += 1;
+    // Eight at once: one after the other might be no more, on a busy machine, than what is given back meanwhile.
+    let (mut failed, mut refused) = (0, false);
+    while !refused {
+        let answers = futures_util::future::join_all((0..8).map(|_| claim("no token"))).await;
+        let (late, wrong): (Vec<u16>, Vec<u16>) = answers.into_iter().partition(|status| *status == 429);
+        assert!(wrong.iter().all(|status| *status == 400), "{wrong:?}");
+        (failed, refused) = (failed + wrong.len(), !late.is_empty());
         assert!(failed < 20_000, "never refused");
     }
     assert!(failed >= 2000, "a site of hundreds has to come back: {failed}");
