@@ -89,6 +89,11 @@ pub enum ApplyError {
         "mirrors were configured by hand on this machine; they stay until `satellite mirrors remove` is run there"
     )]
     ByHand,
+    /// Another program keeps them.
+    #[error(
+        "{0} keeps the mirrors of this machine; two would undo each other's, so take them from one of the two"
+    )]
+    Kept(&'static str),
 }
 
 /// Where a runtime stands after a run.
@@ -154,12 +159,18 @@ impl Report {
 pub fn apply(machine: &Machine<'_>, wanted: &Wanted) -> Result<Report, ApplyError> {
     let _alone = machine.folder.lock().map_err(ApplyError::State)?;
     let mut shell = Shell::open(machine.host, machine.folder, machine.commands).map_err(ApplyError::State)?;
-    if wanted.owner == Owner::Satellite && shell.state().owner == Some(Owner::Hand) {
-        return Err(ApplyError::ByHand);
+    if wanted.owner != Owner::Hand
+        && let Some(other) = shell.state().owner.filter(|owner| *owner != wanted.owner)
+    {
+        return Err(match other {
+            Owner::Hand => ApplyError::ByHand,
+            Owner::Satellite => ApplyError::Kept("the satellite on this machine"),
+            Owner::NodeAgent => ApplyError::Kept("the node agent on this machine"),
+        });
     }
     let detected = detect(machine.host, machine.commands);
     let mut plan = make_plan(&detected, wanted, &shell)?;
-    if wanted.owner == Owner::Satellite {
+    if wanted.owner != Owner::Hand {
         leave_out_what_failed(&mut plan, &shell)?;
     }
     let had = owners(&shell);
@@ -290,7 +301,7 @@ fn settle(
             continue;
         }
         if !wanted.restart {
-            needed(report, runtime, pending.means, "it was not to be done now");
+            needed(report, runtime, pending.means, "it is left to a person");
             continue;
         }
         let due = Due { runtime, means: pending.means, services: services(runtime) };

@@ -1,5 +1,6 @@
 //! Programs of the machine: asked for their version, to judge a configuration, to reload or restart a service.
 
+use std::ffi::OsString;
 use std::io::{self, Read};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -37,13 +38,21 @@ const LOOK: Duration = Duration::from_millis(10);
 #[derive(Debug, Clone)]
 pub struct HostCommands {
     root: PathBuf,
+    enter: Vec<OsString>,
     limit: Duration,
 }
 
 impl HostCommands {
     /// Programs below this root (`/`, or where the host's is mounted: then through `chroot`), for at most 10 s each.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), limit: Duration::from_secs(10) }
+        Self { root: root.into(), enter: vec!["chroot".into()], limit: Duration::from_secs(10) }
+    }
+
+    /// The same with another program (and its first arguments) in the place of `chroot`: an image with one binary has
+    /// none. It is followed by the root, the program to run there, and that one's arguments.
+    #[must_use]
+    pub fn entered_by<W: Into<OsString>>(self, words: impl IntoIterator<Item = W>) -> Self {
+        Self { enter: words.into_iter().map(Into::into).collect(), ..self }
     }
 
     /// The same with another limit.
@@ -61,8 +70,9 @@ impl HostCommands {
         let mut command = if self.are_here() {
             Command::new(program)
         } else {
-            let mut command = Command::new("chroot");
-            command.arg(&self.root).arg(program);
+            let mut words = self.enter.iter();
+            let mut command = Command::new(words.next().map_or("chroot".as_ref(), OsString::as_os_str));
+            command.args(words).arg(&self.root).arg(program);
             command
         };
         command.env_clear().env("PATH", PATH).env("HOME", "/root").env("LC_ALL", "C");
@@ -121,6 +131,13 @@ impl Commands for HostCommands {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_root_is_entered_by_the_program_that_is_named() {
+        let commands = HostCommands::new("/r").entered_by(["sh", "-c", "echo \"$@\"", "enter"]);
+        let said = commands.run("/usr/bin/containerd", &["--version"]).unwrap();
+        assert_eq!(said.stdout, "/r /usr/bin/containerd --version\n");
+    }
 
     #[test]
     fn output_failure_and_a_program_that_hangs() {

@@ -76,12 +76,14 @@ pub struct Failed {
 
 /// Who decides what the files are to hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Owner {
     /// A person, by a command.
     Hand,
     /// A satellite that runs, by its configuration.
     Satellite,
+    /// The agent of a cluster's node, by its flags.
+    NodeAgent,
 }
 
 /// All files that we changed, by their path on the machine.

@@ -156,7 +156,7 @@ pub struct RegistryFallback {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub paths: Option<BTreeMap<String, String>>,
     /// Mirrors of the cluster's nodes among each other (Spegel) that containerd asks first: URLs, or `auto` for the node's
-    /// own address.
+    /// own address and port 30020. Absent: `auto` on a node of a cluster; empty or `none`: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peers: Option<Vec<String>>,
     /// What this reader does not know.

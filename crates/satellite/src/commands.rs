@@ -20,6 +20,7 @@ mod text;
 
 pub use export::export;
 pub use lan::{accounts, ca};
+pub(crate) use mirrors::wanted;
 pub use mirrors::{mirrors, only_mirrors};
 
 /// Asks, prints the answer, and says by the exit code how it is.

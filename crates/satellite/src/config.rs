@@ -36,6 +36,7 @@ pub use layer::Layer;
 pub use live::LiveConfig;
 pub use load::{ConfigError, Environment, Invocation};
 pub use mirrors::MirrorPeer;
+pub(crate) use mirrors::{peers, resolved_peers};
 pub use remote::{Change, Refusal, RemoteConfig};
 
 /// How much is logged.
@@ -243,8 +244,9 @@ pub struct Effective {
     pub mirrors: Option<Vec<MirrorRequest>>,
     /// Where the local registry keeps the repositories of upstream hosts, for those that are named.
     pub mirror_paths: BTreeMap<String, String>,
-    /// Mirrors of the cluster's nodes among each other, which containerd asks first.
-    pub mirror_peers: Vec<MirrorPeer>,
+    /// Mirrors of the cluster's nodes among each other, which containerd asks first; none where the machine decides: a
+    /// cluster's node has its own.
+    pub mirror_peers: Option<Vec<MirrorPeer>>,
     /// Write archives into an image folder.
     pub image_folder: Option<ImageFolder>,
 }

@@ -26,6 +26,7 @@ mod follow;
 pub mod ground_control;
 pub mod heartbeat;
 pub mod identity;
+pub mod in_root;
 pub mod logging;
 mod maintenance;
 pub mod mirrors;

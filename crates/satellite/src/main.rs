@@ -3,9 +3,12 @@
 use std::process::ExitCode;
 
 use satellite::config::{ConfigError, Environment, Invocation, load};
-use satellite::{commands, node_agent, run};
+use satellite::{commands, in_root, node_agent, run};
 
 fn main() -> ExitCode {
+    if let Some(code) = in_root::answer(std::env::args_os()) {
+        return code;
+    }
     // Fails only if a provider is there already, which nobody installs before this line.
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
     // Before the environment is read, which may hold a token or a password.

@@ -14,6 +14,8 @@ use container_runtimes::host::Host;
 use container_runtimes::service::Manager;
 use container_runtimes::state::StateFolder;
 
+use crate::in_root::ENTER;
+
 pub(crate) mod follow;
 
 /// Below the machine's root, wherever we run: a person on the host and a satellite in a container see the same record.
@@ -38,7 +40,7 @@ impl LocalMachine {
     #[must_use]
     pub fn new(host_root: &Path, restart_command: Option<&str>) -> Self {
         let host = Host::new(host_root);
-        let commands = HostCommands::new(host_root);
+        let commands = HostCommands::new(host_root).entered_by(ENTER);
         Self {
             folder: StateFolder::new(host_root.join(STATE)),
             restarts: commands.clone().with_limit(RESTART_LIMIT),
@@ -70,6 +72,11 @@ impl LocalMachine {
     }
 }
 
+/// Whether the machine is a node of a cluster: only a kubelet makes this folder, and makes it at its first start.
+pub(crate) fn is_node(host_root: &Path) -> bool {
+    Host::new(host_root).has("/var/lib/kubelet/pods")
+}
+
 /// Where the local registry keeps each registry's repositories, for runtimes that do not send the registry's name: those
 /// of docker.io and of the central registry under their own path, those of any other host under the host's name.
 #[must_use]
@@ -92,6 +99,16 @@ pub fn paths(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_kubelet_makes_a_node() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("var/lib/kubelet");
+        blob_store::durable::create_dir_all(&folder).unwrap();
+        assert!(!is_node(root.path()), "its package alone");
+        blob_store::durable::create_dir_all(&folder.join("pods")).unwrap();
+        assert!(is_node(root.path()));
+    }
 
     #[test]
     fn each_host_has_its_place() {

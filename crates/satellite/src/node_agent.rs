@@ -26,6 +26,7 @@ pub mod containerd;
 pub mod crio;
 pub mod decide;
 pub mod ledger;
+pub mod mirrors;
 pub mod plan;
 pub mod round;
 pub mod site;
@@ -39,6 +40,7 @@ use self::containerd::Containerd;
 use self::crio::Crio;
 use self::decide::{Labels, Record, Seen, Wanted};
 use self::ledger::LedgerFile;
+use self::mirrors::Mirrors;
 use self::plan::PlanFile;
 use self::round::{Agent, Node, RoundError};
 use self::site::{Site, Way};
@@ -225,7 +227,10 @@ async fn work(
     let mut told = Told { way: way.clone(), name: name.to_owned(), site: None, failed: false };
     let mut present: Option<(Agent<AnyNode>, RuntimeVersion)> = None;
     let mut problem: Option<String> = None;
+    let mut mirrors = Mirrors::new(flags);
     while !stop.is_cancelled() {
+        // Before the first pull, so that it goes there.
+        mirrors.keep().await;
         let wanted = known.borrow_and_update().clone();
         let outcome = match &mut present {
             None => match find(flags, &file).await {
@@ -237,7 +242,8 @@ async fn work(
                 Err(why) => Err(why),
             },
             Some((agent, runtime)) => {
-                round(agent, runtime, &wanted, &known, &mut told).await.map_err(|error| error.to_string())
+                let done = round(agent, runtime, &wanted, &known, &mut mirrors, &mut told).await;
+                done.map_err(|error| error.to_string())
             }
         };
         let now = outcome.err();
@@ -246,7 +252,8 @@ async fn work(
                 tracing::warn!(problem = why, "round not carried out, tried again");
             }
             let runtime = present.as_ref().map(|(_, runtime)| runtime.clone()).unwrap_or_default();
-            told.tell(&report(&runtime, Vec::new(), Some(why))).await;
+            let why = both(Some(why), mirrors.problem().as_deref());
+            told.tell(&report(&runtime, Vec::new(), why.as_deref())).await;
             // The runtime may come back as another version.
             present = None;
         }
@@ -268,19 +275,28 @@ async fn round(
     runtime: &RuntimeVersion,
     wanted: &Wanted,
     known: &watch::Receiver<Wanted>,
+    mirrors: &mut Mirrors,
     told: &mut Told,
 ) -> Result<(), RoundError> {
     loop {
+        mirrors.keep().await;
         let (seen, missing) = agent.tidy(wanted).await?;
         let next = agent.next(&missing, Instant::now());
         let images = agent.presence(wanted, &seen, next.as_deref());
-        told.tell(&report(runtime, images, agent.complaint())).await;
+        let problem = both(agent.complaint(), mirrors.problem().as_deref());
+        told.tell(&report(runtime, images, problem.as_deref())).await;
         let Some(next) = next else { return Ok(()) };
         agent.pull(&next, wanted).await?;
         if known.has_changed().unwrap_or(true) {
             return Ok(());
         }
     }
+}
+
+/// What is wrong with images, and with mirrors.
+fn both(images: Option<&str>, mirrors: Option<&str>) -> Option<String> {
+    let all: Vec<&str> = images.into_iter().chain(mirrors).collect();
+    (!all.is_empty()).then(|| all.join("; "))
 }
 
 fn report(

@@ -257,6 +257,24 @@ fn a_satellite_leaves_to_a_person_what_a_person_decided() {
 }
 
 #[test]
+fn two_programs_do_not_undo_each_other_s() {
+    for (first, second) in [(Owner::Satellite, Owner::NodeAgent), (Owner::NodeAgent, Owner::Satellite)] {
+        let world = World::new();
+        assert!(world.apply_as(first, command(), &["containerd:quay.io"]).unwrap().is_done());
+        for wish in [&[] as &[&str], &["containerd:docker.io"]] {
+            let refused = world.apply_as(second, command(), wish);
+            assert!(matches!(refused, Err(ApplyError::Kept(_))), "{refused:?}");
+        }
+        assert!(world.has_ours());
+        assert!(world.apply_as(first, command(), &[]).unwrap().is_done());
+        assert!(
+            world.apply_as(second, command(), &["containerd:quay.io"]).unwrap().is_done(),
+            "it is free now"
+        );
+    }
+}
+
+#[test]
 fn a_difference_is_shown_and_nothing_is_written() {
     let world = World::new();
     let machine = world.machine(command());

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::Read as _;
+use std::net::IpAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -22,8 +23,8 @@ use serde::Serialize;
 
 use super::{complain, print, text};
 use crate::config::flags::mirrors::{MirrorsAction, Place, Restarts, Wish};
-use crate::config::{MirrorPeer, Site, live};
-use crate::mirrors::{LocalMachine, follow, paths};
+use crate::config::{Site, live, peers, resolved_peers};
+use crate::mirrors::{LocalMachine, follow, is_node, paths};
 use crate::serve::{docker, namespaces};
 
 /// A certificate, a key or a password in a file larger than this is none.
@@ -31,15 +32,20 @@ const LARGEST_FILE: u64 = 1024 * 1024;
 
 /// Why a command was not carried out at all.
 #[derive(Debug, thiserror::Error)]
-enum MirrorsError {
+pub(crate) enum MirrorsError {
+    /// The runtimes and registries.
     #[error("--mirrors: {0}")]
     Mirrors(#[from] SpecError),
+    /// The mirror's URL, and what goes with it.
     #[error("--endpoint: {0}")]
     Endpoint(#[from] EndpointError),
+    /// A file of certificates, a key or a password.
     #[error("{flag}: {path}: {why}")]
     File { flag: &'static str, path: String, why: String },
+    /// The peers.
     #[error("--peer: {0}")]
     Peer(String),
+    /// The run itself.
     #[error(transparent)]
     Apply(#[from] ApplyError),
 }
@@ -88,7 +94,7 @@ pub fn only_mirrors(site: &Site) -> ExitCode {
 fn answer(action: &MirrorsAction) -> Result<(String, u8), MirrorsError> {
     match action {
         MirrorsAction::Apply { wish, restarts, place, output } => {
-            let wanted = wanted(wish, !restarts.no_restart)?;
+            let wanted = by_hand(wish, place, !restarts.no_restart)?;
             let report = apply(&machine(place, restarts).machine(), &wanted)?;
             let text = if output.json { text::json(&report) } else { render_report(&report) };
             Ok((text, u8::from(!report.is_done())))
@@ -111,7 +117,7 @@ fn answer(action: &MirrorsAction) -> Result<(String, u8), MirrorsError> {
             Ok((text, u8::from(!status.is_well())))
         }
         MirrorsAction::Diff { wish, place, output } => {
-            let wanted = wanted(wish, false)?;
+            let wanted = by_hand(wish, place, false)?;
             let machine = LocalMachine::new(&place.host_root, None);
             let Differences { files, refused } = difference(&machine.machine(), &wanted)?;
             let stuck = !refused.is_empty()
@@ -127,7 +133,18 @@ fn machine(place: &Place, restarts: &Restarts) -> LocalMachine {
     LocalMachine::new(&place.host_root, restarts.restart_command.as_deref())
 }
 
-fn wanted(wish: &Wish, restart: bool) -> Result<Wanted, MirrorsError> {
+fn by_hand(wish: &Wish, place: &Place, restart: bool) -> Result<Wanted, MirrorsError> {
+    wanted(wish, Owner::Hand, is_node(&place.host_root), None, restart)
+}
+
+/// What is asked for, with its files read. `of_a_cluster` and `own_address` decide about peers of which nothing is said.
+pub(crate) fn wanted(
+    wish: &Wish,
+    owner: Owner,
+    of_a_cluster: bool,
+    own_address: Option<IpAddr>,
+    restart: bool,
+) -> Result<Wanted, MirrorsError> {
     let requests = parse_mirrors(&wish.mirrors)?;
     let mut endpoint = Endpoint::new(&wish.endpoint)?;
     endpoint.ca = wish.ca.as_deref().map(|file| certificates("--ca", file)).transpose()?;
@@ -150,13 +167,14 @@ fn wanted(wish: &Wish, restart: bool) -> Result<Wanted, MirrorsError> {
     endpoint.paths = paths(&requests, &[], &wish.paths.iter().cloned().collect());
     endpoint.may_block = wish.allow_slow_fallback;
     endpoint.docker.clone_from(&wish.docker_endpoint);
-    let peers = wish.peers.iter().map(MirrorPeer::resolve).collect::<Result<_, _>>();
-    endpoint.peers = peers.map_err(MirrorsError::Peer)?;
+    let said = peers(&wish.peers).map_err(MirrorsError::Peer)?;
+    endpoint.peers =
+        resolved_peers(said.as_deref(), of_a_cluster, own_address).map_err(MirrorsError::Peer)?;
     Ok(Wanted {
         requests,
         endpoint: Some(endpoint.check()?),
         legacy: if wish.keep_legacy { Legacy::Refuse } else { Legacy::Move },
-        owner: Owner::Hand,
+        owner,
         restart,
     })
 }
@@ -227,6 +245,7 @@ fn render_status(status: &Status) -> String {
         None => "nobody: no mirror of ours is configured",
         Some(Owner::Hand) => "a person (satellite mirrors apply)",
         Some(Owner::Satellite) => "the satellite's configuration",
+        Some(Owner::NodeAgent) => "the node agent's flags",
     };
     let _infallible = writeln!(out, "decided by  {owner}");
     for (runtime, there) in &status.runtimes {

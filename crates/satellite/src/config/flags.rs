@@ -211,8 +211,9 @@ pub struct Flags {
     #[arg(long, value_name = "HOST=PREFIX", value_parser = places_value, help_heading = "Container runtimes")]
     pub mirror_path: Vec<String>,
     /// Mirror of the cluster's nodes among each other (Spegel) that containerd asks before the satellite, by digest: its
-    /// URL, or auto for this node's own address and port 30020 (repeatable; in the variable between semicolons).
-    #[arg(long, value_name = "URL", value_parser = peers_value, help_heading = "Container runtimes")]
+    /// URL, auto for this node's own address and port 30020, or none (repeatable; in the variable between semicolons)
+    /// [default: auto where a kubelet runs on this machine, else none]
+    #[arg(long, value_name = "URL", value_parser = super::mirrors::peer_flag, help_heading = "Container runtimes")]
     pub mirror_peer: Vec<String>,
     /// Leave the container runtimes' configuration alone, whatever else asks for mirrors.
     #[arg(long, value_name = "BOOL", value_parser = boolean, num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Container runtimes")]
@@ -314,15 +315,11 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     Ok(duration)
 }
 
-fn mirrors_value(text: &str) -> Result<String, String> {
+pub(super) fn mirrors_value(text: &str) -> Result<String, String> {
     super::mirrors::of_flags(&[text.to_owned()]).map(|_| text.to_owned())
 }
 
-fn peers_value(text: &str) -> Result<String, String> {
-    super::mirrors::peers(&[text.to_owned()]).map(|_| text.to_owned())
-}
-
-fn places_value(text: &str) -> Result<String, String> {
+pub(super) fn places_value(text: &str) -> Result<String, String> {
     super::mirrors::places(&[text.to_owned()]).map(|_| text.to_owned())
 }
 

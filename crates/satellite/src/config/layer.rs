@@ -140,7 +140,7 @@ pub(super) fn merge(site: &Site, remote: &Layer) -> Effective {
         kept_namespaces: site.kept_namespaces.clone(),
         mirrors: (!site.runtimes.leave_alone).then(|| all.mirrors.unwrap_or_default()),
         mirror_paths: all.mirror_paths.unwrap_or_default(),
-        mirror_peers: all.mirror_peers.unwrap_or_default(),
+        mirror_peers: all.mirror_peers,
         image_folder,
     }
 }
@@ -370,9 +370,8 @@ impl Reader {
             Ok(paths) => self.read.layer.mirror_paths = fallback.paths.is_some().then_some(paths),
             Err(why) => self.reasons.push(format!("app_config.registry_fallback.paths: {why}")),
         }
-        let peers = fallback.peers.iter().flatten().map(|peer| peer.parse());
-        match peers.collect::<Result<Vec<MirrorPeer>, String>>() {
-            Ok(peers) => self.read.layer.mirror_peers = fallback.peers.is_some().then_some(peers),
+        match fallback.peers.as_deref().map(mirrors::peer_list).transpose() {
+            Ok(peers) => self.read.layer.mirror_peers = peers,
             Err(why) => self.reasons.push(format!("app_config.registry_fallback.peers: {why}")),
         }
         for (key, value) in &fallback.unknown {

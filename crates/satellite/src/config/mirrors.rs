@@ -14,6 +14,9 @@ const DEFAULT_REGISTRY: &str = "docker.io";
 /// The port on which a node's Spegel serves, as its chart has it.
 const PEER_PORT: u16 = 30020;
 
+/// Says that there shall be no such mirror.
+const NO_PEER: &str = "none";
+
 /// A mirror of the cluster's nodes among each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MirrorPeer {
@@ -38,16 +41,39 @@ impl FromStr for MirrorPeer {
 }
 
 impl MirrorPeer {
-    /// The peer as a runtime is told of it.
-    ///
-    /// # Errors
-    /// Where this machine's own address is not known, in words.
-    pub(crate) fn resolve(&self) -> Result<Peer, String> {
+    /// The peer as a runtime is told of it. `own` is this machine's address, where that was said.
+    fn resolve(&self, own: Option<IpAddr>) -> Result<Peer, String> {
         let (url, here) = match self {
             Self::At(url) => (url.clone(), false),
-            Self::Auto => (format!("http://{}", SocketAddr::new(own_address()?, PEER_PORT)), true),
+            Self::Auto => {
+                let own = own.map_or_else(own_address, Ok)?;
+                (format!("http://{}", SocketAddr::new(own, PEER_PORT)), true)
+            }
         };
         Peer::new(&url, here).map_err(|error| error.to_string())
+    }
+}
+
+/// The peers as runtimes are told of them. Where nothing is said, a cluster's node has its own, and any other machine none:
+/// there nobody would ever answer.
+///
+/// # Errors
+/// Where this machine's own address is asked for and not known, in words.
+pub(crate) fn resolved_peers(
+    said: Option<&[MirrorPeer]>,
+    of_a_cluster: bool,
+    own: Option<IpAddr>,
+) -> Result<Vec<Peer>, String> {
+    match said {
+        Some(peers) => peers.iter().map(|peer| peer.resolve(own)).collect(),
+        None if of_a_cluster => Ok(MirrorPeer::Auto.resolve(own).map_or_else(
+            |why| {
+                tracing::debug!(why, "no peer named to the runtimes");
+                Vec::new()
+            },
+            |peer| vec![peer],
+        )),
+        None => Ok(Vec::new()),
     }
 }
 
@@ -69,16 +95,28 @@ fn own_address() -> Result<IpAddr, String> {
     })
 }
 
-/// The values of `--mirror-peer`; a variable holds several between semicolons.
-pub(super) fn peers(values: &[String]) -> Result<Option<Vec<MirrorPeer>>, String> {
-    let values = values.iter().flat_map(|value| value.split(';')).filter(|value| !value.trim().is_empty());
-    let peers = values.map(str::parse).collect::<Result<Vec<MirrorPeer>, String>>()?;
-    Ok((!peers.is_empty()).then_some(peers))
+/// The values of `--mirror-peer` and `--peer`; a variable holds several between semicolons. None where nothing is said; an
+/// empty list for `none`.
+pub(crate) fn peers(values: &[String]) -> Result<Option<Vec<MirrorPeer>>, String> {
+    let values = values.iter().flat_map(|value| value.split(';')).map(str::trim);
+    let values: Vec<&str> = values.filter(|value| !value.is_empty()).collect();
+    if values.is_empty() { Ok(None) } else { peer_list(&values).map(Some) }
 }
 
-/// One value of `--peer`.
-pub(crate) fn peer_flag(text: &str) -> Result<MirrorPeer, String> {
-    text.parse()
+/// The list of a document.
+pub(super) fn peer_list<S: AsRef<str>>(values: &[S]) -> Result<Vec<MirrorPeer>, String> {
+    match values {
+        [one] if one.as_ref().trim() == NO_PEER => Ok(Vec::new()),
+        all if all.iter().any(|value| value.as_ref().trim() == NO_PEER) => {
+            Err(format!("`{NO_PEER}` stands alone or not at all"))
+        }
+        all => all.iter().map(|value| value.as_ref().parse()).collect(),
+    }
+}
+
+/// One value of such a flag.
+pub(crate) fn peer_flag(text: &str) -> Result<String, String> {
+    peers(&[text.to_owned()]).map(|_| text.to_owned())
 }
 
 /// What `registry_fallback` asks for: nothing said, nothing wanted, or these. An error begins with the key.
@@ -122,7 +160,7 @@ pub(super) fn place(host: &str, prefix: &str) -> Result<(String, String), String
 }
 
 /// The values of `--mirror-path`; a variable holds several between semicolons.
-pub(super) fn places(values: &[String]) -> Result<BTreeMap<String, String>, String> {
+pub(crate) fn places(values: &[String]) -> Result<BTreeMap<String, String>, String> {
     values
         .iter()
         .flat_map(|value| value.split(';'))
@@ -189,6 +227,27 @@ mod tests {
         ] {
             assert!(wanted(document).unwrap_err().starts_with(key));
         }
+    }
+
+    #[test]
+    fn a_node_of_a_cluster_has_a_peer_unless_it_is_told_otherwise() {
+        let own = Some("192.0.2.7".parse().unwrap());
+        let urls = |values: &[&str], of_a_cluster| -> Vec<String> {
+            let values: Vec<String> = values.iter().map(|value| (*value).to_owned()).collect();
+            let said = peers(&values).unwrap();
+            let peers = resolved_peers(said.as_deref(), of_a_cluster, own).unwrap();
+            peers.iter().map(|peer| peer.url().to_owned()).collect()
+        };
+        let default = ["http://192.0.2.7:30020"];
+        assert_eq!(urls(&[], true), default);
+        assert_eq!(urls(&[], false), <[&str; 0]>::default());
+        assert_eq!(urls(&["auto"], false), default);
+        assert_eq!(urls(&["none"], true), <[&str; 0]>::default());
+        assert_eq!(urls(&[" ;"], true), default, "an empty variable says nothing");
+        assert_eq!(urls(&["auto;http://10.0.0.7:1"], true), [default[0], "http://10.0.0.7:1"]);
+        assert!(peers(&["none".to_owned(), "auto".to_owned()]).is_err());
+        let six = resolved_peers(None, true, Some("2001:db8::7".parse().unwrap())).unwrap();
+        assert_eq!(six[0].url(), "http://[2001:db8::7]:30020");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::{LocalMachine, paths};
-use crate::config::{Effective, LiveConfig, MirrorPeer, Runtimes, Site};
+use crate::config::{Effective, LiveConfig, Runtimes, Site, resolved_peers};
 use crate::control::server::Subject;
 use crate::serve::{docker, namespaces};
 use crate::status::{MirrorsStatus, RuntimeMirrors};
@@ -161,8 +161,8 @@ pub(crate) fn run(
         let mut endpoint = endpoint(effective, address)?;
         endpoint.paths = paths(&requests, central, &effective.mirror_paths);
         endpoint.docker = docker.map(|address| format!("http://{}", reachable(address)));
-        let peers = effective.mirror_peers.iter().map(MirrorPeer::resolve);
-        endpoint.peers = peers.collect::<Result<_, _>>()?;
+        let of_a_cluster = super::is_node(&runtimes.host_root);
+        endpoint.peers = resolved_peers(effective.mirror_peers.as_deref(), of_a_cluster, None)?;
         Some(endpoint)
     };
     let machine = LocalMachine::new(&runtimes.host_root, runtimes.restart_command.as_deref());
@@ -170,7 +170,9 @@ pub(crate) fn run(
     match apply(&machine.machine(), &wanted) {
         Ok(report) => Ok(report),
         // Nothing of ours is asked for, and what is there is somebody else's.
-        Err(ApplyError::ByHand | ApplyError::State(_)) if nothing => Ok(Report::default()),
+        Err(ApplyError::ByHand | ApplyError::Kept(_) | ApplyError::State(_)) if nothing => {
+            Ok(Report::default())
+        }
         Err(error) => Err(error.to_string()),
     }
 }

@@ -18,6 +18,7 @@ use container_runtimes::{CallError, Runtime, crio};
 use super::decide::{Labels, Record, Seen};
 use super::ledger::Made;
 use super::round::Node;
+use crate::in_root::ENTER;
 
 /// How long a reload may take until CRI-O lists the pins.
 const GRACE: Duration = Duration::from_secs(5);
@@ -99,7 +100,7 @@ impl Crio {
             cri: CriImages::new(socket),
             limit,
             manager: Manager::find(&host, restart_command),
-            commands: HostCommands::new(host_root),
+            commands: HostCommands::new(host_root).entered_by(ENTER),
             pins: Arc::default(),
             host,
         }

@@ -7,7 +7,6 @@ use clap::{Args, Subcommand};
 use container_runtimes::plan::Endpoint;
 
 use super::Output;
-use crate::config::MirrorPeer;
 
 /// What to do with the container runtimes' mirrors.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
@@ -106,9 +105,10 @@ pub struct Wish {
     #[arg(long = "path", value_name = "HOST=PREFIX", value_parser = crate::config::mirrors::place_flag)]
     pub paths: Vec<(String, String)>,
     /// Mirror of the cluster's nodes among each other (Spegel) that containerd asks before the endpoint, by digest: its
-    /// URL, or auto for this node's own address and port 30020 (repeatable).
+    /// URL, auto for this node's own address and port 30020, or none (repeatable) [default: auto where a kubelet runs on
+    /// this machine, else none]
     #[arg(long = "peer", value_name = "URL", value_parser = crate::config::mirrors::peer_flag)]
-    pub peers: Vec<MirrorPeer>,
+    pub peers: Vec<String>,
     /// Also give a mirror beyond loopback to runtimes that wait long for one that is silent: containerd before 2.1,
     /// Docker, Podman, CRI-O.
     #[arg(long)]
@@ -147,6 +147,6 @@ fn own_endpoint(text: &str) -> Result<String, String> {
     Ok(endpoint.url().to_owned())
 }
 
-fn endpoint(text: &str) -> Result<String, String> {
+pub(super) fn endpoint(text: &str) -> Result<String, String> {
     Endpoint::new(text).map(|endpoint| endpoint.url().to_owned()).map_err(|error| error.to_string())
 }

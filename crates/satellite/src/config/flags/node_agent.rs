@@ -1,13 +1,16 @@
 //! `satellite node-agent`: what runs on each node of a cluster. It reads none of the satellite's settings.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 use url::Url;
 
-use super::{boolean, duration, http_url};
+use super::mirrors::Wish;
+use super::{boolean, duration, http_url, mirrors_value, places_value};
 use crate::config::LogLevel;
+use crate::config::mirrors::places;
 
 /// The settings of an agent.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
@@ -44,12 +47,71 @@ pub struct AgentFlags {
     /// reload.
     #[arg(long, value_name = "COMMAND")]
     pub restart_command: Option<String>,
+    /// Runtimes of this node and the registries to mirror in them, as containerd:docker.io,quay.io (repeatable; in the
+    /// variable between semicolons): the agent keeps their mirrors, and with them the satellite, in their configuration. It
+    /// restarts none. Without it what it wrote goes, and anything else is left alone.
+    #[arg(long, value_name = "RUNTIME:HOSTS", value_parser = mirrors_value, help_heading = "Mirrors")]
+    pub mirrors: Vec<String>,
+    /// The satellite's registry as this node's runtimes reach it [default: the site]
+    #[arg(long, value_name = "URL", value_parser = super::mirrors::endpoint, help_heading = "Mirrors")]
+    pub mirror_endpoint: Option<String>,
+    /// PEM file of the authority that the registry's certificate is checked by [default: the site's]
+    #[arg(long, value_name = "FILE", help_heading = "Mirrors")]
+    pub mirror_ca: Option<PathBuf>,
+    /// Account at the registry. A registry for the LAN lets nobody in without one.
+    #[arg(long, value_name = "NAME", requires = "mirror_password_file", help_heading = "Mirrors")]
+    pub mirror_username: Option<String>,
+    /// File with that account's password. It is read again when the mirrors are looked at.
+    #[arg(long, value_name = "FILE", requires = "mirror_username", help_heading = "Mirrors")]
+    pub mirror_password_file: Option<PathBuf>,
+    /// Where the registry keeps another one's repositories, as quay.io=mirror/quay (repeatable; in the variable between
+    /// semicolons). Only CRI-O and Podman need it.
+    #[arg(long, value_name = "HOST=PREFIX", value_parser = places_value, help_heading = "Mirrors")]
+    pub mirror_path: Vec<String>,
+    /// Mirror of the nodes among each other (Spegel) that containerd asks before the satellite, by digest: its URL, auto for
+    /// this node's address and port 30020, or none (repeatable; in the variable between semicolons) [default: auto]
+    #[arg(long, value_name = "URL", value_parser = crate::config::mirrors::peer_flag, help_heading = "Mirrors")]
+    pub mirror_peer: Vec<String>,
+    /// This node's address, for the peer; a pod has another one [default: the one from which others are reached]
+    #[arg(long, value_name = "ADDRESS", help_heading = "Mirrors")]
+    pub node_address: Option<IpAddr>,
+    /// Also give a mirror beyond loopback to runtimes that wait long for one that is silent: containerd before 2.1, Podman,
+    /// CRI-O.
+    #[arg(long, value_name = "BOOL", value_parser = boolean, num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Mirrors")]
+    pub allow_slow_fallback: Option<bool>,
     /// How much is logged: error, warn, info, debug, trace.
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     pub log_level: LogLevel,
     /// Log as JSON lines [default: true; on a terminal false]
     #[arg(long, value_name = "BOOL", value_parser = boolean, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub json_logging: Option<bool>,
+}
+
+impl AgentFlags {
+    /// The mirrors that are asked for, as by hand.
+    pub(crate) fn mirror_wish(&self) -> Wish {
+        let each = |values: &[String]| -> Vec<String> {
+            let values = values.iter().flat_map(|value| value.split(';')).map(str::trim);
+            values.filter(|value| !value.is_empty()).map(str::to_owned).collect()
+        };
+        let endpoint = self.mirror_endpoint.clone().unwrap_or_else(|| self.site.to_string());
+        let site_ca = self.site_ca.clone().filter(|_| endpoint.starts_with("https://"));
+        Wish {
+            mirrors: each(&self.mirrors),
+            docker_endpoint: None,
+            ca: self.mirror_ca.clone().or(site_ca),
+            username: self.mirror_username.clone(),
+            password_file: self.mirror_password_file.clone(),
+            client_cert: None,
+            client_key: None,
+            // Each was parsed when it was given.
+            paths: places(&self.mirror_path).unwrap_or_default().into_iter().collect(),
+            peers: each(&self.mirror_peer),
+            allow_slow_fallback: self.allow_slow_fallback == Some(true),
+            keep_legacy: false,
+            endpoint,
+        }
+    }
 }
 
 /// Which socket.
