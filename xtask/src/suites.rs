@@ -175,7 +175,7 @@ pub(crate) const SUITES: [Suite; 16] = [
     Suite {
         name: "runtimes",
         about: "untouched Docker, containerd and Podman: one command and they pull from the Satellite, fall back without it, and back",
-        needs: "root; Debian: docker.io containerd runc podman skopeo busybox-static docker-registry",
+        needs: "root; Debian: docker.io containerd runc podman skopeo busybox-static docker-registry; Go 1.24 or later in PATH",
         packages: &RUNTIMES,
         root: true,
         postgres: false,

@@ -39,11 +39,51 @@ fn shape(what: &str) -> Refusal {
 
 /// The mirrors of a registry that a file names, in order.
 pub fn mirrors(text: &str, registry: &str) -> Result<Vec<String>, Refusal> {
-    let root = yaml::parse(text)?;
-    let endpoints = entry(&root, "mirrors")
+    Ok(endpoints(&yaml::parse(text)?, registry))
+}
+
+fn endpoints(root: &Node, registry: &str) -> Vec<String> {
+    let endpoints = entry(root, "mirrors")
         .and_then(|mirrors| entry(&mirrors.value, registry))
         .and_then(|host| entry(&host.value, "endpoint"));
-    Ok(endpoints.map(|entry| scalars(&entry.value)).unwrap_or_default())
+    endpoints.map(|entry| scalars(&entry.value)).unwrap_or_default()
+}
+
+/// The key of what holds for every registry without an entry of its own.
+const EVERY: &str = "*";
+
+/// The mirrors that a registry gets from the entry of all registries: it is read no more once the registry has its own.
+fn inherited(root: &Node, registry: &str) -> Vec<String> {
+    let all = entry(root, "mirrors");
+    let of = |key: &str| all.and_then(|all| entry(&all.value, key));
+    if of(registry).is_some() {
+        return Vec::new();
+    }
+    endpoints(root, EVERY)
+}
+
+/// Refuses where rules for names would hold for our endpoint, too: k3s applies those of an entry to each endpoint of it, so
+/// that the mirror would be asked for what it does not have, or for another image.
+fn check_rewrites(root: &Node, mirror: &MirrorEndpoint, inherited: &[String]) -> Result<(), Refusal> {
+    let key = if inherited.is_empty() { &mirror.registry } else { EVERY };
+    let rules = entry(root, "mirrors")
+        .and_then(|all| entry(&all.value, key))
+        .and_then(|host| entry(&host.value, "rewrite"));
+    let any = rules.is_some_and(|rules| match &rules.value.kind {
+        Kind::Null => false,
+        Kind::Map { entries, .. } => !entries.is_empty(),
+        _ => true,
+    });
+    if !any {
+        return Ok(());
+    }
+    let (registry, url) = (&mirror.registry, &mirror.url);
+    Err(Refusal::Conflict {
+        what: format!("mirrors.{}.rewrite", quoted(key)),
+        why: format!(
+            "its rules would hold for our endpoint, too, which then is asked for other names than those of {registry}; take the rules away, or ask for no mirror of {registry} here, or, if the satellite keeps its images under the rewritten names, write {url} among the endpoints of {registry} yourself"
+        ),
+    })
 }
 
 fn entry<'a>(node: &'a Node, key: &str) -> Option<&'a Entry> {
@@ -79,7 +119,7 @@ pub fn apply(text: Option<&str>, wanted: &[MirrorEndpoint]) -> Result<Edit, Refu
 /// What is missing below a node, written for block and for flow notation.
 struct Missing<'a> {
     keys: &'a [String],
-    url: &'a str,
+    urls: &'a [String],
 }
 
 impl Missing<'_> {
@@ -88,20 +128,29 @@ impl Missing<'_> {
         for (depth, key) in self.keys.iter().enumerate() {
             out += &format!("{}{key}:\n", " ".repeat(indent + depth * step));
         }
-        out + &format!("{}- {}\n", " ".repeat(indent + self.keys.len() * step), quoted(self.url))
+        for url in self.urls {
+            out += &format!("{}- {}\n", " ".repeat(indent + self.keys.len() * step), quoted(url));
+        }
+        out
     }
 
     fn flow(&self) -> String {
-        let list = format!("[{}]", quoted(self.url));
+        let urls: Vec<String> = self.urls.iter().map(|url| quoted(url)).collect();
+        let list = format!("[{}]", urls.join(", "));
         self.keys.iter().skip(1).rev().fold(list, |inner, key| format!("{{{key}: {inner}}}"))
     }
 }
 
 fn apply_one(text: &str, mirror: &MirrorEndpoint) -> Result<String, Refusal> {
     let root = yaml::parse(text)?;
-    if mirrors(text, &mirror.registry)?.iter().any(|have| same(have, &mirror.url)) {
+    let inherited = inherited(&root, &mirror.registry);
+    let standing = mirrors(text, &mirror.registry)?;
+    if standing.iter().chain(&inherited).any(|have| same(have, &mirror.url)) {
         return Ok(text.to_owned());
     }
+    check_rewrites(&root, mirror, &inherited)?;
+    let mut urls = vec![mirror.url.clone()];
+    urls.extend(inherited);
     let names = ["mirrors".to_owned(), mirror.registry.clone(), "endpoint".to_owned()];
     let keys = [names[0].clone(), quoted(&mirror.registry), names[2].clone()];
     let step = yaml::step(&root).unwrap_or(2);
@@ -113,7 +162,7 @@ fn apply_one(text: &str, mirror: &MirrorEndpoint) -> Result<String, Refusal> {
         node = &next.value;
         depth += 1;
     }
-    let missing = Missing { keys: &keys[depth..], url: &mirror.url };
+    let missing = Missing { keys: &keys[depth..], urls: &urls };
     let splice = match (&node.kind, at_key) {
         (Kind::Null, None) => {
             let at = text.len();
@@ -185,7 +234,7 @@ fn apply_one(text: &str, mirror: &MirrorEndpoint) -> Result<String, Refusal> {
     }
     match place.as_array_mut() {
         Some(list) => list.insert(0, mirror.url.as_str().into()),
-        None => *place = serde_json::json!([mirror.url]),
+        None => *place = serde_json::json!(urls),
     }
     match yaml::parse(&after) {
         Ok(read) if read.data() == expected => Ok(after),
@@ -209,7 +258,11 @@ pub fn strip(text: &str, ours: &[MirrorEndpoint], base: Option<&str>) -> Result<
     let mut after = text.to_owned();
     let base = yaml::parse(base.unwrap_or_default())?;
     for mirror in ours {
-        after = strip_one(&after, mirror, &base)?;
+        // What the operator had is the operator's.
+        let had = endpoints(&base, &mirror.registry);
+        if !had.iter().any(|had| same(had, &mirror.url)) {
+            after = strip_one(&after, mirror, &base)?;
+        }
     }
     Ok(Edit::between(text, after))
 }
@@ -226,13 +279,19 @@ fn strip_one(text: &str, mirror: &MirrorEndpoint, base: &Node) -> Result<String,
     let base_all = entry(base, "mirrors");
     let base_host = base_all.and_then(|all| entry(&all.value, &mirror.registry));
     let base_list = base_host.and_then(|host| entry(&host.value, "endpoint"));
+    let mut left = urls.clone();
+    left.remove(index);
+    // What we wrote after ours, because the registry had it from the entry of all registries, goes with ours.
+    let copied = base_host.is_none() && !left.is_empty() && left == inherited(base, &mirror.registry);
+    let expected = if copied { Vec::new() } else { left };
+    let alone = copied || urls.len() == 1;
     let size = |node: &Node| match &node.kind {
         Kind::Map { entries, .. } => entries.len(),
         Kind::Seq { items, .. } => items.len(),
         _ => 0,
     };
     let mut cut = yaml::child_range(text, &list.value, index);
-    if size(&list.value) == 1 && base_list.is_none() {
+    if alone && base_list.is_none() {
         cut = yaml::child_of(text, &host.value, "endpoint");
         if size(&host.value) == 1 && base_host.is_none() {
             cut = yaml::child_of(text, &all.value, &mirror.registry);
@@ -240,9 +299,6 @@ fn strip_one(text: &str, mirror: &MirrorEndpoint, base: &Node) -> Result<String,
                 cut = yaml::child_of(text, &root, "mirrors");
             }
         }
-    } else if size(&list.value) == 1 && matches!(list.value.kind, Kind::Seq { flow: false, .. }) {
-        // An empty block sequence cannot be written; the key alone means none.
-        cut = yaml::child_range(text, &list.value, 0);
     }
     let cut = cut.ok_or_else(|| shape("mirrors"))?;
     let after = Edit::make(text, vec![crate::edit::cut(text, cut)]).text;
@@ -252,8 +308,6 @@ fn strip_one(text: &str, mirror: &MirrorEndpoint, base: &Node) -> Result<String,
         .and_then(|host| entry(&host.value, "endpoint"))
         .map(|list| scalars(&list.value))
         .unwrap_or_default();
-    let mut expected = urls;
-    expected.remove(index);
     if left == expected { Ok(after) } else { Err(Refusal::ReadBack("mirrors".to_owned())) }
 }
 

@@ -1,21 +1,18 @@
 //! The Go program beside this crate (`go/`): an independent implementation of SPIFFE to talk to, as the client and as
 //! the server of mTLS, and as a user of the Workload API.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout};
 
-use crate::{Error, Result, command, files};
+use crate::{Error, Result, go_build};
 
 /// How long the peer may take for one line. The first one waits for a connection to the Workload API.
 const LIMIT: Duration = Duration::from_secs(30);
-
-/// The first build fetches and compiles go-spiffe.
-const BUILD_LIMIT: Duration = Duration::from_secs(300);
 
 /// Where the peer's own identity comes from.
 #[derive(Clone, Debug)]
@@ -57,7 +54,7 @@ impl GoPeer {
     }
 
     async fn start(arguments: &[&str]) -> Result<Self> {
-        let mut command = tokio::process::Command::new(build().await?);
+        let mut command = tokio::process::Command::new(go_build::build("go", "spiffe-peer").await?);
         command.args(arguments).kill_on_drop(true).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().map_err(Error::io("cannot start the Go peer"))?;
         let no_pipe = || Error::Content("the Go peer has no pipe".into());
@@ -98,30 +95,4 @@ impl Source<'_> {
             Self::Files(folder) => ("-files", folder.display().to_string()),
         }
     }
-}
-
-/// Builds the program, once for each build folder: what is up to date is not built again.
-async fn build() -> Result<PathBuf> {
-    let go = command::find("go")
-        .or_else(|| Some(PathBuf::from("/usr/local/go/bin/go")).filter(|path| path.is_file()))
-        .ok_or_else(|| Error::Missing { what: "Go".into(), remedy: "install Go 1.24 or later".into() })?;
-    let own = std::env::current_exe().map_err(Error::io("cannot tell where the tests are"))?;
-    let folder = own.ancestors().nth(2).map_or_else(std::env::temp_dir, Path::to_owned).join("go-peer");
-    files::create_dir(&folder)?;
-    let lock = std::fs::File::create(folder.join("lock")).map_err(Error::io("cannot create a lock"))?;
-    // Other tests of the same process build beside this one: their runtime must not stand still meanwhile.
-    let _lock = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock))
-        .await
-        .map_err(|error| Error::Content(error.to_string()))?
-        .map_err(Error::io("cannot take the lock of the build"))?;
-    let program = folder.join("spiffe-peer");
-    let mut build = Command::new(go);
-    build
-        .args(["build", "-trimpath", "-o"])
-        .arg(&program)
-        .arg(".")
-        .env("CGO_ENABLED", "0")
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("go"));
-    command::run_within(build, BUILD_LIMIT).await?;
-    Ok(program)
 }

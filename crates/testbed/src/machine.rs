@@ -33,6 +33,11 @@ pub struct Machine {
     folder: PathBuf,
 }
 
+/// Whether this is the run of a test on a machine of its own.
+pub(crate) fn is_inside() -> bool {
+    std::env::var_os(FOLDER).is_some()
+}
+
 /// Runs a test's body on a machine of its own. `test` is the name of the test as the test program lists it.
 ///
 /// # Errors

@@ -184,17 +184,11 @@ impl FileEdit {
                 registries::strip(current, &ours, &made)
             }
             Self::Rancher { mirrors, config } => {
-                let mut ours = Vec::new();
-                for mirror in mirrors {
-                    if !rancher::mirrors(before, &mirror.registry)?.contains(&mirror.url) {
-                        ours.push(mirror.clone());
-                    }
-                }
                 let mut text = current.to_owned();
                 if let Some(config) = config {
                     text = configs::strip(&text, &config.host, base)?.text;
                 }
-                Ok(Edit::between(current, rancher::strip(&text, &ours, base)?.text))
+                Ok(Edit::between(current, rancher::strip(&text, mirrors, base)?.text))
             }
             Self::Own { .. } => Ok(Edit::between(current, before.to_owned())),
             Self::Account { registry, .. } if auth::has(before, registry)? => Ok(Edit::unchanged(current)),

@@ -49,8 +49,8 @@ fn every_notation() {
         ),
         ("configs:\n  m:\n    auth: {username: u} # keep\n\n# end\n", "# end\nmirrors:\n"),
         (
-            "mirrors:\n  docker.io:\n    rewrite: {a: b}\n",
-            "    endpoint:\n      - \"http://127.0.0.1:8585\"\n    rewrite: {a: b}",
+            "mirrors:\n  docker.io:\n    rewrite: {}\n",
+            "    endpoint:\n      - \"http://127.0.0.1:8585\"\n    rewrite: {}",
         ),
     ] {
         let after = edit(before);
@@ -89,6 +89,52 @@ fn what_cannot_be_edited_is_refused() {
     }
 }
 
+#[test]
+fn rules_for_names_would_hold_for_ours_too() {
+    let refused = |text: &str, key: &str| {
+        let refusal = apply(Some(text), &ours()).unwrap_err();
+        let told = refusal.to_string();
+        assert!(matches!(refusal, Refusal::Conflict { .. }) && told.contains(key), "{told}");
+        assert!(told.contains("docker.io") && told.contains(OURS), "{told}");
+    };
+    refused("mirrors:\n  docker.io:\n    rewrite: {a: b}\n", "mirrors.\"docker.io\".rewrite");
+    refused(
+        "mirrors:\n  docker.io:\n    endpoint: [https://m]\n    rewrite:\n      '^a/(.*)': b/$1\n",
+        "mirrors.\"docker.io\".rewrite",
+    );
+    refused("mirrors:\n  '*':\n    endpoint: [https://m]\n    rewrite: {a: b}\n", "mirrors.\"*\".rewrite");
+    // Whoever wrote ours beside them knows under which names the images are kept.
+    let own =
+        "mirrors:\n  docker.io:\n    endpoint: ['http://127.0.0.1:8585/', https://m]\n    rewrite: {a: b}\n";
+    assert!(edit(own).ends_with(own.split_once('\n').unwrap().1));
+    // Rules of others, and those of an entry whose endpoints are not ours to copy, are none of ours.
+    edit("mirrors:\n  ghcr.io:\n    rewrite: {a: b}\n  '*':\n    rewrite: {a: b}\n");
+    let every =
+        "mirrors:\n  '*':\n    endpoint: [https://m]\n    rewrite: {a: b}\n  docker.io:\n  quay.io:\n";
+    assert_eq!(mirrors(&apply(Some(every), &ours()).unwrap().text, "docker.io").unwrap(), [OURS]);
+}
+
+#[test]
+fn a_registry_keeps_the_mirrors_that_it_has_from_the_entry_of_all() {
+    for text in [
+        "mirrors:\n  '*':\n    endpoint:\n      - https://m\n      - https://n # last\n",
+        "mirrors: {'*': {endpoint: [https://m, https://n]}}\n",
+    ] {
+        let after = edit(text);
+        for registry in ["docker.io", "quay.io"] {
+            assert_eq!(mirrors(&after, registry).unwrap(), [OURS, "https://m", "https://n"], "{after}");
+        }
+        assert_eq!(mirrors(&after, "*").unwrap(), ["https://m", "https://n"]);
+    }
+    let ours_for_all = "mirrors:\n  '*':\n    endpoint: ['http://127.0.0.1:8585']\n";
+    assert_eq!(edit(ours_for_all), ours_for_all);
+    // Where a person has changed the list since, only ours goes.
+    let before = "mirrors:\n  '*':\n    endpoint: [https://m]\n";
+    let after = edit(before).replace("- \"https://m\"", "- \"https://other\"");
+    let stripped = strip(&after, &ours(), Some(before)).unwrap().text;
+    assert_eq!(mirrors(&stripped, "docker.io").unwrap(), ["https://other"], "{stripped}");
+}
+
 proptest! {
     #[test]
     fn any_file(
@@ -106,7 +152,7 @@ proptest! {
             text += &match (flow, tight) {
                 (true, _) => format!("  # h\n  {host}: {{endpoint: [ 'https://m', n ]}}\n"),
                 (_, true) => format!("  {host}:\n    endpoint:\n    - https://m\n    - n # o\n\n"),
-                _ => format!("  {host}:\n    endpoint:\n      - https://m\n    rewrite:\n      a: b\n"),
+                _ => format!("  {host}:\n    endpoint:\n      - https://m\n    other:\n      a: b\n"),
             };
         }
         if after {

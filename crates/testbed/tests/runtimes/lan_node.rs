@@ -18,14 +18,14 @@ const SITE: &str = "site.example";
 const ADDRESS: &str = "10.77.0.2";
 
 /// A mirror at `https://site.example:PORT`, and the files that a person has of it.
-struct Mirror {
+pub(crate) struct Mirror {
     registry: DockerRegistry,
     folder: tempfile::TempDir,
-    image: Image,
+    pub(crate) image: Image,
 }
 
 impl Mirror {
-    async fn start(mut options: Options) -> Self {
+    pub(crate) async fn start(mut options: Options) -> Self {
         let folder = files::scratch("mirror").unwrap();
         let certificate = ServerCertificate::new(&[SITE, "127.0.0.1"]).unwrap();
         options.everywhere = true;
@@ -40,11 +40,11 @@ impl Mirror {
         Self { registry: DockerRegistry::start_with(options).await.unwrap(), folder, image }
     }
 
-    fn file(&self, name: &str) -> String {
+    pub(crate) fn file(&self, name: &str) -> String {
         self.folder.path().join(name).display().to_string()
     }
 
-    async fn push(&self) {
+    pub(crate) async fn push(&self) {
         let registry = self.registry.registry_as("node", PASSWORDS[0]);
         let registry = registry.trusting(Some(self.file("ca.pem").as_ref())).unwrap();
         for repository in ["library/app", "acme/tool", "quay.io/acme/tool"] {
@@ -53,7 +53,7 @@ impl Mirror {
     }
 
     /// `satellite mirrors apply` with these words besides the mirror's: its exit code, and what it printed.
-    async fn apply(&self, words: &[&str]) -> (Option<i32>, String) {
+    pub(crate) async fn apply(&self, words: &[&str]) -> (Option<i32>, String) {
         let port = self.registry.address().rsplit(':').next().unwrap().to_owned();
         let mut apply = Command::new(binaries::find("satellite", None).unwrap());
         apply.args(["mirrors", "apply", "--allow-slow-fallback", "--endpoint"]);
@@ -63,7 +63,7 @@ impl Mirror {
     }
 }
 
-async fn remove(further: &[String]) {
+pub(crate) async fn remove(further: &[String]) {
     let mut remove = Command::new(binaries::find("satellite", None).unwrap());
     remove.args(["mirrors", "remove"]).args(further);
     command::run(remove).await.unwrap();

@@ -8,6 +8,7 @@ mod flow;
 mod host_root;
 mod lan_node;
 mod moved;
+mod rancher;
 mod refusals;
 mod running;
 mod scene;
