@@ -73,8 +73,10 @@ pub(crate) async fn append(
     body: &mut Body,
 ) -> Result<Response, RegistryError> {
     let upload = find(asked, name, session_id).await?;
-    receive(asked, &upload, body).await.map_err(|error| located(error, name, &upload))?;
-    Ok(session(name, &upload, StatusCode::ACCEPTED))
+    match receive(asked, &upload, body).await {
+        Ok(()) => Ok(session(name, &upload, StatusCode::ACCEPTED)),
+        Err(error) => Err(not_taken(error, name, &upload).await),
+    }
 }
 
 /// PUT: takes what is still missing, if anything, and closes the session.
@@ -92,8 +94,10 @@ pub(crate) async fn finish(
     };
     let digest = path::digest(digest)?;
     let upload = find(asked, name, session_id).await?;
-    if !body.is_end_stream() {
-        receive(asked, &upload, body).await.map_err(|error| located(error, name, &upload))?;
+    if !body.is_end_stream()
+        && let Err(error) = receive(asked, &upload, body).await
+    {
+        return Err(not_taken(error, name, &upload).await);
     }
     publish(asked, name, &upload, &digest).await
 }
@@ -245,6 +249,18 @@ fn session(name: &RepositoryName, upload: &Upload, status: StatusCode) -> Respon
 }
 
 /// An error that tells the same, so that the client can go on without another question.
+/// The answer to a request whose body was not taken: where the client can go on. On a full disk it cannot, and the session
+/// goes: until it expires its bytes would hold the space that everybody waits for.
+async fn not_taken(error: RegistryError, name: &RepositoryName, upload: &Upload) -> RegistryError {
+    if error.status() != StatusCode::INSUFFICIENT_STORAGE {
+        return located(error, name, upload);
+    }
+    if let Err(kept) = when_free(|| upload.cancel()).await {
+        tracing::debug!(error = %kept, "upload that found no space not cancelled");
+    }
+    error
+}
+
 fn located(error: RegistryError, name: &RepositoryName, upload: &Upload) -> RegistryError {
     error
         .with_header(LOCATION, location(name, upload))

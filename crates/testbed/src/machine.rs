@@ -101,6 +101,28 @@ async fn again(test: &str, programs: &[PathBuf]) -> Result<()> {
     Err(Error::Content(format!("{test} on a machine of its own ({status}):\n{said}")))
 }
 
+/// A small file system, which goes with the machine.
+#[derive(Debug)]
+pub struct Disk {
+    place: PathBuf,
+}
+
+impl Disk {
+    /// Gives it another size.
+    ///
+    /// # Errors
+    /// Where it cannot have that.
+    pub async fn resize(&self, mebibytes: u64) -> Result<()> {
+        self.mount(&format!("remount,size={mebibytes}m")).await
+    }
+
+    async fn mount(&self, options: &str) -> Result<()> {
+        let mut mount = Command::new("busybox");
+        mount.args(["mount", "-t", "tmpfs", "-o", options, "tmpfs"]).arg(&self.place);
+        command::run(mount).await.map(drop)
+    }
+}
+
 impl Machine {
     /// A folder that goes with the machine.
     pub fn folder(&self) -> &Path {
@@ -113,6 +135,17 @@ impl Machine {
         // Whoever owns this machine works in root's home meanwhile; of it counts what is there, and not what it holds.
         tree.names_in(&["/root", "/root/.config"]);
         tree
+    }
+
+    /// A file system in memory of so many MiB at a folder, which is made.
+    ///
+    /// # Errors
+    /// Where it cannot be mounted.
+    pub async fn disk(&self, place: &Path, mebibytes: u64) -> Result<Disk> {
+        files::create_dir(place)?;
+        let disk = Disk { place: place.to_owned() };
+        disk.mount(&format!("size={mebibytes}m")).await?;
+        Ok(disk)
     }
 
     /// A program that is run in the background, ended and started again as a service of the machine.

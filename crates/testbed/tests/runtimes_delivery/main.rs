@@ -2,6 +2,7 @@
 //! Podman load. Nothing is fetched a second time for either.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test program: what fails ends the test")]
 
+mod full;
 mod imports;
 mod scene;
 

@@ -14,6 +14,8 @@ use testbed::{admin, files};
 
 pub(crate) const REPOSITORY: &str = "library/busybox";
 pub(crate) const TAG: &str = "1.35";
+/// The image folder, as the test finds it.
+const IMAGES: &str = "machine/var/lib/rancher/k3s/agent/images";
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// The satellite holds an image of two platforms.
@@ -29,7 +31,16 @@ pub(crate) struct Scene {
 
 impl Scene {
     pub(crate) async fn start(environment: &[(&str, &str)]) -> Self {
+        Self::start_prepared(environment, async |_| {}).await
+    }
+
+    /// The same, after something was done about where the image folder will be.
+    pub(crate) async fn start_prepared(
+        environment: &[(&str, &str)],
+        prepare: impl AsyncFnOnce(&Path),
+    ) -> Self {
         let world = World::start().await.unwrap();
+        prepare(&world.dir().join(IMAGES)).await;
         let proxy = world.proxy().await.unwrap();
         let image = image::busybox(&world.dir().join("image")).await.unwrap();
         world.registry().push(REPOSITORY, TAG, &image).await.unwrap();
@@ -39,7 +50,7 @@ impl Scene {
             .await
             .unwrap();
         let root = world.dir().join("machine");
-        let images = root.join("var/lib/rancher/k3s/agent/images");
+        let images = world.dir().join(IMAGES);
         files::write(&images.join("airgap.txt"), "theirs").unwrap();
         let root = root.display().to_string();
         let all = [&[("DIRECT_DELIVERY", "true"), ("HOST_ROOT", &root)], environment].concat();
@@ -52,7 +63,7 @@ impl Scene {
 
     /// The folder.
     pub(crate) fn images(&self) -> PathBuf {
-        self.world.dir().join("machine/var/lib/rancher/k3s/agent/images")
+        self.world.dir().join(IMAGES)
     }
 
     /// Waits until there are so many archives, and the status says that all is done.
