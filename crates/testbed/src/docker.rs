@@ -27,6 +27,8 @@ pub struct Options {
     pub programs: Option<PathBuf>,
     /// Further variables.
     pub environment: BTreeMap<String, String>,
+    /// Whether images are kept by its containerd, as new installations from 29 on do.
+    pub containerd_store: bool,
 }
 
 impl Docker {
@@ -45,17 +47,21 @@ impl Docker {
         command::need("docker", "docker.io")?;
         let dir = files::scratch("docker")?;
         let socket = dir.path().join("docker.sock");
-        let config = serde_json::json!({
+        let mut config = serde_json::json!({
             "data-root": dir.path().join("data"),
             "exec-root": dir.path().join("exec"),
             "pidfile": dir.path().join("pid"),
             "hosts": [format!("unix://{}", socket.display())],
-            "storage-driver": "overlay2",
             "bridge": "none",
             "iptables": false,
             "ip-forward": false,
             "ip-masq": false,
         });
+        if options.containerd_store {
+            config["features"] = serde_json::json!({ "containerd-snapshotter": true });
+        } else {
+            config["storage-driver"] = "overlay2".into();
+        }
         let config_file = dir.path().join("daemon.json");
         files::write(&config_file, config.to_string())?;
         let mut program = Command::new(dockerd);
