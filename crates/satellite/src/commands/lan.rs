@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::{complain, print};
 use crate::config::flags::lan::{AccountsAction, CaAction};
 use crate::serve::accounts;
-use crate::serve::local_ca::LocalCa;
+use crate::serve::local_ca::{Authorities, RotateError};
 
 /// Certificates are for everybody.
 const PUBLIC_FILE: u32 = 0o644;
@@ -55,21 +55,27 @@ fn told(outcome: Result<String, String>) -> ExitCode {
 }
 
 fn answer(action: &CaAction, config_dir: &Path) -> Result<String, String> {
-    let ca = LocalCa::open(config_dir).map_err(|error| error.to_string())?;
+    if let CaAction::Rotate { finish } = action {
+        return rotate(*finish, config_dir).map_err(|error| error.to_string());
+    }
+    let ours = Authorities::open(config_dir).map_err(|error| error.to_string())?;
     match action {
-        CaAction::Export { out: None } => Ok(ca.certificate_pem()),
+        CaAction::Rotate { .. } | CaAction::Export { out: None } => Ok(ours.bundle_pem()),
         CaAction::Export { out: Some(file) } => {
-            write(file, ca.certificate_pem().as_bytes(), PUBLIC_FILE)?;
+            write(file, ours.bundle_pem().as_bytes(), PUBLIC_FILE)?;
             Ok(String::new())
         }
         CaAction::Issue { name, out, life } => {
             let life = SignedDuration::try_from(*life).map_err(|_| "--life is too long".to_owned())?;
-            let issued = ca.issue_client(name, Timestamp::now(), life).map_err(|error| error.to_string())?;
+            let issued = ours
+                .of_nodes()
+                .issue_client(name, Timestamp::now(), life)
+                .map_err(|error| error.to_string())?;
             durable::create_dir_all(out)
                 .map_err(|error| format!("{} cannot be made: {error}", out.display()))?;
             write(&out.join(format!("{name}.key")), issued.key_pem().as_bytes(), durable::PRIVATE_FILE)?;
             write(&out.join(format!("{name}.crt")), issued.certificate_pem().as_bytes(), PUBLIC_FILE)?;
-            write(&out.join("ca.crt"), ca.certificate_pem().as_bytes(), PUBLIC_FILE)?;
+            write(&out.join("ca.crt"), ours.bundle_pem().as_bytes(), PUBLIC_FILE)?;
             Ok(format!(
                 "{name}.crt, {name}.key and ca.crt are in {}, good until {}\n",
                 out.display(),
@@ -77,6 +83,22 @@ fn answer(action: &CaAction, config_dir: &Path) -> Result<String, String> {
             ))
         }
     }
+}
+
+fn rotate(finish: bool, config_dir: &Path) -> Result<String, RotateError> {
+    if finish {
+        let ours = Authorities::finish(config_dir)?;
+        return Ok(format!(
+            "the new authority, good until {}, is the only one now: what knows or was issued by the old one is shut out\n",
+            ours.not_after()
+        ));
+    }
+    let ours = Authorities::rotate(config_dir)?;
+    Ok(format!(
+        "a new authority, good until {}, stands beside the old one. Give every node what `satellite ca export` prints now, \
+         which is both, and a new certificate where it has one (`satellite ca issue`); then run `satellite ca rotate --finish`\n",
+        ours.not_after()
+    ))
 }
 
 fn write(file: &Path, bytes: &[u8], mode: u32) -> Result<(), String> {

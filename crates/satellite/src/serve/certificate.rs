@@ -15,7 +15,7 @@ use rustls::{RootCertStore, ServerConfig};
 
 use super::accounts::fingerprint;
 use super::addresses;
-use super::local_ca::{LocalCa, Names, SERVER_LIFE};
+use super::local_ca::{Authorities, Names, SERVER_LIFE};
 use crate::config::{CertificateFiles, LanSettings};
 
 /// How often clock, addresses and files are looked at.
@@ -28,6 +28,17 @@ pub(super) struct InUse {
     pub(super) names: Option<Names>,
     /// When it ends.
     pub(super) not_after: Timestamp,
+    /// When the authority ends by which nodes are known.
+    pub(super) authority_not_after: Timestamp,
+    authorities: Fingerprint,
+    files: Option<Fingerprint>,
+}
+
+/// What a certificate may be changed by.
+#[derive(Debug)]
+struct Around {
+    names: Names,
+    authorities: Fingerprint,
     files: Option<Fingerprint>,
 }
 
@@ -35,13 +46,17 @@ type Fingerprint = [Option<(SystemTime, u64, u64)>; 2];
 
 impl InUse {
     /// Whether another one is needed: its end comes near, the clock was put back before its begin, names or files changed.
-    fn is_over(&self, now: Timestamp, names: &Names, files: Option<Fingerprint>) -> bool {
+    fn is_over(&self, now: Timestamp, around: &Around) -> bool {
+        if self.authorities != around.authorities {
+            return true;
+        }
         match &self.names {
             Some(own) => {
                 let left = self.not_after.duration_since(now);
-                own != names || left < SERVER_LIFE / 2 || left > SERVER_LIFE
+                let ends = left < SERVER_LIFE / 2 && self.not_after < self.authority_not_after;
+                *own != around.names || ends || left > SERVER_LIFE
             }
-            None => self.files != files,
+            None => self.files != around.files,
         }
     }
 }
@@ -49,29 +64,41 @@ impl InUse {
 /// Makes the TLS configuration of the moment. Blocks.
 pub(super) fn load(
     settings: &LanSettings,
-    ca: &LocalCa,
+    config_dir: &Path,
     address: std::net::IpAddr,
 ) -> Result<(Arc<ServerConfig>, InUse), String> {
+    // Before they are read: what changes meanwhile is seen at the next look.
+    let seen = authorities(config_dir);
+    let ours = Authorities::open(config_dir).map_err(|error| error.to_string())?;
+    let in_use = |names, not_after, files| InUse {
+        names,
+        not_after,
+        // The first look may have made it.
+        authorities: if seen[0].is_some() { seen } else { authorities(config_dir) },
+        authority_not_after: ours.not_after(),
+        files,
+    };
     let (chain, key, in_use) = match &settings.certificate {
         None => {
             let names = addresses::names(&settings.names, address);
-            let issued = ca.issue_server(&names, Timestamp::now()).map_err(|error| error.to_string())?;
-            let in_use = InUse { names: Some(names), not_after: issued.not_after, files: None };
-            (vec![issued.certificate], issued.key, in_use)
+            let now = Timestamp::now();
+            let issued =
+                ours.of_listener(now).issue_server(&names, now).map_err(|error| error.to_string())?;
+            (vec![issued.certificate], issued.key, in_use(Some(names), issued.not_after, None))
         }
         Some(files) => {
             let seen = fingerprints(files);
             let (chain, key, not_after) = read(files)?;
-            (chain, key, InUse { names: None, not_after, files: Some(seen) })
+            (chain, key, in_use(None, not_after, Some(seen)))
         }
     };
-    Ok((configuration(chain, key, ca)?, in_use))
+    Ok((configuration(chain, key, &ours)?, in_use))
 }
 
 /// Keeps the certificate good, for as long as it is polled.
 pub(super) async fn keep(
     settings: &LanSettings,
-    ca: &Arc<LocalCa>,
+    config_dir: &Path,
     address: std::net::IpAddr,
     tls: &TlsServer,
     mut in_use: InUse,
@@ -80,11 +107,14 @@ pub(super) async fn keep(
     let mut problem = None;
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
-        let (settings, ca, old) = (settings.clone(), Arc::clone(ca), in_use.clone());
+        let (settings, config_dir, old) = (settings.clone(), config_dir.to_owned(), in_use.clone());
         let looked = tokio::task::spawn_blocking(move || {
-            let names = addresses::names(&settings.names, address);
-            let files = settings.certificate.as_ref().map(fingerprints);
-            old.is_over(Timestamp::now(), &names, files).then(|| load(&settings, &ca, address))
+            let around = Around {
+                names: addresses::names(&settings.names, address),
+                authorities: authorities(&config_dir),
+                files: settings.certificate.as_ref().map(fingerprints),
+            };
+            old.is_over(Timestamp::now(), &around).then(|| load(&settings, &config_dir, address))
         });
         match looked.await {
             Ok(None) => continue,
@@ -109,16 +139,19 @@ pub(super) async fn keep(
     }
 }
 
-/// One provider, TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1; a client may show a certificate of the local authority.
+/// One provider, TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1; a client may show a certificate of the local
+/// authority, or of the one that follows it.
 fn configuration(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
-    ca: &LocalCa,
+    ours: &Authorities,
 ) -> Result<Arc<ServerConfig>, String> {
     let text = |error: rustls::Error| error.to_string();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut roots = RootCertStore::empty();
-    roots.add(ca.certificate().clone()).map_err(text)?;
+    for certificate in ours.certificates() {
+        roots.add(certificate.clone()).map_err(text)?;
+    }
     let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
         .allow_unauthenticated()
         .build()
@@ -160,6 +193,10 @@ fn fingerprints(files: &CertificateFiles) -> Fingerprint {
     [fingerprint(&files.certificate), fingerprint(&files.key)]
 }
 
+fn authorities(config_dir: &Path) -> Fingerprint {
+    Authorities::files(config_dir).map(|file| fingerprint(&file))
+}
+
 #[cfg(test)]
 mod tests {
     use jiff::SignedDuration;
@@ -170,17 +207,59 @@ mod tests {
     fn it_is_renewed_long_before_its_end_and_when_something_changed() {
         let now = Timestamp::now();
         let names = Names { names: vec!["a".to_owned()], addresses: Vec::new() };
-        let in_use = InUse { names: Some(names.clone()), not_after: now + SERVER_LIFE, files: None };
+        let stamp = Some((SystemTime::UNIX_EPOCH, 1, 1));
+        let around =
+            |names: &Names, files| Around { names: names.clone(), authorities: [stamp, None], files };
+        let same = around(&names, None);
+        let in_use = InUse {
+            names: Some(names.clone()),
+            not_after: now + SERVER_LIFE,
+            authority_not_after: now + SERVER_LIFE * 100,
+            authorities: [stamp, None],
+            files: None,
+        };
         let day = SignedDuration::from_hours(24);
-        assert!(!in_use.is_over(now, &names, None));
-        assert!(!in_use.is_over(now + day * 3, &names, None));
-        assert!(in_use.is_over(now + day * 4, &names, None));
-        assert!(in_use.is_over(now + day * 400, &names, None), "a clock that was put right");
-        assert!(in_use.is_over(now - day, &names, None), "or back");
-        assert!(in_use.is_over(now, &Names::default(), None));
-        let seen = Some([None, Some((SystemTime::UNIX_EPOCH, 1, 1))]);
-        let own = InUse { names: None, not_after: now, files: seen };
-        assert!(!own.is_over(now, &names, seen), "the site renews its own");
-        assert!(own.is_over(now, &names, Some([None, None])));
+        assert!(!in_use.is_over(now, &same));
+        assert!(!in_use.is_over(now + day * 3, &same));
+        assert!(in_use.is_over(now + day * 4, &same));
+        assert!(in_use.is_over(now + day * 400, &same), "a clock that was put right");
+        assert!(in_use.is_over(now - day, &same), "or back");
+        assert!(in_use.is_over(now, &around(&Names::default(), None)));
+        let rotated = Around { authorities: [stamp, stamp], ..around(&names, None) };
+        assert!(in_use.is_over(now, &rotated), "whom else to let in");
+        let last = InUse { authority_not_after: in_use.not_after, ..in_use.clone() };
+        assert!(!last.is_over(now + day * 6, &same), "as long as the authority, and no longer");
+        let seen = Some([None, stamp]);
+        let own = InUse { names: None, not_after: now, files: seen, ..in_use };
+        assert!(!own.is_over(now, &around(&names, seen)), "the site renews its own");
+        assert!(own.is_over(now, &around(&names, Some([None, None]))));
+    }
+
+    /// A site that runs while its authority is rotated.
+    #[test]
+    fn a_rotation_is_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = LanSettings {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            names: vec!["site.example".to_owned()],
+            certificate: None,
+            accounts_file: None,
+            site_token_file: None,
+        };
+        let loaded = || load(&settings, folder.path(), settings.listen.ip()).unwrap().1;
+        let around = || Around {
+            names: addresses::names(&settings.names, settings.listen.ip()),
+            authorities: authorities(folder.path()),
+            files: None,
+        };
+        let first = loaded();
+        assert!(!first.is_over(Timestamp::now(), &around()), "the authority that was made just now is known");
+        Authorities::rotate(folder.path()).unwrap();
+        assert!(first.is_over(Timestamp::now(), &around()));
+        let second = loaded();
+        assert!(!second.is_over(Timestamp::now(), &around()));
+        Authorities::finish(folder.path()).unwrap();
+        assert!(second.is_over(Timestamp::now(), &around()));
+        assert!(!loaded().is_over(Timestamp::now(), &around()));
     }
 }

@@ -21,7 +21,6 @@ use super::CONNECTIONS;
 use super::access::Lan;
 use super::accounts::{Accounts, fingerprint, is_open_to_others};
 use super::certificate::{self, InUse};
-use super::local_ca::LocalCa;
 use super::pulls::PullLog;
 use crate::config::{LanSettings, LocalNamespaces};
 use crate::status::{LanStatus, StatusBoard};
@@ -113,28 +112,24 @@ async fn run(parts: Parts, stop: CancellationToken) {
 async fn once(parts: &Parts, router: Router, stop: &CancellationToken) -> Result<(), String> {
     let wanted = parts.settings.listen;
     let (settings, config_dir) = (parts.settings.clone(), parts.config_dir.clone());
-    let made = tokio::task::spawn_blocking(move || {
-        let ca = LocalCa::open(&config_dir).map_err(|error| error.to_string())?;
-        let (config, in_use) = certificate::load(&settings, &ca, wanted.ip())?;
-        Ok::<_, String>((Arc::new(ca), config, in_use))
-    });
-    let (ca, config, in_use) = made.await.map_err(|error| error.to_string())??;
+    let made = tokio::task::spawn_blocking(move || certificate::load(&settings, &config_dir, wanted.ip()));
+    let (config, in_use) = made.await.map_err(|error| error.to_string())??;
     let listener =
         TcpListener::bind(wanted).await.map_err(|error| format!("cannot listen on {wanted}: {error}"))?;
     let address = listener.local_addr().unwrap_or(wanted);
     let tls = TlsServer::new(config);
     let limits = Limits { connections: CONNECTIONS, drain: parts.drain, ..Limits::default() };
-    let tell = |in_use: &InUse, problem| show(parts, address, &ca, in_use, problem);
+    let tell = |in_use: &InUse, problem| show(parts, address, in_use, problem);
     tell(&in_use, None);
     tracing::info!(%address, until = %in_use.not_after, "lan listener serves");
     let serving = listen::serve(listener, Some(tls.clone()), router, limits, stop.clone().cancelled_owned());
     tokio::select! {
         ended = serving => ended.map_err(|error| error.to_string()),
-        () = certificate::keep(&parts.settings, &ca, wanted.ip(), &tls, in_use, tell) => Ok(()),
+        () = certificate::keep(&parts.settings, &parts.config_dir, wanted.ip(), &tls, in_use, tell) => Ok(()),
     }
 }
 
-fn show(parts: &Parts, address: SocketAddr, ca: &LocalCa, in_use: &InUse, problem: Option<String>) {
+fn show(parts: &Parts, address: SocketAddr, in_use: &InUse, problem: Option<String>) {
     let names = in_use.names.as_ref().map(|names| {
         names.names.iter().cloned().chain(names.addresses.iter().map(ToString::to_string)).collect()
     });
@@ -143,7 +138,7 @@ fn show(parts: &Parts, address: SocketAddr, ca: &LocalCa, in_use: &InUse, proble
         lan.certificate = if in_use.names.is_some() { "local_ca" } else { "files" }.to_owned();
         lan.names = names.unwrap_or_default();
         lan.expires_at = Some(in_use.not_after);
-        lan.authority_expires_at = Some(ca.not_after());
+        lan.authority_expires_at = Some(in_use.authority_not_after);
         lan.problem = problem;
     });
 }
@@ -217,7 +212,7 @@ impl LanStatus {
         }
         if soon(self.authority_expires_at, 180) {
             found.push(
-                "lan listener: the local authority ends within 180 days; give the nodes another one"
+                "lan listener: the local authority ends within 180 days; run `satellite ca rotate`, and give the nodes what `satellite ca export` prints then"
                     .to_owned(),
             );
         }

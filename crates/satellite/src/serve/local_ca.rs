@@ -22,6 +22,10 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use zeroize::Zeroizing;
 
+mod authorities;
+
+pub use authorities::{Authorities, RotateError};
+
 /// Certificate and key, in the configuration directory.
 pub const FILE: &str = "lan-ca.pem";
 
@@ -119,14 +123,18 @@ impl LocalCa {
     /// # Errors
     /// [`LocalCaError`].
     pub fn open(config_dir: &Path) -> Result<Self, LocalCaError> {
-        let path = config_dir.join(FILE);
+        Self::open_file(config_dir, FILE)
+    }
+
+    fn open_file(config_dir: &Path, name: &str) -> Result<Self, LocalCaError> {
+        let path = config_dir.join(name);
         if let Some(kept) = Self::read(&path)? {
             return Ok(kept);
         }
         let failed = |source| LocalCaError::File { path: path.clone(), source };
         durable::create_dir_all(config_dir).map_err(failed)?;
         let text = Self::generate(Timestamp::now())?;
-        let temporary = config_dir.join(format!(".{FILE}.{:016x}", rand::random::<u64>()));
+        let temporary = config_dir.join(format!(".{name}.{:016x}", rand::random::<u64>()));
         let made = durable::write_file(&temporary, text.as_bytes(), durable::PRIVATE_FILE)
             .and_then(|()| give_to_owner_of(config_dir, &temporary))
             // Unlike a rename it replaces nothing.

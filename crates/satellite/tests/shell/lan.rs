@@ -46,7 +46,9 @@ fn lan(site: &Site) -> SocketAddr {
 /// A machine that knows the authority of this PEM, and perhaps shows a certificate.
 fn machine(ca: &str, shows: Option<(&str, &str)>, address: SocketAddr) -> Client {
     let mut roots = rustls::RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(ca.as_bytes()).unwrap()).unwrap();
+    for certificate in CertificateDer::pem_slice_iter(ca.as_bytes()) {
+        roots.add(certificate.unwrap()).unwrap();
+    }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -278,6 +280,56 @@ fn forty_requests_at_once_are_one_stretched_password() {
     let began = Instant::now();
     assert!(wait(pull()).iter().all(|code| *code == 200));
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    drop(satellite);
+}
+
+#[test]
+fn a_new_authority_takes_over_and_nobody_is_shut_out_before_it_is_said() {
+    let (site, _file) = site();
+    let issued = |name: &str| {
+        let folder = site.folder().join(name);
+        assert_eq!(
+            site.run(&["ca", "issue", "--name", name, "--out", folder.to_str().unwrap()]).code,
+            Some(0)
+        );
+        let read = |end: &str| std::fs::read_to_string(folder.join(end)).unwrap();
+        (read("ca.crt"), read(&format!("{name}.crt")), read(&format!("{name}.key")))
+    };
+    let early = issued("early");
+    let satellite = site.start();
+    let address = lan(&site);
+    let url = format!("https://site.example:{}/v2/", address.port());
+    // On a connection of its own each: what is checked is the handshake.
+    let gets_in = |ca: &str, node: &(String, String, String)| {
+        let client = machine(ca, Some((&node.1, &node.2)), address);
+        wait(async { client.get(&url).send().await.is_ok_and(|answer| answer.status() == 200) })
+    };
+    let follows = |what: &str, there: &dyn Fn() -> bool| {
+        let end = Instant::now() + Duration::from_secs(60);
+        while !there() {
+            assert!(Instant::now() < end, "{what}");
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    };
+    let refused = site.run(&["ca", "rotate", "--finish"]);
+    assert!(refused.code == Some(1) && refused.stderr.contains("ca rotate"), "{refused:?}");
+    let told = site.run(&["ca", "rotate"]);
+    assert!(told.code == Some(0) && told.stdout.contains("ca export"), "{told:?}");
+    let again = site.run(&["ca", "rotate"]);
+    assert!(again.code == Some(1) && again.stderr.contains("--finish"), "{again:?}");
+
+    let both = site.run(&["ca", "export"]).stdout;
+    assert!(both.starts_with(&early.0) && both.len() > early.0.len(), "{both}");
+    let late = issued("late");
+    assert_eq!(late.0, both);
+    follows("the new one's certificates get in", &|| gets_in(&both, &late));
+    assert!(gets_in(&early.0, &early), "who knows the old one alone goes on");
+
+    assert_eq!(site.run(&["ca", "rotate", "--finish"]).code, Some(0));
+    follows("the old one's certificates get in no more", &|| !gets_in(&both, &early));
+    assert!(gets_in(&both, &late), "who was given both goes on");
+    let new = site.run(&["ca", "export"]).stdout;
+    assert!(gets_in(&new, &late) && !both.starts_with(&new) && both.ends_with(&new));
     drop(satellite);
 }
 

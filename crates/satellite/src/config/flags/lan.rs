@@ -52,7 +52,8 @@ pub struct LanFlags {
 /// What to do with the local authority.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum CaAction {
-    /// Print the certificate of this satellite's own authority (PEM), by which other machines know its registry.
+    /// Print the certificate of this satellite's own authority (PEM), by which other machines know its registry; during a
+    /// change (`rotate`) the old one's and the new one's.
     ///
     /// It is made where there is none yet; the satellite need not run. Exit code 0: here it is; 1: it cannot be read or
     /// made.
@@ -60,6 +61,16 @@ pub enum CaAction {
         /// Write it to this file instead.
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
+    },
+    /// Make a new authority beside the old one, before that one ends or where its key got into other hands.
+    ///
+    /// From then on `export` prints both, and certificates of either get in; the registry shows one of the old authority,
+    /// which every node knows, until that ends or the change is finished. A satellite that runs follows within seconds.
+    /// Exit code 0: done; 1: it cannot be.
+    Rotate {
+        /// Every node has both: the old authority goes, and what knows nothing else is shut out.
+        #[arg(long)]
+        finish: bool,
     },
     /// Make a certificate by which the registry knows a node, for what cannot log in to a mirror (Docker).
     ///
