@@ -82,8 +82,13 @@ pub enum ApplyError {
     #[error("{0}")]
     Io(#[from] io::Error),
     /// The state cannot be used.
-    #[error("the record of what was written cannot be used ({0}); changing these files needs root")]
+    #[error("the record of what was written cannot be used: {}", in_words(.0))]
     State(#[source] io::Error),
+    /// Another program is at it.
+    #[error(
+        "another program changes the container runtimes' files at this moment, a satellite that runs or another `satellite mirrors`; nothing was changed, try again in a moment"
+    )]
+    Busy,
     /// A person has decided otherwise.
     #[error(
         "mirrors were configured by hand on this machine; they stay until `satellite mirrors remove` is run there"
@@ -94,6 +99,13 @@ pub enum ApplyError {
         "{0} keeps the mirrors of this machine; two would undo each other's, so take them from one of the two"
     )]
     Kept(&'static str),
+}
+
+fn in_words(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => format!("{error}; changing these files needs root"),
+        _ => error.to_string(),
+    }
 }
 
 /// Where a runtime stands after a run.
@@ -157,7 +169,10 @@ impl Report {
 /// # Errors
 /// Where nothing could be looked at or written at all. What fails for one runtime is in the report, and others go on.
 pub fn apply(machine: &Machine<'_>, wanted: &Wanted) -> Result<Report, ApplyError> {
-    let _alone = machine.folder.lock().map_err(ApplyError::State)?;
+    let _alone = machine.folder.lock().map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => ApplyError::Busy,
+        _ => ApplyError::State(error),
+    })?;
     let mut shell = Shell::open(machine.host, machine.folder, machine.commands).map_err(ApplyError::State)?;
     if wanted.owner != Owner::Hand
         && let Some(other) = shell.state().owner.filter(|owner| *owner != wanted.owner)

@@ -117,12 +117,21 @@ impl Host {
     }
 
     /// Replaces or makes a file in one step. One that is there keeps its mode and owner. Answers the folders that had to
-    /// be made, outermost first.
+    /// be made, outermost first; where it fails, none of them stays.
     pub fn write(&self, path: &str, text: &str, mode: u32) -> io::Result<Vec<String>> {
+        let mut made = Vec::new();
+        let written =
+            self.make_parents(path, &mut made).and_then(|()| self.write_in_folder(path, text, mode));
+        if written.is_err() {
+            made.iter().rev().for_each(|folder| self.remove_if_empty(folder));
+        }
+        written.map(|()| made).map_err(|error| self.named(path, error))
+    }
+
+    fn write_in_folder(&self, path: &str, text: &str, mode: u32) -> io::Result<()> {
         let target = self.resolved(path)?;
-        let made = self.make_parents(path)?;
         let beside = target.parent().unwrap_or(&self.root).to_owned();
-        put(&target, &beside, text, mode).map(|()| made)
+        put(&target, &beside, text, mode)
     }
 
     /// The same for a folder of which a program reads every file whatever its name: until it is whole the file is in
@@ -134,16 +143,37 @@ impl Host {
         text: &str,
         mode: u32,
     ) -> io::Result<Vec<String>> {
+        let mut made = Vec::new();
+        let made_parents = self.make_parents(path, &mut made);
+        made_parents.map_err(|error| self.named(path, error))?;
         let target = self.resolved(path)?;
-        let made = self.make_parents(path)?;
         match self.resolved(staging).and_then(|staging| put(&target, &staging, text, mode)) {
             Ok(()) => Ok(made),
             Err(_) => self.write(path, text, mode).map(|_| made),
         }
     }
 
-    fn make_parents(&self, path: &str) -> io::Result<Vec<String>> {
-        let mut made = Vec::new();
+    /// The folders that a write of this file would have to make.
+    pub(crate) fn missing_folders(&self, path: &str) -> Vec<String> {
+        let parents = Path::new(path).ancestors().skip(1).filter_map(Path::to_str);
+        let parents = parents.filter(|folder| !matches!(*folder, "" | "/"));
+        parents.take_while(|folder| !self.has(folder)).map(str::to_owned).collect()
+    }
+
+    /// An error with the file that it is about.
+    fn named(&self, path: &str, error: io::Error) -> io::Error {
+        let why = match error.kind() {
+            io::ErrorKind::ResourceBusy => {
+                "it is mounted by itself, so that it cannot be replaced: mount the folder that it is in"
+                    .to_owned()
+            }
+            _ => error.to_string(),
+        };
+        let place = if self.is_here() { PathBuf::from(path) } else { self.path(path) };
+        io::Error::new(error.kind(), format!("{}: {why}", place.display()))
+    }
+
+    fn make_parents(&self, path: &str, made: &mut Vec<String>) -> io::Result<()> {
         let parents: Vec<&Path> = Path::new(path).ancestors().skip(1).collect();
         for parent in parents.into_iter().rev() {
             let Some(name) = parent.to_str().filter(|name| !name.is_empty()) else { continue };
@@ -163,22 +193,30 @@ impl Host {
                 Err(e) => return Err(e),
             }
         }
-        Ok(made)
+        Ok(())
     }
 
     /// A file to hold a lock on, made where there is none.
     pub(crate) fn open_to_lock(&self, path: &str) -> io::Result<File> {
-        self.make_parents(path)?;
+        self.make_parents(path, &mut Vec::new())?;
         OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(self.resolved(path)?)
     }
 
     /// Removes a file; that there is none is no error.
     pub fn remove(&self, path: &str) -> io::Result<()> {
-        let target = self.resolved(path)?;
-        match fs::remove_file(&target) {
+        let removed = self.resolved(path).and_then(|target| match fs::remove_file(&target) {
             Ok(()) => sync_parent(&target),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(()),
             Err(e) => Err(e),
+        });
+        removed.map_err(|error| self.named(path, error))
+    }
+
+    /// Removes what a write of a file left that was killed.
+    pub(crate) fn remove_unfinished(&self, path: &str) {
+        let Ok(target) = self.resolved(path) else { return };
+        if let Some(beside) = target.parent() {
+            drop(fs::remove_file(temporary(&target, beside)));
         }
     }
 
@@ -196,8 +234,7 @@ fn put(target: &Path, staging: &Path, text: &str, mode: u32) -> io::Result<()> {
         Err(e) => return Err(e),
     };
     let mode = there.as_ref().map_or(mode, |there| there.permissions().mode() & 0o7777);
-    let name = target.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = staging.join(format!(".{name}.{}.tmp", std::process::id()));
+    let temporary = temporary(target, staging);
     let written = (|| {
         drop(fs::remove_file(&temporary));
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
@@ -216,6 +253,13 @@ fn put(target: &Path, staging: &Path, text: &str, mode: u32) -> io::Result<()> {
         drop(fs::remove_file(&temporary));
     }
     written
+}
+
+/// Where a file's new text is until it takes the file's place. Each file has one writer at a time, so that one name will
+/// do, and what was left by a kill is found again.
+fn temporary(target: &Path, staging: &Path) -> PathBuf {
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
+    staging.join(format!(".{name}.satellite.tmp"))
 }
 
 fn sync_parent(path: &Path) -> io::Result<()> {
@@ -244,5 +288,23 @@ mod tests {
         host.remove_if_empty("/etc/a");
         host.remove_if_empty("/etc");
         assert!(!host.has("/etc/a") && host.path("/etc").is_dir(), "the folder that holds something stays");
+    }
+
+    #[test]
+    fn what_fails_leaves_nothing_and_names_its_file() {
+        let root = tempfile::tempdir().unwrap();
+        let host = Host::new(root.path());
+        // A folder in the place of a file cannot be replaced by one.
+        fs::DirBuilder::new().recursive(true).create(host.path("/etc/a/b.conf")).unwrap();
+        let error = host.write("/etc/a/b.conf", "1", 0o644).unwrap_err().to_string();
+        assert!(error.contains("/etc/a/b.conf: "), "{error}");
+        assert_eq!(host.list("/etc/a"), ["b.conf"]);
+        let long = format!("/etc/new/{}", "x".repeat(250));
+        host.write(&long, "1", 0o644).unwrap_err();
+        assert!(!host.has("/etc/new"), "no folder stays without its file");
+        host.write("/etc/c", "1", 0o644).unwrap();
+        host.write("/etc/.c.satellite.tmp", "half", 0o644).unwrap();
+        host.remove_unfinished("/etc/c");
+        assert_eq!(host.list("/etc"), ["a", "c"]);
     }
 }

@@ -96,12 +96,13 @@ pub fn plan(
             continue;
         };
         let part = match runtime {
-            Runtime::Containerd => containerd_files(found, registries, endpoint, legacy, shell)?,
-            Runtime::Docker => docker_files(found, endpoint),
-            Runtime::Podman | Runtime::Crio => containers_files(*runtime, registries, endpoint, shell)?,
-            Runtime::K3s | Runtime::Rke2 => rancher_files(*runtime, registries, endpoint),
+            Runtime::Containerd => containerd_files(found, registries, endpoint, legacy, shell),
+            Runtime::Docker => Ok(docker_files(found, endpoint)),
+            Runtime::Podman | Runtime::Crio => containers_files(*runtime, registries, endpoint, shell),
+            Runtime::K3s | Runtime::Rke2 => Ok(rancher_files(*runtime, registries, endpoint)),
         };
-        match part {
+        // What cannot be read of one runtime keeps no other from its mirrors.
+        match part.unwrap_or_else(|error| Err(error.to_string())) {
             Ok(files) => {
                 files.into_iter().for_each(|(path, edit, group)| plan.add(path, edit, group, *runtime))
             }
@@ -123,7 +124,7 @@ impl Plan {
     }
 
     fn add(&mut self, path: String, edit: FileEdit, group: Group, runtime: Runtime) {
-        let mode = if edit.secrets().is_empty() { 0o644 } else { 0o600 };
+        let mode = if edit.is_private() { 0o600 } else { 0o644 };
         let file = self.files.entry(path).or_insert_with(|| PlannedFile {
             edit: edit.clone(),
             group,
@@ -197,9 +198,10 @@ fn containerd_files(
     let mut seeds: BTreeMap<String, String> = BTreeMap::new();
     for registry in registries {
         // Only while there is no hosts.toml do the certificates beside it count.
-        if shell.base(&format!("{folder}/{registry}/hosts.toml"))?.is_none()
-            && let Some(text) = folder_of_registry(shell, folder, registry)?
-        {
+        if shell.base(&format!("{folder}/{registry}/hosts.toml"))?.is_some() {
+            continue;
+        }
+        if let Some(text) = folder_of_registry(shell, folder, registry)? {
             seeds.insert(registry.clone(), text);
         }
     }
@@ -210,6 +212,30 @@ fn containerd_files(
             {
                 seeds.insert(registry, text);
             }
+        }
+    }
+    // What holds for every registry without a folder of its own holds no more for one that gets one.
+    let every = format!("{folder}/{}/hosts.toml", hosts::EVERY);
+    let moved = |registry: &str| applied.moved.iter().find(|moved| moved.registry == registry);
+    let mut default = shell.base(&every)?;
+    if let Some(moved) = moved(hosts::EVERY) {
+        match hosts::adopt(default.as_deref(), moved) {
+            Ok(edit) => default = Some(edit.text),
+            Err(refusal) => return Ok(Err(format!("{every}: {refusal}"))),
+        }
+    }
+    if let Some(text) = default {
+        for registry in registries {
+            let own = seeds.contains_key(registry) || moved(registry).is_some();
+            if own || shell.base(&format!("{folder}/{registry}/hosts.toml"))?.is_some() {
+                continue;
+            }
+            if hosts::has_relative_paths(&text) {
+                return Ok(Err(format!(
+                    "{every}: it names certificates by paths that hold beside it only, and {registry} has to say the same in a file of its own; write them from the root"
+                )));
+            }
+            seeds.insert(registry.clone(), text.clone());
         }
     }
     let mut names: Vec<&String> = registries.iter().collect();

@@ -98,7 +98,16 @@ impl<'a> Shell<'a> {
 
     /// What a file holds without our part of it.
     pub fn base(&self, path: &str) -> io::Result<Option<String>> {
-        self.read(path).map(|(_, base, _)| base)
+        let read = self.read(path).map(|(_, base, _)| base);
+        read.map_err(|error| {
+            let text = error.to_string();
+            // An edit that cannot be taken back names its file by itself.
+            if text.starts_with(path) {
+                error
+            } else {
+                io::Error::new(error.kind(), format!("{path}: {text}"))
+            }
+        })
     }
 
     /// What `containerd config dump` makes of a configuration with its imports; an error in words.
@@ -250,7 +259,7 @@ impl<'a> Shell<'a> {
         let mut failure = None;
         for step in &steps {
             if let Err(e) = self.write(step) {
-                failure = Some(format!("{}: {e}", step.path));
+                failure = Some(e.to_string());
                 break;
             }
             done += 1;
@@ -291,7 +300,10 @@ impl<'a> Shell<'a> {
                 self.folder.back_up(base)?;
             }
             let old = self.state.files.insert(step.path.clone(), record.clone());
-            if old.as_ref() != Some(record) {
+            // Before they are made: after a kill between the two they go with the rest of ours.
+            let known = self.state.folders.len();
+            self.state.folders.extend(self.host.missing_folders(&step.path));
+            if old.as_ref() != Some(record) || self.state.folders.len() != known {
                 self.folder.save(&self.state)?;
             }
         }
@@ -301,23 +313,21 @@ impl<'a> Shell<'a> {
                     if step.base.is_none() && step.mode & 0o077 == 0 && self.is_open(&step.path) {
                         self.host.remove(&step.path)?;
                     }
-                    let made = self.host.write(&step.path, text, step.mode)?;
-                    if !made.is_empty() {
-                        self.state.folders.extend(made);
-                        self.folder.save(&self.state)?;
-                    }
+                    self.host.write(&step.path, text, step.mode)?;
                 }
                 None => self.host.remove(&step.path)?,
             }
         }
         if step.record.is_none() && self.state.files.remove(&step.path).is_some() {
+            self.host.remove_unfinished(&step.path);
             self.folder.save(&self.state)?;
         }
         Ok(())
     }
 
     fn roll_back(&self, step: &Step) -> io::Result<()> {
-        if step.target == step.current {
+        // One that could not be written is as it was, and perhaps cannot be written now either.
+        if step.target == step.current || self.host.read(&step.path).is_ok_and(|now| now == step.current) {
             return Ok(());
         }
         match &step.current {

@@ -135,15 +135,13 @@ impl StateFolder {
         Self { files: Host::new(folder) }
     }
 
-    /// Keeps every other program that changes these files out, for as long as the answer lives.
+    /// Keeps every other program that changes these files out, for as long as the answer lives. Where another one does
+    /// that at this moment, the error is [`io::ErrorKind::WouldBlock`].
     pub fn lock(&self) -> io::Result<File> {
         let file = self.files.open_to_lock("/lock")?;
         match file.try_lock() {
             Ok(()) => Ok(file),
-            Err(TryLockError::WouldBlock) => Err(io::Error::new(
-                io::ErrorKind::WouldBlock,
-                "another program is changing them at this moment",
-            )),
+            Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
             Err(TryLockError::Error(error)) => Err(error),
         }
     }
@@ -151,13 +149,21 @@ impl StateFolder {
     /// Reads it; nothing was changed by us where there is none. One that is damaged or newer is an error: guessing could
     /// lose what an operator had.
     pub fn load(&self) -> io::Result<State> {
-        let Some(text) = self.files.read("/state.json")? else { return Ok(State::default()) };
-        let state: State = serde_json::from_str(&text).map_err(io::Error::other)?;
+        let place = self.files.path("/state.json");
+        let place = place.display();
+        let text = self.files.read("/state.json");
+        let text = text.map_err(|error| io::Error::new(error.kind(), format!("{place}: {error}")))?;
+        let Some(text) = text else { return Ok(State::default()) };
+        let state: State = serde_json::from_str(&text).map_err(|error| {
+            io::Error::other(format!(
+                "{place} is damaged ({error}); what was in the files before is in `backups` beside it: put that back by hand, then move the folder away"
+            ))
+        })?;
         if state.version == VERSION {
             Ok(state)
         } else {
             Err(io::Error::other(format!(
-                "state.json has version {}, this program knows {VERSION}",
+                "{place} has version {}, and this program knows {VERSION}: use the program that wrote it, or a newer one",
                 state.version
             )))
         }

@@ -47,6 +47,8 @@ pub struct RuntimeStatus {
 pub enum Condition {
     /// As we wrote it.
     Written,
+    /// As it was before us: a run ended between its record and the file.
+    Before,
     /// Edited since; what of ours is left in it is not known without a look.
     Edited,
     /// Gone.
@@ -94,6 +96,7 @@ pub fn status(machine: &Machine<'_>) -> Result<Status, ApplyError> {
     for (path, record) in &state.files {
         let condition = match machine.host.read(path) {
             Ok(Some(text)) if digest(&text) == record.written => Condition::Written,
+            Ok(Some(text)) if Some(digest(&text)) == record.before => Condition::Before,
             Ok(Some(_)) => Condition::Edited,
             Ok(None) => Condition::Missing,
             Err(_) => Condition::Unreadable,

@@ -302,8 +302,75 @@ fn two_at_once_do_not_mix() {
     let world = World::new();
     let _other = world.folder.lock().unwrap();
     let refused = world.apply_as(Owner::Hand, command(), &BOTH);
-    assert!(matches!(refused, Err(ApplyError::State(_))), "{refused:?}");
+    assert!(matches!(refused, Err(ApplyError::Busy)), "{refused:?}");
     assert!(!world.has_ours());
+}
+
+#[test]
+fn what_cannot_be_written_is_told_with_its_file_and_holds_up_nobody_else() {
+    let world = World::new();
+    // As a read-only file system would, this keeps the new text from its place.
+    let in_the_way = "/etc/containerd/.config.toml.satellite.tmp/x";
+    world.host.write(in_the_way, "", 0o644).unwrap();
+    let report = world.apply(&BOTH);
+    let containerd = &report.runtimes[&Runtime::Containerd];
+    assert_eq!(containerd.state, Standing::RolledBack);
+    assert!(containerd.message.as_ref().unwrap().contains(CONFIG), "{containerd:?}");
+    assert_eq!(report.runtimes[&Runtime::Docker].state, Standing::InForce);
+    assert_eq!(world.host.read(CONFIG).unwrap().as_deref(), Some(OLD));
+    assert!(!world.host.has("/etc/containerd/certs.d"));
+    assert!(world.status().runtimes[&Runtime::Containerd].files.is_empty(), "no record of what is not there");
+    world.host.remove(in_the_way).unwrap();
+    world.host.remove_if_empty("/etc/containerd/.config.toml.satellite.tmp");
+    assert!(world.apply(&BOTH).is_done());
+}
+
+#[test]
+fn what_cannot_be_read_is_told_with_its_file_and_holds_up_nobody_else() {
+    let world = World::new();
+    std::io::Write::write_all(
+        &mut std::fs::File::create(world.host.path(CONFIG)).unwrap(),
+        b"version = 2\n# caf\xe9\n",
+    )
+    .unwrap();
+    let report = world.apply(&BOTH);
+    let containerd = &report.runtimes[&Runtime::Containerd];
+    assert_eq!(containerd.state, Standing::Refused);
+    assert_eq!(containerd.message.as_deref(), Some("/etc/containerd/config.toml: the file is no UTF-8"));
+    assert_eq!(report.runtimes[&Runtime::Docker].state, Standing::InForce);
+}
+
+#[test]
+fn a_run_that_was_killed_is_completed_or_taken_back() {
+    for again in [&BOTH[..], &[]] {
+        let world = World::new();
+        assert!(world.apply(&BOTH).is_done());
+        // The record was there, and then the power was not.
+        let hosts = "/etc/containerd/certs.d/quay.io/hosts.toml";
+        world.host.write(CONFIG, OLD, 0o644).unwrap();
+        world.host.remove(hosts).unwrap();
+        world.host.write("/etc/containerd/certs.d/quay.io/.hosts.toml.satellite.tmp", "ha", 0o600).unwrap();
+        let files = &world.status().runtimes[&Runtime::Containerd].files;
+        assert_eq!((files[CONFIG], files[hosts]), (Condition::Before, Condition::Missing));
+        assert!(world.apply(again).is_done());
+        if !again.is_empty() {
+            assert!(world.has_ours() && world.status().is_well());
+            assert!(world.apply(&[]).is_done());
+        }
+        assert_eq!(world.host.read(CONFIG).unwrap().as_deref(), Some(OLD));
+        assert_eq!(world.host.list("/etc/containerd"), ["config.toml"], "nothing is left over");
+    }
+}
+
+#[test]
+fn a_record_that_is_damaged_is_told_with_what_to_do() {
+    let world = World::new();
+    world.apply(&BOTH);
+    let state = Host::new(world.root.path().join("state"));
+    state.write("/state.json", "{\"version\": 1, \"fi", 0o600).unwrap();
+    let told = world.apply_as(Owner::Hand, command(), &[]).unwrap_err().to_string();
+    assert!(told.contains("state/state.json is damaged") && told.contains("backups"), "{told}");
+    assert!(world.has_ours(), "nothing is guessed");
 }
 
 /// A Docker Engine with its mirror, and what its file was before.

@@ -10,6 +10,9 @@ use crate::edit::{Edit, Refusal, in_style_of, insert, line_break_before, line_st
 use crate::secret::Hidden;
 use crate::toml_text::{data, parse, quoted, sections, whole_end, with_comments_above, without};
 
+/// The folder of what holds for every registry without one of its own.
+pub const EVERY: &str = "_default";
+
 /// A mirror of one registry.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MirrorHost {
@@ -119,7 +122,7 @@ fn server_of(registry: &str) -> Option<String> {
     match registry {
         "docker.io" => Some("https://registry-1.docker.io".to_owned()),
         // containerd itself knows how to speak to what is on loopback, and which registry a default stands for.
-        "_default" => None,
+        EVERY => None,
         _ if host == "localhost" || host.starts_with("127.") => None,
         _ => Some(format!("https://{registry}")),
     }
@@ -161,6 +164,21 @@ fn hosts(root: &Table) -> Result<Option<&Table>, Refusal> {
 pub fn names(text: &str, url: &str) -> Result<bool, Refusal> {
     let document = parse(text)?;
     Ok(hosts(document.as_table())?.is_some_and(|hosts| hosts.contains_key(url)))
+}
+
+/// Whether it names certificates or keys by paths that hold beside it only.
+pub fn has_relative_paths(text: &str) -> bool {
+    fn relative(value: &Value) -> bool {
+        match value {
+            Value::String(path) => !path.is_empty() && !path.starts_with('/'),
+            Value::Array(all) => all.iter().any(relative),
+            _ => false,
+        }
+    }
+    let Ok(document) = parse(text) else { return false };
+    let root = data(document.as_table());
+    let of_hosts = root["host"].as_object().into_iter().flat_map(|hosts| hosts.values());
+    std::iter::once(&root).chain(of_hosts).any(|table| relative(&table["ca"]) || relative(&table["client"]))
 }
 
 /// Puts mirrors before all hosts of a file, in their order. One that the file names already stays as it is.

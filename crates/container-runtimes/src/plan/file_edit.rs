@@ -117,6 +117,12 @@ impl FileEdit {
         }
     }
 
+    /// Whether a file with it is for root alone: it holds credentials, or headers that an operator had elsewhere.
+    pub(crate) fn is_private(&self) -> bool {
+        let copied = matches!(self, Self::Hosts { seed: Some(seed), .. } if seed.contains("header"));
+        copied || !self.secrets().is_empty()
+    }
+
     /// The registries that it names mirrors of.
     pub(crate) fn registries(&self) -> Vec<&str> {
         match self {

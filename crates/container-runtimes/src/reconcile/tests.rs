@@ -253,6 +253,43 @@ fn what_folders_say_of_registries_goes_on_counting() {
 }
 
 #[test]
+fn what_holds_for_every_registry_goes_on_holding_for_one_that_gets_a_file() {
+    let every = "# the site's\n[host.\"https://cache.example\"]\n  [host.\"https://cache.example\".header]\n    X-Key = [\"k\"]\n";
+    let config = "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".registry]\nconfig_path = \"/etc/containerd/certs.d\"\n";
+    let world = World::new(&[
+        ("/etc/containerd/config.toml", config),
+        ("/etc/containerd/certs.d/_default/hosts.toml", every),
+        ("/etc/containerd/certs.d/ghcr.io/hosts.toml", "server = \"https://ghcr.io\"\n"),
+    ]);
+    let before = world.files();
+    world.run(&["containerd:quay.io,ghcr.io"], None);
+    let after = world.files();
+    let quay = &after["etc/containerd/certs.d/quay.io/hosts.toml"];
+    let (ours, theirs) = (quay.find(OURS).unwrap(), quay.find("cache.example").unwrap());
+    assert!(ours < theirs, "{quay}");
+    assert_eq!(
+        world.host.mode("/etc/containerd/certs.d/quay.io/hosts.toml"),
+        Some(0o600),
+        "headers are secrets"
+    );
+    assert!(!after["etc/containerd/certs.d/ghcr.io/hosts.toml"].contains("cache.example"), "it had its own");
+    world.run(&[], None);
+    assert_eq!(world.files(), before);
+
+    let legacy = "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".registry.mirrors.\"*\"]\nendpoint = [\"https://cache.example\"]\n";
+    let world = World::new(&[("/etc/containerd/config.toml", legacy)]);
+    let before = world.files();
+    world.run(&["containerd:quay.io"], None);
+    let after = world.files();
+    for registry in ["quay.io", "_default"] {
+        let text = &after[&format!("etc/containerd/certs.d/{registry}/hosts.toml")];
+        assert!(text.contains("cache.example"), "{registry}: {text}");
+    }
+    world.run(&[], None);
+    assert_eq!(world.files(), before);
+}
+
+#[test]
 fn credentials_stay_with_root() {
     let path = "/etc/containerd/certs.d/quay.io/hosts.toml";
     for (there, expected) in [(None, true), (Some(0o600), true), (Some(0o644), false)] {

@@ -96,7 +96,14 @@ fn answer(action: &MirrorsAction) -> Result<(String, u8), MirrorsError> {
         MirrorsAction::Apply { wish, restarts, place, output } => {
             let wanted = by_hand(wish, place, !restarts.no_restart)?;
             let report = apply(&machine(place, restarts).machine(), &wanted)?;
-            let text = if output.json { text::json(&report) } else { render_report(&report) };
+            let nothing = report.runtimes.is_empty();
+            let text = match output.json {
+                true => text::json(&report),
+                false if nothing => {
+                    "no container runtime that can be configured is installed here\n".to_owned()
+                }
+                false => render_report(&report),
+            };
             Ok((text, u8::from(!report.is_done())))
         }
         MirrorsAction::Remove { restarts, place, output } => {
@@ -275,6 +282,7 @@ fn render_status(status: &Status) -> String {
         for (path, condition) in &there.files {
             let word = match condition {
                 Condition::Written => "as written",
+                Condition::Before => "as it was before: a change of it was broken off, apply or remove again",
                 Condition::Edited => "edited since",
                 Condition::Missing => "gone",
                 Condition::Unreadable => "cannot be read",

@@ -108,7 +108,9 @@ fn run(flags: &AgentFlags) -> Result<Report, String> {
     match apply(&machine.machine(), &wanted) {
         Ok(report) => Ok(report),
         // Nothing of ours is asked for, and what is there is somebody else's.
-        Err(ApplyError::ByHand | ApplyError::Kept(_) | ApplyError::State(_)) if nothing => {
+        Err(ApplyError::Busy | ApplyError::ByHand | ApplyError::Kept(_) | ApplyError::State(_))
+            if nothing =>
+        {
             Ok(Report::default())
         }
         Err(error) => Err(error.to_string()),

@@ -135,7 +135,7 @@ pub struct Restarts {
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Place {
     /// Where the machine's root is mounted, as seen from here: /host in a container.
-    #[arg(long, value_name = "DIR", default_value = "/")]
+    #[arg(long, value_name = "DIR", default_value = "/", value_parser = folder)]
     pub host_root: PathBuf,
 }
 
@@ -145,6 +145,12 @@ fn own_endpoint(text: &str) -> Result<String, String> {
         return Err("must be http:// on loopback: it is a listener of this machine's satellite".to_owned());
     }
     Ok(endpoint.url().to_owned())
+}
+
+/// Where nothing is, nothing would be found and everything be well.
+fn folder(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    if path.is_dir() { Ok(path) } else { Err("there is no such folder".to_owned()) }
 }
 
 pub(super) fn endpoint(text: &str) -> Result<String, String> {
