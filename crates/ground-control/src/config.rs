@@ -105,6 +105,8 @@ pub struct Config {
     pub secret_key_file: Option<PathBuf>,
     /// The first administrator's password.
     pub admin_password: Option<SecretString>,
+    /// The file that holds it, otherwise.
+    pub admin_password_file: Option<PathBuf>,
     /// Life of a login.
     pub session_duration: Duration,
     /// Length of a lockout after failed logins.
@@ -269,6 +271,12 @@ impl Config {
         {
             return Err(ConfigError::of("ADMIN_PASSWORD", rule));
         }
+        if flags.admin_password.is_some() && flags.admin_password_file.is_some() {
+            return Err(ConfigError::of(
+                "ADMIN_PASSWORD",
+                "set beside ADMIN_PASSWORD_FILE; leave one of them unset",
+            ));
+        }
         Ok(Self {
             command: action::check(flags.command, &flags.words, flags.action)?,
             registry,
@@ -286,6 +294,7 @@ impl Config {
             database,
             secret_key_file: flags.secret_key_file,
             admin_password: flags.admin_password,
+            admin_password_file: flags.admin_password_file,
             session_duration: flags.session_duration.unwrap_or(Duration::from_secs(24 * 3600)),
             lockout_duration: flags.lockout_duration.unwrap_or(Duration::from_secs(5 * 60)),
             api_rate_limit: flags.api_rate_limit.unwrap_or(500),

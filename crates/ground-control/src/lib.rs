@@ -16,6 +16,7 @@ pub mod config;
 pub mod desired;
 pub mod domain;
 pub mod follow;
+pub mod health;
 pub mod identity;
 pub mod log;
 pub mod metrics;

@@ -33,8 +33,11 @@ fn main() -> ExitCode {
         Err(error) => return refuse(&error),
     };
     let (log, spans) = start_log(&config);
-    for warning in hardening.iter().chain(&config.warnings) {
-        tracing::warn!("{warning}");
+    // A question that is put every few seconds repeats none of them.
+    if config.command != Command::Health {
+        for warning in hardening.iter().chain(&config.warnings) {
+            tracing::warn!("{warning}");
+        }
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
                 code
             }
             Command::Republish => republish(&config).await,
+            Command::Health => health(&config).await,
             Command::Backup { to, passphrase } => {
                 let progress = interruptible();
                 finish(
@@ -159,6 +163,21 @@ async fn republish(config: &Config) -> ExitCode {
         }
         Err(error) => {
             tracing::error!("{error}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// For whoever watches a container, in which there is no other program that could ask.
+#[expect(clippy::print_stdout, reason = "the answer of a question on the command line")]
+async fn health(config: &Config) -> ExitCode {
+    match ground_control::health::ask(config).await {
+        Ok(()) => {
+            println!("ready");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            println!("{error}");
             ExitCode::from(FAILED)
         }
     }

@@ -28,7 +28,7 @@ use crate::api::{self, AppState, Hooks, Listener, RequestLimits};
 use crate::audit::{self, Refusals, Statuses};
 use crate::auth::{People, PeopleSettings, RegistryTokens, Robots, Seal};
 use crate::backup::DataFolder;
-use crate::central::{RegistryKind, SiteGate};
+use crate::central::{PasswordFile, RegistryKind, SiteGate};
 use crate::config::{Config, IdentitySource, RegistryConfig};
 use crate::desired::Hub;
 use crate::domain::secret::HashKey;
@@ -39,7 +39,7 @@ use crate::metrics::Metrics;
 use crate::oidc::Oidc;
 use crate::publish::Gate;
 use crate::registry::{Accounts, Policy, token_router};
-use crate::store::HeartbeatRecorder;
+use crate::store::{HeartbeatRecorder, Store};
 use crate::tls;
 
 pub(crate) use error::chain;
@@ -80,6 +80,17 @@ pub struct Running {
     tasks: TaskTracker,
     /// Keeps a restore away while this runs.
     _folder: DataFolder,
+}
+
+/// The password that the first administrator is to have. A file that held it is nobody's need once there are accounts.
+async fn first_password(config: &Config, store: &dyn Store) -> Result<Option<SecretString>, StartError> {
+    let Some(path) = &config.admin_password_file else { return Ok(config.admin_password.clone()) };
+    if store.has_users().await? {
+        return Ok(None);
+    }
+    let password = PasswordFile::new("ADMIN_PASSWORD_FILE", path).now().await?;
+    config.passwords.check(&password).map_err(StartError::FirstPassword)?;
+    Ok(Some(password))
 }
 
 /// The sockets, bound before anything else tells their addresses.
@@ -127,8 +138,8 @@ pub async fn start_with(config: &Config, log: LogControl) -> Result<Running, Sta
             passwords: config.passwords,
         },
     ));
-    let generated_password =
-        people.bootstrap(config.admin_password.as_ref()).await.map_err(StartError::Bootstrap)?;
+    let first = first_password(config, store.as_ref()).await?;
+    let generated_password = people.bootstrap(first.as_ref()).await.map_err(StartError::Bootstrap)?;
     let now = jiff::Timestamp::now();
     store.ensure_default_config(now).await?;
 

@@ -12,6 +12,8 @@ pub enum Command {
     Serve,
     /// Write every state document to the registry again from the database, then exit.
     Republish,
+    /// Ask the running server whether requests may be sent to it.
+    Health,
     /// Make a backup.
     Backup {
         /// The file to make.
@@ -49,6 +51,7 @@ pub(super) fn check(verb: Verb, words: &[String], flags: ActionFlags) -> Result<
     match (verb, words.as_slice()) {
         (Verb::Serve, []) => only(&[], "serve").map(|()| Command::Serve),
         (Verb::Republish, []) => only(&[], "republish").map(|()| Command::Republish),
+        (Verb::Health, []) => only(&[], "health").map(|()| Command::Health),
         (Verb::Backup, []) => {
             only(&["--to", "--key-passphrase-file"], "backup")?;
             match flags.to {

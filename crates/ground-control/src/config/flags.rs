@@ -34,6 +34,8 @@ pub(crate) enum Verb {
     Backup,
     /// Put back what a backup (`--from`) holds; the server must not run.
     Restore,
+    /// Ask the running server, at ADMIN_LISTEN, whether requests may be sent to it: exit code 0, or 1 and why not.
+    Health,
 }
 
 /// What belongs to one command alone: no setting of the server, and so without a variable.
@@ -173,6 +175,10 @@ pub(crate) struct Flags {
     /// change has no effect. Generated and printed once if unset.
     #[arg(long, help_heading = "People", value_parser = value::secret)]
     pub(crate) admin_password: Option<SecretString>,
+
+    /// File with that password, in the place of ADMIN_PASSWORD; read while the database has no user, and not needed afterwards.
+    #[arg(long, help_heading = "People")]
+    pub(crate) admin_password_file: Option<PathBuf>,
 
     /// How long a login lasts. Default: 24h.
     #[arg(long, help_heading = "People", value_parser = value::duration)]

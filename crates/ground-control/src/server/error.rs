@@ -50,7 +50,7 @@ pub enum StartError {
         /// When its lease ends, if it does not take it again.
         until: jiff::Timestamp,
     },
-    /// A password of the registry's accounts cannot be had.
+    /// A file that is to hold a password does not.
     #[error(transparent)]
     Password(#[from] PasswordFileError),
     /// Who is given the pull account would have the other one, too.
@@ -79,6 +79,9 @@ pub enum StartError {
     /// There is no client of the collector.
     #[error("AUDIT_OTEL_ENDPOINT: {0}")]
     Collector(#[source] reqwest::Error),
+    /// The first administrator's password is none.
+    #[error("ADMIN_PASSWORD_FILE: {0}")]
+    FirstPassword(String),
     /// The first administrator cannot be made.
     #[error("cannot make the first administrator: {0}")]
     Bootstrap(#[source] LoginError),

@@ -143,6 +143,34 @@ async fn without_a_password_one_is_made_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_password_may_stand_in_a_file_that_nobody_needs_afterwards() {
+    crate::support::provider();
+    let (dir, secrets) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let file = secrets.path().join("password");
+    let named = [("ADMIN_PASSWORD", ""), ("ADMIN_PASSWORD_FILE", file.to_str().unwrap())];
+    let refused = async || {
+        ground_control::server::start(&config(&dir, &named)).await.err().expect("refused").to_string()
+    };
+    let none = refused().await;
+    assert!(none.starts_with("ADMIN_PASSWORD_FILE: cannot read"), "{none}");
+    testbed::files::write(&file, "tiny\n").unwrap();
+    let weak = refused().await;
+    assert!(weak.starts_with("ADMIN_PASSWORD_FILE: the password needs"), "{weak}");
+    assert!(!weak.contains("tiny"), "{weak}");
+
+    testbed::files::write(&file, format!("{ADMIN_PASSWORD}\n")).unwrap();
+    let running = ground_control::server::start(&config(&dir, &named)).await.unwrap();
+    assert!(running.generated_password.is_none());
+    let server = Server { running, dir, client: reqwest::Client::new(), admin: String::new() };
+    server.login("admin", ADMIN_PASSWORD).await;
+    let dir = server.stop().await;
+    drop(secrets);
+    let running = ground_control::server::start(&config(&dir, &named)).await.unwrap();
+    assert!(running.generated_password.is_none());
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_burst_of_requests_with_one_password_is_served_whole() {
     let server = Server::start().await;
     server.person("adam", "admin").await;

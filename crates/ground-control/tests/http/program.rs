@@ -193,3 +193,37 @@ fn republish_writes_all_documents_and_ends() {
     assert_eq!(code, Some(1));
     assert!(text.contains("PUBLIC_REGISTRY_URL"), "{text}");
 }
+
+#[test]
+fn whether_it_is_ready_is_asked_by_a_second_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let ask = |admin: &str| {
+        let output = program(dir.path()).arg("health").env("ADMIN_LISTEN", admin).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (code, said) = ask("off");
+    assert!(code == Some(1) && said.starts_with("ADMIN_LISTEN: off"), "{said}");
+    assert!(!dir.path().join("data").try_exists().unwrap(), "a question touches nothing");
+
+    let mut command = program(dir.path());
+    command.env("ADMIN_PASSWORD", ADMIN_PASSWORD).env("ADMIN_LISTEN", "127.0.0.1:0");
+    let mut server = Program::start(command);
+    let (listening, _) = server.until("listening");
+    let address = listening["admin"].as_str().unwrap();
+    // It listens a moment before it looked for what is to be published.
+    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    loop {
+        match ask(address) {
+            (Some(0), said) => break assert_eq!(said, "ready\n"),
+            (code, said) => {
+                assert!(code == Some(1) && said.contains("not ready"), "{said}");
+                assert!(std::time::Instant::now() < deadline, "{said}");
+            }
+        }
+    }
+    server.signal(rustix::process::Signal::TERM);
+    server.until("stopped");
+    assert_eq!(server.child.wait().unwrap().code(), Some(0));
+    let (code, said) = ask(address);
+    assert!(code == Some(1) && said.contains("no answer"), "{said}");
+}

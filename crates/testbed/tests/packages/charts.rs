@@ -17,6 +17,17 @@ use crate::settings;
 
 /// What the clusters that are rendered for say they are.
 const KUBERNETES: &str = "1.30.0";
+/// What a chart of ours is made of.
+const NAMESPACED: [&str; 8] = [
+    "DaemonSet",
+    "Deployment",
+    "NetworkPolicy",
+    "PersistentVolumeClaim",
+    "PodDisruptionBudget",
+    "Service",
+    "ServiceAccount",
+    "StatefulSet",
+];
 /// What stands for secrets in the environment.
 const DATABASE: &str = "postgres://u:p@127.0.0.1:1/ground_control?sslmode=disable";
 
@@ -73,20 +84,76 @@ fn names<'a>(container: &'a Value, pointer: &str) -> BTreeSet<&'a str> {
     list(container, pointer).iter().map(|entry| text(entry, "/name")).collect()
 }
 
+/// What the level `restricted` of the Pod Security Standards does not admit in a pod without folders of the node.
+fn beyond_restricted(pod: &Value) -> Vec<&'static str> {
+    let mut beyond = Vec::new();
+    let mut want = |met: bool, what| {
+        if !met {
+            beyond.push(what);
+        }
+    };
+    for host in ["hostNetwork", "hostPID", "hostIPC"] {
+        want(pod[host] != true, "the node's namespaces");
+    }
+    want(pod["securityContext"]["runAsNonRoot"] == true, "runAsNonRoot");
+    want(pod["securityContext"]["runAsUser"] != 0, "runAsUser");
+    want(pod["securityContext"]["seccompProfile"]["type"] == "RuntimeDefault", "seccompProfile");
+    let kinds = [
+        "configMap",
+        "csi",
+        "downwardAPI",
+        "emptyDir",
+        "ephemeral",
+        "persistentVolumeClaim",
+        "projected",
+        "secret",
+    ];
+    for volume in list(pod, "/volumes") {
+        want(kinds.iter().any(|kind| !volume[kind].is_null()), "a kind of volume");
+    }
+    for container in containers(pod) {
+        let context = &container["securityContext"];
+        want(context["allowPrivilegeEscalation"] == false, "allowPrivilegeEscalation");
+        want(context["privileged"] != true, "privileged");
+        want(context["runAsUser"] != 0 && context["runAsNonRoot"] != false, "runAsUser");
+        want(context["capabilities"]["drop"] == serde_json::json!(["ALL"]), "capabilities");
+        want(context["capabilities"]["add"].is_null(), "capabilities");
+        want(list(container, "/ports").iter().all(|port| port["hostPort"].is_null()), "hostPort");
+    }
+    beyond
+}
+
 /// What one object must have to be accepted by a cluster and by the programs, as far as it can be told without one.
 async fn judge(program: &str, place: &str, object: &Value, all: &[Value]) {
     let kind = text(object, "/kind");
-    // A secret would be in the release's record, in clear.
-    assert_ne!(kind, "Secret", "{place}");
+    // A secret would be in the release's record, in clear. Objects of a whole cluster would be two releases'.
+    assert!(NAMESPACED.contains(&kind), "{place}: {kind}");
+    assert!(
+        text(object, "/metadata/name").starts_with("r-"),
+        "{place}: {kind} is not named after its release"
+    );
+    assert!(object["metadata"]["namespace"].is_null(), "{place}: {kind} is not where its release is");
+    if kind == "PersistentVolumeClaim" {
+        assert_eq!(object["metadata"]["annotations"]["helm.sh/resource-policy"], "keep", "{place}");
+    }
+    if kind == "ServiceAccount" {
+        assert_eq!(object["automountServiceAccountToken"], false, "{place}");
+    }
     let Some(pod) = object.pointer("/spec/template/spec") else { return };
     let labels = &object["spec"]["template"]["metadata"]["labels"];
     for (name, value) in object["spec"]["selector"]["matchLabels"].as_object().unwrap() {
         assert_eq!(labels[name], *value, "{place}: {kind} does not select its own pods");
+        // No upgrade can change it.
+        assert!(!["app.kubernetes.io/version", "helm.sh/chart"].contains(&name.as_str()), "{place}: {name}");
     }
+    // Nor these, and a volume is to grow.
+    assert!(object["spec"]["volumeClaimTemplates"].is_null(), "{place}: {kind}");
     assert_eq!(pod["automountServiceAccountToken"], false, "{place}: {kind}");
-    let mut volumes = names(pod, "/volumes");
-    let claims = list(object, "/spec/volumeClaimTemplates");
-    volumes.extend(claims.iter().map(|claim| text(claim, "/metadata/name")));
+    let volumes = names(pod, "/volumes");
+    // A folder of the node is beyond what a restricted namespace admits.
+    if list(pod, "/volumes").iter().all(|volume| volume["hostPath"].is_null()) {
+        assert_eq!(beyond_restricted(pod), [""; 0], "{place}: {kind}");
+    }
     let known = settings::known(program).await;
     for container in containers(pod) {
         let name = text(container, "/name");
@@ -239,9 +306,12 @@ async fn the_chart_of_ground_control_is_taken_by_helm_and_by_the_program() {
 async fn the_chart_of_the_satellite_is_taken_by_helm_and_by_the_program() {
     judge_chart("satellite").await;
     let single = template("satellite", &[&ci("satellite", "single-values.yaml")]).await.unwrap();
-    assert_eq!(kinds(&single), ["Service", "ServiceAccount", "StatefulSet"]);
+    assert_eq!(kinds(&single), ["PersistentVolumeClaim", "Service", "ServiceAccount", "StatefulSet"]);
     let site = template("satellite", &[&ci("satellite", "site-values.yaml")]).await.unwrap();
-    assert_eq!(kinds(&site), ["DaemonSet", "Service", "ServiceAccount", "StatefulSet"]);
+    assert_eq!(
+        kinds(&site),
+        ["DaemonSet", "PersistentVolumeClaim", "Service", "ServiceAccount", "StatefulSet"]
+    );
 }
 
 #[tokio::test]
@@ -249,11 +319,12 @@ async fn what_the_programs_would_refuse_is_refused_before() {
     let single = ci("ground-control", "single-values.yaml");
     let harbor = ci("ground-control", "harbor-values.yaml");
     let edge = ci("satellite", "single-values.yaml");
-    let refused: [(&str, &[&str], &str); 13] = [
+    let refused: [(&str, &[&str], &str); 14] = [
         ("ground-control", &[], "publicUrl"),
         ("ground-control", &["--set", "publicUrl=https://gc.example.com"], "tls.existingSecret"),
         ("ground-control", &[&single, "--set", "replicas=2"], "postgres"),
         ("ground-control", &[&harbor, "--set", "registry.backend=builtin"], "built-in registry"),
+        ("ground-control", &[&harbor, "--set", "persistence.enabled=true"], "one volume"),
         ("ground-control", &[&harbor, "--set", "secretKey.existingSecret="], "secretKey"),
         ("ground-control", &[&harbor, "--set", "webPublicUrl="], "webPublicUrl"),
         ("ground-control", &[&harbor, "--set", "tls.existingSecret=,unsecure=true"], "tls.existingSecret"),
@@ -295,13 +366,48 @@ async fn the_compose_file_names_our_images_and_settings_that_they_take() {
             settings.keys().map(String::as_str),
             &settings::known(program).await,
         );
-        settings.entry("ADMIN_PASSWORD".into()).and_modify(|password| *password = "Correct-Horse-7".into());
         // Those of the image, beneath.
         let state = if program == "satellite" { "CONFIG_DIR" } else { "DATA_DIR" };
         settings.insert(state.into(), format!("/var/lib/{program}"));
         settings.insert("JSON_LOGGING".into(), "true".into());
         is_taken(&copy, program, "compose.yaml", &settings).await;
         let volume = format!("{program}:/var/lib/{program}");
-        assert!(service["volumes"].as_array().unwrap().iter().any(|mount| *mount == volume.as_str()));
+        assert!(list(service, "/volumes").iter().any(|mount| *mount == volume.as_str()));
+        judge_secrets(program, service, &compose);
+        judge_health(program, service).await;
     }
+}
+
+/// What is secret is a file of its own, which `docker inspect` and the engine's records do not show.
+fn judge_secrets(program: &str, service: &Value, compose: &Value) {
+    let mut named = BTreeSet::new();
+    for (variable, value) in service["environment"].as_object().unwrap() {
+        let value = value.as_str().unwrap();
+        assert!(
+            !value.contains('$'),
+            "{program}: {variable} comes from the environment of whoever starts it"
+        );
+        named.extend(value.strip_prefix("/run/secrets/"));
+    }
+    let mounted: BTreeSet<&str> =
+        list(service, "/secrets").iter().map(|secret| secret.as_str().unwrap()).collect();
+    assert!(!mounted.is_empty());
+    assert_eq!(named, mounted, "{program}");
+    for secret in mounted {
+        assert!(compose["secrets"][secret]["file"].is_string(), "{program}: {secret} is in no file");
+    }
+}
+
+/// Whoever watches the container runs the one program that is in it, with a command that it knows, and gives it the time
+/// that it takes to stop.
+async fn judge_health(program: &str, service: &Value) {
+    let words: Vec<&str> =
+        list(service, "/healthcheck/test").iter().map(|word| word.as_str().unwrap()).collect();
+    let path = format!("/usr/bin/{program}");
+    assert_eq!(words[..2], ["CMD", path.as_str()]);
+    let mut help = Command::new(testbed::binaries::find(program, None).unwrap());
+    help.args(&words[2..]).arg("--help").env_clear();
+    assert!(command::run(help).await.is_ok(), "{program} does not know {words:?}");
+    let grace = text(service, "/stop_grace_period").trim_end_matches('s').parse::<u32>().unwrap();
+    assert!(grace > 30, "{program}: its own time for a stop is 30 s, Docker's {grace}");
 }

@@ -58,6 +58,7 @@ true
 {{- if gt (int $v.replicas) 1 -}}
 {{- if ne $v.database.type "postgres" -}}{{- fail "replicas: more than one needs database.type postgres" -}}{{- end -}}
 {{- if eq $v.registry.backend "builtin" -}}{{- fail "replicas: the built-in registry lies on one server's disk; more than one needs registry.backend harbor or oci" -}}{{- end -}}
+{{- if include "ground-control.persistent" . -}}{{- fail "replicas: one volume is one server's; leave persistence.enabled unset, for with PostgreSQL and a registry outside nothing is kept in it" -}}{{- end -}}
 {{- end -}}
 {{- if and (eq $v.registry.backend "harbor") (not (and $v.registry.harbor.url $v.registry.harbor.existingSecret)) -}}
 {{- fail "registry.harbor: url and existingSecret are needed" -}}
