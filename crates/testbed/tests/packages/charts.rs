@@ -319,7 +319,7 @@ async fn what_the_programs_would_refuse_is_refused_before() {
     let single = ci("ground-control", "single-values.yaml");
     let harbor = ci("ground-control", "harbor-values.yaml");
     let edge = ci("satellite", "single-values.yaml");
-    let refused: [(&str, &[&str], &str); 14] = [
+    let refused: [(&str, &[&str], &str); 15] = [
         ("ground-control", &[], "publicUrl"),
         ("ground-control", &["--set", "publicUrl=https://gc.example.com"], "tls.existingSecret"),
         ("ground-control", &[&single, "--set", "replicas=2"], "postgres"),
@@ -334,6 +334,7 @@ async fn what_the_programs_would_refuse_is_refused_before() {
         ("satellite", &["--set", "identity.existingSecret=x"], "groundControlUrl"),
         ("satellite", &[&edge, "--set", "mode=site"], "site.tokenSecret"),
         ("satellite", &[&edge, "--set", "mode=cluster"], "mode"),
+        ("satellite", &[&edge, "--set", "service.type=ClusterIP,service.nodePort=30443"], "service.nodePort"),
     ];
     for (chart, arguments, word) in refused {
         let error = template(chart, arguments).await.unwrap_err();

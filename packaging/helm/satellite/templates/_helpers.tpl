@@ -53,6 +53,9 @@ https://{{ include "satellite.fullname" . }}.{{ .Release.Namespace }}.svc:{{ .Va
 {{- if and (ne $v.identity.type "none") (not $v.groundControlUrl) -}}
 {{- fail "groundControlUrl: say where Ground Control is, or identity.type none" -}}
 {{- end -}}
+{{- if and $v.service.nodePort (eq $v.service.type "ClusterIP") -}}
+{{- fail "service.nodePort: service.type ClusterIP has none" -}}
+{{- end -}}
 {{- if eq $v.mode "site" -}}
 {{- if not $v.site.tokenSecret -}}{{- fail "site.tokenSecret: name the Secret with the token that agents show" -}}{{- end -}}
 {{- if not (include "satellite.siteCa" .) -}}{{- fail "site.caSecret: name the Secret with ca.crt, by which agents know the Satellite (satellite ca export)" -}}{{- end -}}
