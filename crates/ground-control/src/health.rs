@@ -1,16 +1,22 @@
 //! The running server's readiness, asked from a second process of the same settings: what watches containers has nothing else
 //! that it could run in an image of one program.
 
+use std::error::Error;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use serde_json::Value;
+use bytes::Bytes;
+use http::{Request, StatusCode, header};
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
 
 use crate::config::Config;
-use crate::server::chain;
 
 /// How long the answer may take: longer than the server gives its database, shorter than who asks is used to wait.
 const PATIENCE: Duration = Duration::from_secs(8);
+/// The most bytes of an answer.
+const LARGEST: usize = 64 * 1024;
 
 /// Why no requests should be sent to the server.
 #[derive(Debug, thiserror::Error)]
@@ -19,16 +25,16 @@ pub enum HealthError {
     #[error("ADMIN_LISTEN: off, and health is asked there")]
     Off,
     /// No answer.
-    #[error("ADMIN_LISTEN: no answer at {address}: {}", chain(.source))]
+    #[error("ADMIN_LISTEN: no answer at {address}: {cause}")]
     Silent {
         /// Where it was asked.
         address: SocketAddr,
         /// What went wrong.
-        source: reqwest::Error,
+        cause: String,
     },
-    /// The server says so itself.
+    /// The server says so itself, in its own words.
     #[error("{0}")]
-    NotReady(Value),
+    NotReady(String),
 }
 
 /// Asks the operators' listener of the server that runs with these settings, on this machine.
@@ -37,12 +43,24 @@ pub enum HealthError {
 /// [`HealthError`], unless it is ready.
 pub async fn ask(config: &Config) -> Result<(), HealthError> {
     let address = reachable(config.admin.as_ref().ok_or(HealthError::Off)?.listen);
-    let silent = |source| HealthError::Silent { address, source };
-    let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().map_err(silent)?;
-    let answer = client.get(format!("http://{address}/ready")).send().await.map_err(silent)?;
-    let is_ready = answer.status().is_success();
-    let said = answer.json().await.map_err(silent)?;
-    if is_ready { Ok(()) } else { Err(HealthError::NotReady(said)) }
+    let silent = |cause: String| HealthError::Silent { address, cause };
+    let answer = tokio::time::timeout(PATIENCE, answer(address)).await;
+    let answer = answer.map_err(|_| silent(format!("none within {} s", PATIENCE.as_secs())))?;
+    match answer.map_err(|error| silent(error.to_string()))? {
+        (StatusCode::OK, _) => Ok(()),
+        (_, said) => Err(HealthError::NotReady(String::from_utf8_lossy(&said).trim_end().to_owned())),
+    }
+}
+
+/// One plain request, by which no certificates are looked for: an image of one program has none.
+async fn answer(address: SocketAddr) -> Result<(StatusCode, Bytes), Box<dyn Error + Send + Sync>> {
+    let stream = TcpStream::connect(address).await?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    let request =
+        Request::get("/ready").header(header::HOST, address.to_string()).body(Empty::<Bytes>::new())?;
+    let (head, body) = sender.send_request(request).await?.into_parts();
+    Ok((head.status, Limited::new(body, LARGEST).collect().await?.to_bytes()))
 }
 
 /// Where a listener of every address is found.

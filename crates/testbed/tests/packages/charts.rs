@@ -55,8 +55,12 @@ async fn helm(arguments: &[&str]) -> Result<String, String> {
 
 /// The objects of a release.
 async fn template(name: &str, arguments: &[&str]) -> Result<Vec<Value>, String> {
-    let folder = chart(name).display().to_string();
-    let mut all = vec!["template", "r", &folder, "--namespace", "n", "--kube-version", KUBERNETES];
+    rendered(&chart(name).display().to_string(), arguments).await
+}
+
+/// The same of a chart in this folder or file.
+async fn rendered(chart: &str, arguments: &[&str]) -> Result<Vec<Value>, String> {
+    let mut all = vec!["template", "r", chart, "--namespace", "n", "--kube-version", KUBERNETES];
     all.extend(arguments);
     let text = helm(&all).await?;
     let documents = text.split("\n---\n").filter(|part| part.lines().any(is_content));
@@ -312,6 +316,31 @@ async fn the_chart_of_the_satellite_is_taken_by_helm_and_by_the_program() {
         kinds(&site),
         ["DaemonSet", "PersistentVolumeClaim", "Service", "ServiceAccount", "StatefulSet"]
     );
+}
+
+#[tokio::test]
+async fn a_build_between_versions_has_labels_that_a_cluster_takes() {
+    for (name, values) in [("ground-control", "single-values.yaml"), ("satellite", "site-values.yaml")] {
+        let folder = files::scratch("chart").unwrap();
+        let (source, target) = (chart(name).display().to_string(), folder.path().display().to_string());
+        let version = "1.2.3+build.7";
+        helm(&["package", &source, "--version", version, "--app-version", version, "--destination", &target])
+            .await
+            .unwrap();
+        let packed = folder.path().join(format!("{name}-{version}.tgz")).display().to_string();
+        let objects = rendered(&packed, &[&ci(name, values)]).await.unwrap();
+        assert!(objects.len() > 3);
+        for object in &objects {
+            let pod = &object["spec"]["template"]["metadata"]["labels"];
+            for (label, value) in
+                [&object["metadata"]["labels"], pod].iter().filter_map(|l| l.as_object()).flatten()
+            {
+                let value = value.as_str().unwrap();
+                let taken = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+                assert!(value.len() <= 63 && value.chars().all(taken), "{label}: {value}");
+            }
+        }
+    }
 }
 
 #[tokio::test]
