@@ -277,7 +277,8 @@ fn judge(report: &mut Report, plan: &Plan, outcome: &Outcome, had: &[Runtime], s
         for runtime in planned.or(ours).into_iter().flatten() {
             let first = report.runtimes.get(runtime).is_none_or(|there| there.message.is_none());
             if first {
-                report.say(*runtime, state, format!("{path}: {why}"));
+                let named = why.contains(path.as_str());
+                report.say(*runtime, state, if named { why.clone() } else { format!("{path}: {why}") });
             }
         }
     }
