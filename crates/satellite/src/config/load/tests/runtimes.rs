@@ -60,12 +60,13 @@ fn mirrors_by_hand_need_none_of_the_satellite_s_settings() {
     );
     assert!(!restarts.no_restart && !output.json);
     assert!(matches!(action(&["mirrors", "status", "--json"]), MirrorsAction::Status { .. }));
-    assert!(matches!(action(&["mirrors", "remove", "--host-root=/host"]), MirrorsAction::Remove { .. }));
+    assert!(matches!(action(&["mirrors", "remove", "--host-root=/usr"]), MirrorsAction::Remove { .. }));
     for wrong in [
         &["mirrors", "apply"][..],
         &["mirrors", "diff", "--mirrors=x:y.z", "--endpoint=ftp://h"],
         &["mirrors", "apply", "--mirrors=docker:true", "--username=u"],
         &["mirrors", "forget"],
+        &["mirrors", "status", "--host-root=/no/such/folder"],
     ] {
         assert!(matches!(case.parse(wrong), Err(ConfigError::Usage(_))), "{wrong:?}");
     }
