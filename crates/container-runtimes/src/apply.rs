@@ -71,8 +71,8 @@ pub struct Wanted {
     pub legacy: Legacy,
     /// Whose word it is.
     pub owner: Owner,
-    /// Whether runtimes are reloaded and restarted where that is due.
-    pub restart: bool,
+    /// The most that is done to runtimes where it is due; what goes beyond is told.
+    pub up_to: Means,
 }
 
 /// Why there was no run.
@@ -316,7 +316,7 @@ fn settle(
             needed(report, runtime, pending.means, &words);
             continue;
         }
-        if !wanted.restart {
+        if pending.means > wanted.up_to {
             needed(report, runtime, pending.means, "it is left to a person");
             continue;
         }

@@ -16,6 +16,7 @@ use container_runtimes::cri::{Cri, CriSocket};
 use container_runtimes::docker::engine::{Engine, EngineSocket};
 use container_runtimes::host::Host;
 use container_runtimes::plan::Endpoint;
+use container_runtimes::reload::Means;
 use container_runtimes::service::Manager;
 use container_runtimes::state::{Owner, StateFolder};
 use container_runtimes::{Runtime, parse_mirrors};
@@ -157,7 +158,7 @@ impl World {
             endpoint: Some(Endpoint::new("http://127.0.0.1:8585").unwrap()),
             legacy: Legacy::Move,
             owner: Owner::Hand,
-            restart: true,
+            up_to: Means::Restart,
         };
         apply(&self.machine(), &wanted).unwrap()
     }

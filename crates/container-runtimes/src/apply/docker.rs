@@ -66,7 +66,7 @@ pub(super) fn leave(
     let Some((found, process)) = found.and_then(|found| Some((found, found.process.as_ref()?))) else {
         return Ok(left);
     };
-    if !wanted.restart {
+    if wanted.up_to < Means::Reload {
         return Ok(left);
     }
     // What cannot be seen is not waited for: a file that is back too early would be read without the key.

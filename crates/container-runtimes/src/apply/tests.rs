@@ -90,7 +90,7 @@ impl World {
             endpoint: Some(Endpoint::new("http://127.0.0.1:8585").unwrap()),
             legacy: Legacy::Move,
             owner,
-            restart: true,
+            up_to: Means::Restart,
         }
     }
 
@@ -198,12 +198,25 @@ fn a_restart_that_nobody_here_can_do_is_told_until_it_happened() {
     assert!(world.status().is_well(), "another run of it read the files at its start");
     assert!(without().is_done());
 
-    let later = Wanted { restart: false, ..World::wanted(&[], Owner::Hand) };
+    let later = Wanted { up_to: Means::Reload, ..World::wanted(&[], Owner::Hand) };
     let report = apply(&world.machine(command()), &later).unwrap();
     assert_eq!(state(&report, Runtime::Containerd), Standing::RestartNeeded);
     assert!(world.done().is_empty());
     assert!(world.apply(&[]).is_done());
     assert_eq!(world.done(), ["restart containerd"], "made up for");
+}
+
+#[test]
+fn a_reload_is_done_where_a_restart_is_not() {
+    let world = World::new();
+    let up_to = |up_to| {
+        let wanted = Wanted { up_to, ..World::wanted(&["docker:true"], Owner::Hand) };
+        apply(&world.machine(command()), &wanted).unwrap()
+    };
+    assert_eq!(state(&up_to(Means::Nothing), Runtime::Docker), Standing::RestartNeeded);
+    assert!(world.done().is_empty());
+    assert_eq!(state(&up_to(Means::Reload), Runtime::Docker), Standing::InForce);
+    assert_eq!(world.done(), ["reload docker"]);
 }
 
 #[test]

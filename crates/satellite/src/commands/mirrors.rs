@@ -94,7 +94,7 @@ pub fn only_mirrors(site: &Site) -> ExitCode {
 fn answer(action: &MirrorsAction) -> Result<(String, u8), MirrorsError> {
     match action {
         MirrorsAction::Apply { wish, restarts, place, output } => {
-            let wanted = by_hand(wish, place, !restarts.no_restart)?;
+            let wanted = by_hand(wish, place, up_to(restarts))?;
             let report = apply(&machine(place, restarts).machine(), &wanted)?;
             let nothing = report.runtimes.is_empty();
             let text = match output.json {
@@ -112,7 +112,7 @@ fn answer(action: &MirrorsAction) -> Result<(String, u8), MirrorsError> {
                 endpoint: None,
                 legacy: Legacy::Move,
                 owner: Owner::Hand,
-                restart: !restarts.no_restart,
+                up_to: up_to(restarts),
             };
             let report = apply(&machine(place, restarts).machine(), &wanted)?;
             let text = if output.json { text::json(&report) } else { render_report(&report) };
@@ -124,7 +124,7 @@ fn answer(action: &MirrorsAction) -> Result<(String, u8), MirrorsError> {
             Ok((text, u8::from(!status.is_well())))
         }
         MirrorsAction::Diff { wish, place, output } => {
-            let wanted = by_hand(wish, place, false)?;
+            let wanted = by_hand(wish, place, Means::Nothing)?;
             let machine = LocalMachine::new(&place.host_root, None);
             let Differences { files, refused } = difference(&machine.machine(), &wanted)?;
             let stuck = !refused.is_empty()
@@ -140,8 +140,12 @@ fn machine(place: &Place, restarts: &Restarts) -> LocalMachine {
     LocalMachine::new(&place.host_root, restarts.restart_command.as_deref())
 }
 
-fn by_hand(wish: &Wish, place: &Place, restart: bool) -> Result<Wanted, MirrorsError> {
-    wanted(wish, Owner::Hand, is_node(&place.host_root), None, restart)
+fn up_to(restarts: &Restarts) -> Means {
+    if restarts.no_restart { Means::Nothing } else { Means::Restart }
+}
+
+fn by_hand(wish: &Wish, place: &Place, up_to: Means) -> Result<Wanted, MirrorsError> {
+    wanted(wish, Owner::Hand, is_node(&place.host_root), None, up_to)
 }
 
 /// What is asked for, with its files read. `of_a_cluster` and `own_address` decide about peers of which nothing is said.
@@ -150,7 +154,7 @@ pub(crate) fn wanted(
     owner: Owner,
     of_a_cluster: bool,
     own_address: Option<IpAddr>,
-    restart: bool,
+    up_to: Means,
 ) -> Result<Wanted, MirrorsError> {
     let requests = parse_mirrors(&wish.mirrors)?;
     let mut endpoint = Endpoint::new(&wish.endpoint)?;
@@ -182,7 +186,7 @@ pub(crate) fn wanted(
         endpoint: Some(endpoint.check()?),
         legacy: if wish.keep_legacy { Legacy::Refuse } else { Legacy::Move },
         owner,
-        restart,
+        up_to,
     })
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use container_runtimes::apply::{ApplyError, Report, Standing, Wanted, apply};
 use container_runtimes::containerd::config::Legacy;
 use container_runtimes::plan::Endpoint;
+use container_runtimes::reload::Means;
 use container_runtimes::state::Owner;
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -166,7 +167,8 @@ pub(crate) fn run(
         Some(endpoint)
     };
     let machine = LocalMachine::new(&runtimes.host_root, runtimes.restart_command.as_deref());
-    let wanted = Wanted { requests, endpoint, legacy: Legacy::Move, owner: Owner::Satellite, restart: true };
+    let wanted =
+        Wanted { requests, endpoint, legacy: Legacy::Move, owner: Owner::Satellite, up_to: Means::Restart };
     match apply(&machine.machine(), &wanted) {
         Ok(report) => Ok(report),
         // Nothing of ours is asked for, and what is there is somebody else's.

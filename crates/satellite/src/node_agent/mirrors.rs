@@ -1,11 +1,12 @@
 //! The mirrors of this node's runtimes: peer, then satellite, then upstream. The agent puts them where its flags say, looks at
 //! them again each interval, and restarts nothing: what only a restart brings into force is told, and does not keep the agent
-//! from its other work.
+//! from its other work. A reload ends no container, and is done.
 
 use std::time::{Duration, Instant};
 
 use container_runtimes::apply::{ApplyError, Report, Standing, Wanted, apply};
 use container_runtimes::containerd::config::Legacy;
+use container_runtimes::reload::Means;
 use container_runtimes::state::Owner;
 
 use crate::commands;
@@ -98,13 +99,13 @@ fn run(flags: &AgentFlags) -> Result<Report, String> {
             endpoint: None,
             legacy: Legacy::Move,
             owner: Owner::NodeAgent,
-            restart: false,
+            up_to: Means::Reload,
         }
     } else {
-        let wanted = commands::wanted(&wish, Owner::NodeAgent, true, flags.node_address, false);
+        let wanted = commands::wanted(&wish, Owner::NodeAgent, true, flags.node_address, Means::Reload);
         wanted.map_err(|error| error.to_string())?
     };
-    let machine = LocalMachine::new(&flags.host_root, None);
+    let machine = LocalMachine::new(&flags.host_root, flags.restart_command.as_deref());
     match apply(&machine.machine(), &wanted) {
         Ok(report) => Ok(report),
         // Nothing of ours is asked for, and what is there is somebody else's.
@@ -202,7 +203,7 @@ mod tests {
             endpoint: None,
             legacy: Legacy::Move,
             owner: Owner::Satellite,
-            restart: false,
+            up_to: Means::Nothing,
         };
         let refused = apply(&LocalMachine::new(root, None).machine(), &wanted).unwrap_err().to_string();
         assert!(refused.contains("node agent"), "{refused}");

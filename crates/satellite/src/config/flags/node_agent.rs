@@ -43,13 +43,13 @@ pub struct AgentFlags {
     /// Where the machine's root is mounted, as seen from here: /host in a container.
     #[arg(long, value_name = "DIR", default_value = "/")]
     pub host_root: PathBuf,
-    /// Shell command that has CRI-O read its pinned images again where neither systemd nor OpenRC does: $1 is crio, $2 is
-    /// reload.
+    /// Shell command that has a runtime read its configuration again where neither systemd nor OpenRC does: $1 is crio or
+    /// docker, $2 is reload.
     #[arg(long, value_name = "COMMAND")]
     pub restart_command: Option<String>,
     /// Runtimes of this node and the registries to mirror in them, as containerd:docker.io,quay.io (repeatable; in the
     /// variable between semicolons): the agent keeps their mirrors, and with them the satellite, in their configuration. It
-    /// restarts none. Without it what it wrote goes, and anything else is left alone.
+    /// restarts none, and reloads where that suffices. Without it what it wrote goes, and anything else is left alone.
     #[arg(long, value_name = "RUNTIME:HOSTS", value_parser = mirrors_value, help_heading = "Mirrors")]
     pub mirrors: Vec<String>,
     /// The satellite's registry as this node's runtimes reach it [default: the site]
