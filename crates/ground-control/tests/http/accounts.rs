@@ -148,9 +148,8 @@ async fn the_first_password_may_stand_in_a_file_that_nobody_needs_afterwards() {
     let (dir, secrets) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let file = secrets.path().join("password");
     let named = [("ADMIN_PASSWORD", ""), ("ADMIN_PASSWORD_FILE", file.to_str().unwrap())];
-    let refused = async || {
-        ground_control::server::start(&config(&dir, &named)).await.err().expect("refused").to_string()
-    };
+    let refused =
+        async || ground_control::server::start(&config(&dir, &named)).await.expect_err("refused").to_string();
     let none = refused().await;
     assert!(none.starts_with("ADMIN_PASSWORD_FILE: cannot read"), "{none}");
     testbed::files::write(&file, "tiny\n").unwrap();
