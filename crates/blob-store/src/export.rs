@@ -11,6 +11,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use oci::Digest;
 use redb::ReadableTable;
@@ -240,7 +241,7 @@ pub fn is_open(root: &Path) -> Result<bool, StoreError> {
     if fs::symlink_metadata(layout.lock()).is_err() {
         return Ok(false);
     }
-    match lock(&layout) {
+    match lock(&layout, Duration::ZERO) {
         Ok(_) => Ok(false),
         Err(StoreError::Locked { .. }) => Ok(true),
         Err(error) => Err(error),

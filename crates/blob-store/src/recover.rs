@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use redb::{ReadTransaction, ReadableTable};
 
@@ -18,6 +19,10 @@ use crate::record::{Batch, ManifestRow, Record};
 const CHUNK: usize = 10_000;
 /// Records in one frame of a snapshot.
 const SNAPSHOT_FRAME: usize = 500;
+/// How long the lock is waited for at an opening: of a process that ends, or was killed, it may be the last that goes.
+pub(crate) const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+/// How often it is tried meanwhile.
+const LOCK_LOOK: Duration = Duration::from_millis(20);
 /// After so many openings that did not end, the index is taken to be the cause.
 const MAX_OPENINGS: u8 = 2;
 
@@ -311,14 +316,21 @@ impl Frames<'_> {
     }
 }
 
-/// Takes the store's lock; it is held as long as the file is open.
-pub(crate) fn lock(layout: &Layout) -> Result<fs::File, StoreError> {
+/// Takes the store's lock, once whoever holds it has let go of it, for which he has `patience`. It is held as long as the
+/// file is open.
+pub(crate) fn lock(layout: &Layout, patience: Duration) -> Result<fs::File, StoreError> {
     let path = layout.lock();
     let file = DurableFile::open_or_create(&path, durable::PRIVATE_FILE).map_err(at("open", &path))?;
     let file = file.file().try_clone().map_err(at("open", &path))?;
-    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(StoreError::Locked { path: layout.root.clone() }),
-        Err(e) => Err(at("lock", &path)(e.into())),
+    let end = Instant::now() + patience;
+    loop {
+        match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < end => std::thread::sleep(LOCK_LOOK),
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                return Err(StoreError::Locked { path: layout.root.clone() });
+            }
+            Err(e) => return Err(at("lock", &path)(e.into())),
+        }
     }
 }

@@ -95,7 +95,7 @@ impl Store {
     pub fn open(dir: impl AsRef<Path>, options: Options) -> Result<Self, StoreError> {
         let layout = Layout::new(dir.as_ref());
         layout.make_directories()?;
-        let lock = recover::lock(&layout)?;
+        let lock = recover::lock(&layout, recover::LOCK_PATIENCE)?;
         clear_temporary(&layout)?;
         let opened = match recover::open(&layout, options.index_cache) {
             Err(e) if ballast::release(&layout.ballast()) => {

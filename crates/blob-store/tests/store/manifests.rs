@@ -197,6 +197,23 @@ async fn referrers_are_listed_with_and_without_their_subject() {
 }
 
 #[tokio::test]
+async fn a_store_is_opened_once_whoever_has_it_lets_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = open(dir.path());
+    assert!(blob_store::export::is_open(dir.path()).unwrap());
+    let path = dir.path().to_owned();
+    let (begins, begun) = std::sync::mpsc::channel();
+    let second = std::thread::spawn(move || {
+        begins.send(()).unwrap();
+        open(&path)
+    });
+    begun.recv().unwrap();
+    drop(first);
+    drop(second.join().unwrap());
+    assert!(!blob_store::export::is_open(dir.path()).unwrap());
+}
+
+#[tokio::test]
 async fn everything_is_there_after_the_store_was_opened_again() {
     let dir = tempfile::tempdir().unwrap();
     let manifest = {
