@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use container_runtimes::MirrorRequest;
-use container_runtimes::apply::Machine;
+use container_runtimes::apply::{ApplyError, Machine, Report, Wanted, apply};
 use container_runtimes::command::HostCommands;
 use container_runtimes::cri::CriSocket;
 use container_runtimes::docker::engine::EngineSocket;
@@ -69,6 +69,29 @@ impl LocalMachine {
     #[must_use]
     pub fn record(host_root: &Path) -> PathBuf {
         host_root.join(STATE)
+    }
+}
+
+/// Makes a machine what is wanted, for a program that does so again and again; what stands in the way is told in words.
+pub(crate) fn keep(
+    host_root: &Path,
+    restart_command: Option<&str>,
+    wanted: &Wanted,
+) -> Result<Report, String> {
+    let nothing = wanted.requests.is_empty();
+    // A machine that never had mirrors of ours is not even looked at.
+    if nothing && !LocalMachine::record(host_root).join("state.json").try_exists().unwrap_or(false) {
+        return Ok(Report::default());
+    }
+    match apply(&LocalMachine::new(host_root, restart_command).machine(), wanted) {
+        Ok(report) => Ok(report),
+        // Nothing of ours is asked for, and what is there is somebody else's.
+        Err(ApplyError::Busy | ApplyError::ByHand | ApplyError::Kept(_) | ApplyError::State(_))
+            if nothing =>
+        {
+            Ok(Report::default())
+        }
+        Err(error) => Err(error.to_string()),
     }
 }
 

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use container_runtimes::apply::{ApplyError, Report, Standing, Wanted, apply};
+use container_runtimes::apply::{Report, Standing, Wanted};
 use container_runtimes::containerd::config::Legacy;
 use container_runtimes::plan::Endpoint;
 use container_runtimes::reload::Means;
@@ -15,7 +15,7 @@ use container_runtimes::state::Owner;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use super::{LocalMachine, paths};
+use super::paths;
 use crate::config::{Effective, LiveConfig, Runtimes, Site, resolved_peers};
 use crate::control::server::Subject;
 use crate::serve::{docker, namespaces};
@@ -150,13 +150,7 @@ pub(crate) fn run(
     central: &[String],
 ) -> Result<Report, String> {
     let requests = effective.mirrors.clone().unwrap_or_default();
-    let nothing = requests.is_empty();
-    // A machine that never had mirrors of ours is not even looked at.
-    if nothing && !LocalMachine::record(&runtimes.host_root).join("state.json").try_exists().unwrap_or(false)
-    {
-        return Ok(Report::default());
-    }
-    let endpoint = if nothing {
+    let endpoint = if requests.is_empty() {
         None
     } else {
         let mut endpoint = endpoint(effective, address)?;
@@ -166,19 +160,9 @@ pub(crate) fn run(
         endpoint.peers = resolved_peers(effective.mirror_peers.as_deref(), of_a_cluster, None)?;
         Some(endpoint)
     };
-    let machine = LocalMachine::new(&runtimes.host_root, runtimes.restart_command.as_deref());
     let wanted =
         Wanted { requests, endpoint, legacy: Legacy::Move, owner: Owner::Satellite, up_to: Means::Restart };
-    match apply(&machine.machine(), &wanted) {
-        Ok(report) => Ok(report),
-        // Nothing of ours is asked for, and what is there is somebody else's.
-        Err(ApplyError::Busy | ApplyError::ByHand | ApplyError::Kept(_) | ApplyError::State(_))
-            if nothing =>
-        {
-            Ok(Report::default())
-        }
-        Err(error) => Err(error.to_string()),
-    }
+    super::keep(&runtimes.host_root, runtimes.restart_command.as_deref(), &wanted)
 }
 
 /// The local registry, as this machine's runtimes reach it.
@@ -217,6 +201,7 @@ mod tests {
     use super::*;
     use crate::config::testing::site_with;
     use crate::config::{ByoRegistry, Layer};
+    use crate::mirrors::LocalMachine;
 
     fn effective(layer: Layer) -> Effective {
         Effective::of(&site_with(Path::new("/c"), layer), &Layer::default())

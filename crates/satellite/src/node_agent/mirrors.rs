@@ -4,14 +4,14 @@
 
 use std::time::{Duration, Instant};
 
-use container_runtimes::apply::{ApplyError, Report, Standing, Wanted, apply};
+use container_runtimes::apply::{Report, Standing, Wanted};
 use container_runtimes::containerd::config::Legacy;
 use container_runtimes::reload::Means;
 use container_runtimes::state::Owner;
 
 use crate::commands;
 use crate::config::flags::node_agent::AgentFlags;
-use crate::mirrors::LocalMachine;
+use crate::mirrors;
 
 /// What keeps the mirrors as they shall be.
 #[derive(Debug)]
@@ -88,12 +88,7 @@ fn tell(report: &Result<Report, String>) {
 /// Makes the node what the flags say; what stands in the way is told in words.
 fn run(flags: &AgentFlags) -> Result<Report, String> {
     let wish = flags.mirror_wish();
-    let nothing = wish.mirrors.is_empty();
-    // A node that never had mirrors of ours is not even looked at.
-    if nothing && !LocalMachine::record(&flags.host_root).join("state.json").try_exists().unwrap_or(false) {
-        return Ok(Report::default());
-    }
-    let wanted = if nothing {
+    let wanted = if wish.mirrors.is_empty() {
         Wanted {
             requests: Vec::new(),
             endpoint: None,
@@ -105,17 +100,7 @@ fn run(flags: &AgentFlags) -> Result<Report, String> {
         let wanted = commands::wanted(&wish, Owner::NodeAgent, true, flags.node_address, Means::Reload);
         wanted.map_err(|error| error.to_string())?
     };
-    let machine = LocalMachine::new(&flags.host_root, flags.restart_command.as_deref());
-    match apply(&machine.machine(), &wanted) {
-        Ok(report) => Ok(report),
-        // Nothing of ours is asked for, and what is there is somebody else's.
-        Err(ApplyError::Busy | ApplyError::ByHand | ApplyError::Kept(_) | ApplyError::State(_))
-            if nothing =>
-        {
-            Ok(Report::default())
-        }
-        Err(error) => Err(error.to_string()),
-    }
+    mirrors::keep(&flags.host_root, flags.restart_command.as_deref(), &wanted)
 }
 
 #[cfg(test)]
@@ -123,8 +108,10 @@ mod tests {
     use std::path::Path;
 
     use clap::Parser;
+    use container_runtimes::apply::apply;
 
     use super::*;
+    use crate::mirrors::LocalMachine;
 
     #[derive(Parser)]
     struct Line {
