@@ -28,6 +28,8 @@ const NAMESPACED: [&str; 8] = [
     "ServiceAccount",
     "StatefulSet",
 ];
+/// A variable that the charts set themselves.
+const LOG_LEVEL_AGAIN: &str = r#"extraEnv=[{"name": "LOG_LEVEL", "value": "warn"}]"#;
 /// What stands for secrets in the environment.
 const DATABASE: &str = "postgres://u:p@127.0.0.1:1/ground_control?sslmode=disable";
 
@@ -348,7 +350,7 @@ async fn what_the_programs_would_refuse_is_refused_before() {
     let single = ci("ground-control", "single-values.yaml");
     let harbor = ci("ground-control", "harbor-values.yaml");
     let edge = ci("satellite", "single-values.yaml");
-    let refused: [(&str, &[&str], &str); 15] = [
+    let refused: [(&str, &[&str], &str); 24] = [
         ("ground-control", &[], "publicUrl"),
         ("ground-control", &["--set", "publicUrl=https://gc.example.com"], "tls.existingSecret"),
         ("ground-control", &[&single, "--set", "replicas=2"], "postgres"),
@@ -364,10 +366,61 @@ async fn what_the_programs_would_refuse_is_refused_before() {
         ("satellite", &[&edge, "--set", "mode=site"], "site.tokenSecret"),
         ("satellite", &[&edge, "--set", "mode=cluster"], "mode"),
         ("satellite", &[&edge, "--set", "service.type=ClusterIP,service.nodePort=30443"], "service.nodePort"),
+        // What a cluster would refuse after it took half of the release, or mixes up at the next upgrade.
+        ("ground-control", &[&harbor, "--set", "service.webPort=443"], "service.webPort"),
+        ("ground-control", &[&single, "--set-json", LOG_LEVEL_AGAIN], "LOG_LEVEL is set already"),
+        ("satellite", &[&edge, "--set-json", LOG_LEVEL_AGAIN], "LOG_LEVEL is set already"),
+        (
+            "ground-control",
+            &[&single, "--set", "extraEnv[0].name=A,extraEnv[0].value=1"],
+            "/extraEnv/0/value",
+        ),
+        ("satellite", &[&edge, "--set", "extraEnv[0].name=A,extraEnv[0].valeu=x"], "valeu"),
+        ("ground-control", &[&single, "--set", "podAnnotations.a=1"], "/podAnnotations/a"),
+        ("satellite", &[&edge, "--set", "service.annotations.a=true"], "/service/annotations/a"),
+        ("ground-control", &[&single, "--set-string", r"podLabels.helm\.sh/chart=x"], "the chart's own"),
+        (
+            "satellite",
+            &[&edge, "--set-string", r"podLabels.app\.kubernetes\.io/component=x"],
+            "the chart's own",
+        ),
     ];
     for (chart, arguments, word) in refused {
         let error = template(chart, arguments).await.unwrap_err();
         assert!(error.contains(word), "{chart} {arguments:?}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_release_with_dots_in_its_name_has_names_that_a_service_takes() {
+    for (name, values) in
+        [("ground-control", "single-values.yaml"), ("satellite", "own-authority-values.yaml")]
+    {
+        let folder = chart(name).display().to_string();
+        let values = ci(name, values);
+        for release in ["edge.01".to_owned(), format!("edge.{name}")] {
+            let release = release.as_str();
+            let text =
+                helm(&["template", release, &folder, "--kube-version", KUBERNETES, &values]).await.unwrap();
+            let names: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("  name: ")).collect();
+            assert!(names.len() >= 4, "{names:?}");
+            assert!(names.iter().all(|name| name.starts_with("edge-") && !name.contains('.')), "{names:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_pod_is_given_the_time_that_its_program_takes_to_stop() {
+    for (name, values) in [("ground-control", "harbor-values.yaml"), ("satellite", "single-values.yaml")] {
+        // Before the program is told there is the pause for load balancers.
+        let pause = if name == "ground-control" { 5 } else { 0 };
+        for (timeout, seconds) in [("30s", 45), ("1m30s", 105), ("500ms", 16), ("1h", 3615)] {
+            let timeout = format!("shutdownTimeout={timeout}");
+            let objects = template(name, &[&ci(name, values), "--set", &timeout]).await.unwrap();
+            let pods = objects.iter().filter_map(|object| object.pointer("/spec/template/spec"));
+            let given: Vec<&Value> = pods.map(|pod| &pod["terminationGracePeriodSeconds"]).collect();
+            assert_eq!(given, [&Value::from(seconds + pause)], "{name} {timeout}");
+        }
     }
 }
 

@@ -1,8 +1,9 @@
+{{/* A label of DNS, which a Service needs: a release's name may have dots. */}}
 {{- define "ground-control.fullname" -}}
 {{- if contains .Chart.Name .Release.Name -}}
-{{- .Release.Name | trunc 52 | trimSuffix "-" -}}
+{{- .Release.Name | replace "." "-" | trunc 52 | trimSuffix "-" -}}
 {{- else -}}
-{{- printf "%s-%s" .Release.Name .Chart.Name | trunc 52 | trimSuffix "-" -}}
+{{- printf "%s-%s" .Release.Name .Chart.Name | replace "." "-" | trunc 52 | trimSuffix "-" -}}
 {{- end -}}
 {{- end -}}
 
@@ -43,6 +44,16 @@ true
 {{- end -}}
 {{- end -}}
 
+{{/* Seconds that the program has after it was told to stop: shutdownTimeout, and some to close what it has open. */}}
+{{- define "ground-control.stopSeconds" -}}
+{{- $seconds := 15.0 -}}
+{{- $unit := dict "ms" 0.001 "s" 1.0 "m" 60.0 "h" 3600.0 -}}
+{{- range regexFindAll "[0-9.]+(ms|s|m|h)" .Values.shutdownTimeout -1 -}}
+{{- $seconds = addf $seconds (mulf (float64 (regexFind "[0-9.]+" .)) (get $unit (regexFind "[a-z]+" .))) -}}
+{{- end -}}
+{{- ceil $seconds | int -}}
+{{- end -}}
+
 {{/* What the program would refuse at its start is refused here. */}}
 {{- define "ground-control.validate" -}}
 {{- $v := .Values -}}
@@ -72,6 +83,18 @@ true
 {{- end -}}
 {{- if $v.spiffe.enabled -}}
 {{- if not $v.webPublicUrl -}}{{- fail "webPublicUrl: with SPIFFE, say under which URL people reach the second listener" -}}{{- end -}}
+{{- if eq (int $v.service.port) (int $v.service.webPort) -}}{{- fail "service.webPort: service.port is the same" -}}{{- end -}}
 {{- if not $v.tls.existingSecret -}}{{- fail "tls.existingSecret: with SPIFFE the second listener needs a certificate" -}}{{- end -}}
+{{- end -}}
+{{- $labels := fromYaml (include "ground-control.labels" .) -}}
+{{- range $name, $value := $v.podLabels -}}
+{{- if hasKey $labels $name -}}{{- fail (printf "podLabels: %s is the chart's own" $name) -}}{{- end -}}
+{{- end -}}
+{{- /* One that is set twice: kubectl and Helm mix both up at the next upgrade. */}}
+{{- $names := list -}}
+{{- range fromYamlArray (include "ground-control.env" .) }}{{ $names = append $names .name }}{{ end -}}
+{{- range $v.extraEnv -}}
+{{- if has .name $names -}}{{- fail (printf "extraEnv: %s is set already, by another value of the chart or further up in extraEnv" .name) -}}{{- end -}}
+{{- $names = append $names .name -}}
 {{- end -}}
 {{- end -}}
