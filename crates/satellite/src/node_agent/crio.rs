@@ -3,10 +3,13 @@
 //!
 //! CRI-O takes another list of pins at a reload (from 1.30 on: before, only at its start). Whether it has done so is seen in
 //! the images that it lists.
+//!
+//! It pins by the names that it has given to an image, which a digest is only after a pull by it: one that came by a tag is
+//! listed with its digest, and is not pinned by that. A pull by digest then fetches nothing but the manifest.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use container_runtimes::command::HostCommands;
@@ -24,6 +27,10 @@ use crate::in_root::ENTER;
 const GRACE: Duration = Duration::from_secs(5);
 /// What did not help is tried again after this.
 const AGAIN: Duration = Duration::from_secs(300);
+/// The images listed this long after a reload are listed with its pins, if it did not take long.
+const SETTLED: Duration = Duration::from_secs(1);
+/// How long a pull of what is there, by its digest, may take.
+const NAMING: Duration = Duration::from_secs(30);
 
 /// CRI-O on this node.
 #[derive(Debug, Clone)]
@@ -45,13 +52,15 @@ struct Pins {
     due: Option<bool>,
     /// When that was tried last, and what came of it.
     tried: Option<(Instant, Result<String, String>)>,
+    /// When digests were pulled that it has under other names.
+    named: BTreeMap<String, Instant>,
 }
 
 impl Pins {
     /// Whether it is to be reloaded now, with our drop-in holding `names`; `changed`, where that was written just now.
     fn is_time(&mut self, names: &[String], changed: bool, now: Instant) -> bool {
         if changed {
-            *self = Self { due: Some(true), loose: std::mem::take(&mut self.loose), tried: None };
+            (self.due, self.tried) = (Some(true), None);
         }
         // An agent before this one may have ended between the two.
         let due = *self.due.get_or_insert(!names.is_empty()) || self.first_loose(names).is_some();
@@ -60,6 +69,21 @@ impl Pins {
 
     fn first_loose<'a>(&self, names: &'a [String]) -> Option<&'a String> {
         names.iter().find(|name| self.loose.contains(*name))
+    }
+
+    /// Of `names` the digests that it does not pin although it has read the list: it has these images under other names, or
+    /// under none. None of them again before it is time.
+    fn nameless(&mut self, names: &[String], now: Instant) -> Vec<String> {
+        self.named.retain(|name, at| {
+            names.contains(name) && now.saturating_duration_since(*at) < AGAIN && self.loose.contains(name)
+        });
+        let read = matches!(&self.tried, Some((at, Ok(_))) if now.saturating_duration_since(*at) >= SETTLED);
+        let is_nameless = |name: &&String| {
+            read && name.contains('@') && self.loose.contains(*name) && !self.named.contains_key(*name)
+        };
+        let nameless: Vec<String> = names.iter().filter(is_nameless).cloned().collect();
+        self.named.extend(nameless.iter().map(|name| (name.clone(), now)));
+        nameless
     }
 
     fn tried(&mut self, carried: Carried, now: Instant) {
@@ -137,7 +161,7 @@ impl Node for Crio {
                 seen.images.insert(name.clone(), image.id.clone());
             }
         }
-        self.pins.lock().unwrap_or_else(PoisonError::into_inner).loose = loose;
+        self.pins().loose = loose;
         Ok(seen)
     }
 
@@ -155,6 +179,7 @@ impl Node for Crio {
     }
 
     async fn hold(&self, names: &[String], stay: &BTreeSet<String>) -> Result<(), String> {
+        self.name(names).await;
         let (node, names, stay) = (self.clone(), names.to_vec(), stay.clone());
         let held = tokio::task::spawn_blocking(move || node.pin(&names, &stay));
         held.await.map_err(|error| error.to_string())?
@@ -162,6 +187,28 @@ impl Node for Crio {
 }
 
 impl Crio {
+    /// Has CRI-O know the images that it does not pin by their digests.
+    async fn name(&self, names: &[String]) {
+        let nameless = self.pins().nameless(names, Instant::now());
+        for name in nameless {
+            match self.cri.pull(&name, self.limit.min(NAMING)).await {
+                Ok(_) => {
+                    tracing::info!(name, "pulled by digest to be pinned by it");
+                    // Whether that helped is seen at the next look.
+                    self.pins().loose.remove(&name);
+                }
+                Err(error) => {
+                    tracing::debug!(name, %error, "not pulled by digest to be pinned by it");
+                    return;
+                }
+            }
+        }
+    }
+
+    fn pins(&self) -> MutexGuard<'_, Pins> {
+        self.pins.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Brings our drop-in in step, and has CRI-O read it.
     fn pin(&self, names: &[String], stay: &BTreeSet<String>) -> Result<(), String> {
         let changed = crio::pin(&self.host, names, stay)
@@ -169,7 +216,7 @@ impl Crio {
         if changed {
             tracing::info!(names = names.len(), "pinned images written");
         }
-        let mut pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pins = self.pins();
         if pins.is_time(names, changed, Instant::now()) {
             let carried = service::reload(&self.host, &self.commands, &self.manager, Runtime::Crio);
             pins.tried(carried, Instant::now());
@@ -226,5 +273,27 @@ mod tests {
         // CRI-O began anew and read other files than ours.
         pins.loose = BTreeSet::from(["a".to_owned()]);
         assert!(pins.is_time(&one, false, start + AGAIN));
+    }
+
+    #[test]
+    fn a_digest_that_is_listed_and_not_pinned_is_no_name_of_its_image() {
+        let (mut pins, start) = (Pins::default(), Instant::now());
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let all = names(&["r/a:1", "r/a@sha256:1", "r/b@sha256:2"]);
+        pins.loose = BTreeSet::from(["r/a:1", "r/a@sha256:1", "r/other@sha256:1"].map(str::to_owned));
+        assert_eq!(pins.nameless(&all, start), names(&[]), "nobody knows which list is in force");
+        pins.is_time(&all, true, start);
+        pins.tried(Carried::Failed("r".to_owned()), start);
+        assert_eq!(pins.nameless(&all, after(2)), names(&[]), "the old list is in force");
+        pins.tried(Carried::Done("r".to_owned()), after(3));
+        assert_eq!(pins.nameless(&all, after(3)), names(&[]), "it takes its time");
+        assert_eq!(pins.nameless(&all, after(4)), names(&["r/a@sha256:1"]));
+        assert_eq!(pins.nameless(&all, after(5)), names(&[]), "not again and again");
+        assert_eq!(pins.nameless(&all, after(304)), names(&["r/a@sha256:1"]));
+        // It was pinned meanwhile, and came again by its tag.
+        pins.loose.clear();
+        assert_eq!(pins.nameless(&all, after(305)), names(&[]));
+        pins.loose.insert("r/a@sha256:1".to_owned());
+        assert_eq!(pins.nameless(&all, after(306)), names(&["r/a@sha256:1"]));
     }
 }
